@@ -1,0 +1,44 @@
+"""The contestants: waveform in, logits out.
+
+The contract
+------------
+A contestant is an `nn.Module` made from one frozen config dataclass. `forward` takes `(b, n)` float32 waveforms in
+[-1, 1] at the config's `sample_rate` and returns `(b, k)` logits, k being the config's `num_classes`. If it wants a
+spectrogram, that is its own first layer. It knows nothing of how it is trained or judged.
+
+To join: put one file into this folder, with a config, a class that takes it, and `@register` (vgg.py is a short
+example). `bench list` then shows it, every suite runs it, and the contract tests cover it.
+
+Shape letters, used in every file here
+--------------------------------------
+b  batch        n  samples           t  frames or tokens
+f  mel bins     d  embed_dim         k  classes
+"""
+
+import importlib
+import pkgutil
+
+from architectures.registry import (
+    ArchitectureConfig,
+    ConfigError,
+    Published,
+    configure,
+    create,
+    get_architecture,
+    list_architectures,
+    register,
+)
+
+__all__ = [
+    "ArchitectureConfig",
+    "ConfigError",
+    "Published",
+    "configure",
+    "create",
+    "get_architecture",
+    "list_architectures",
+    "register",
+]
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

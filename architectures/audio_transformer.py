@@ -1,0 +1,271 @@
+"""Audio Transformers (Verma & Berger, arXiv:2105.00335v1): attention on raw waveforms, no convolution.
+
+Small, large, pooled and multi-scale are configs of one class. What the paper leaves out matters as much as what it
+compares, so each such choice is a field; the registrations at the end say which values are inferred, and from what.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from architectures.published import audio_transformers_paper
+from architectures.registry import ArchitectureConfig, register
+
+MeanKind = Literal["block", "past"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioTransformerConfig(ArchitectureConfig):
+    # waveform to tokens
+    input_level: Literal["raw", "unit"] = "unit"  # each chunk as it is, or scaled to a root mean square of 1
+    patch_seconds: float = 0.025
+    front_end_dim: int = 2048
+    embed_dim: int = 64
+    position_scale: float = 0.1  # of sinusoidal positions; 0: none
+    # blocks
+    depth: int = 6
+    num_heads: int = 8
+    head_dim: int = 64
+    mlp_dim: int = 512
+    norm: Literal["pre", "post"] = "pre"
+    causal: bool = False
+    drop_rate: float = 0.0
+    # between the blocks, counted from 1
+    pool_after: tuple[int, ...] = ()
+    pool_window: int = 2
+    pool_stride: int = 2
+    multiscale_after: tuple[int, ...] = ()
+    multiscale_windows: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)  # in tokens
+    multiscale_mean: MeanKind = "block"  # of the block that a token is in, or of the tokens up to it
+    # tokens to logits
+    head_hidden_dim: int = 512  # 0: one linear layer
+
+    def __post_init__(self) -> None:
+        for name in ("patch_size", "front_end_dim", "embed_dim", "depth", "num_heads", "head_dim", "mlp_dim"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.embed_dim % 2:
+            raise ValueError(f"embed_dim={self.embed_dim} must be even: a sine and a cosine for each frequency")
+        if not 1 <= self.pool_stride <= self.pool_window:
+            raise ValueError(f"pool_stride={self.pool_stride} must be 1 to pool_window={self.pool_window}")
+        for name in ("pool_after", "multiscale_after"):
+            if any(not 1 <= block <= self.depth for block in getattr(self, name)):
+                raise ValueError(f"{name}={getattr(self, name)} names blocks outside 1 to depth={self.depth}")
+        if not 1 <= len(self.multiscale_windows) <= self.embed_dim // 2 or min(self.multiscale_windows) < 1:
+            raise ValueError(f"multiscale_windows={self.multiscale_windows}: 1 to embed_dim / 2 windows of 1 or more")
+        if self.causal and self.multiscale_after and self.multiscale_mean == "block":
+            raise ValueError("causal attention with multiscale_mean='block' would look ahead: use 'past'")
+
+    @property
+    def patch_size(self) -> int:
+        """In samples."""
+        return round(self.sample_rate * self.patch_seconds)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; unlike nn.MultiheadAttention's, the heads' width is free. (b, t, d) -> (b, t, d)."""
+
+    def __init__(self, config: AudioTransformerConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.causal = config.causal
+        self.drop_rate = config.drop_rate
+        inner_dim = config.num_heads * config.head_dim
+        self.qkv = nn.Linear(config.embed_dim, 3 * inner_dim)
+        self.proj = nn.Linear(inner_dim, config.embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # (b, t, 3, heads, head_dim)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (b, heads, t, head_dim)
+        drop_rate = self.drop_rate if self.training else 0.0
+        x = F.scaled_dot_product_attention(q, k, v, dropout_p=drop_rate, is_causal=self.causal)
+        return self.proj(x.transpose(1, 2).flatten(2))  # (b, t, d)
+
+
+class Block(nn.Module):
+    """Attention and a two-layer perceptron, each with a residual connection and a norm before or after it."""
+
+    def __init__(self, config: AudioTransformerConfig) -> None:
+        super().__init__()
+        self.norm_first = config.norm == "pre"
+        self.norm1 = nn.LayerNorm(config.embed_dim)
+        self.attn = Attention(config)
+        self.norm2 = nn.LayerNorm(config.embed_dim)
+        self.mlp = nn.Sequential(
+            nn.Linear(config.embed_dim, config.mlp_dim),
+            nn.ReLU(),
+            nn.Dropout(config.drop_rate),
+            nn.Linear(config.mlp_dim, config.embed_dim),
+        )
+        self.drop = nn.Dropout(config.drop_rate)
+
+    def forward(self, x: Tensor) -> Tensor:  # (b, t, d) -> (b, t, d)
+        if self.norm_first:
+            x = x + self.drop(self.attn(self.norm1(x)))
+            return x + self.drop(self.mlp(self.norm2(x)))
+        x = self.norm1(x + self.drop(self.attn(x)))
+        return self.norm2(x + self.drop(self.mlp(x)))
+
+
+class AudioTransformer(nn.Module):
+    """Patches of raw samples, a learned front end of two dense layers, transformer blocks, mean over time."""
+
+    positions: Tensor
+
+    def __init__(self, config: AudioTransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.front_end = nn.Sequential(
+            nn.Linear(config.patch_size, config.front_end_dim),
+            nn.ReLU(),
+            nn.Linear(config.front_end_dim, config.embed_dim),
+        )
+        # calculated, not learned: no need to store them with the weights
+        self.register_buffer("positions", sinusoids(2048, config.embed_dim), persistent=False)
+        self.drop = nn.Dropout(config.drop_rate)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        # a pre-norm sum is normalised once more before it is read
+        self.norm = nn.LayerNorm(config.embed_dim) if config.norm == "pre" else nn.Identity()
+        self.head = classifier(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        config = self.config
+        if config.input_level == "unit":
+            x = unit_level(x)  # (b, n)
+        t = x.shape[1] // config.patch_size
+        x = x[:, : t * config.patch_size].unflatten(1, (t, config.patch_size))  # (b, t, patch_size)
+        x = self.front_end(x)  # (b, t, d)
+        x = self.drop(x + config.position_scale * self.positions[:t])
+        for block_number, block in enumerate(self.blocks, start=1):
+            x = block(x)
+            if block_number in config.multiscale_after:
+                x = multi_scale(x, config.multiscale_windows, config.multiscale_mean)
+            if block_number in config.pool_after:
+                x = average_pool(x, config.pool_window, config.pool_stride)
+        x = self.norm(x).mean(dim=1)  # (b, d)
+        return self.head(x)  # (b, k)
+
+
+def classifier(config: AudioTransformerConfig) -> nn.Module:
+    if not config.head_hidden_dim:
+        return nn.Linear(config.embed_dim, config.num_classes)
+    return nn.Sequential(
+        nn.Linear(config.embed_dim, config.head_hidden_dim),
+        nn.ReLU(),
+        nn.Dropout(config.drop_rate),
+        nn.Linear(config.head_hidden_dim, config.num_classes),
+    )
+
+
+def unit_level(x: Tensor) -> Tensor:
+    """Scale each row to a root mean square of 1; silence stays silence. (b, n) -> (b, n)."""
+    return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
+
+
+def sinusoids(t: int, d: int) -> Tensor:
+    """The positions of arXiv:1706.03762, section 3.5: (t, d), even columns sines, odd ones cosines."""
+    frequencies = torch.exp(torch.arange(0, d, 2) * (-math.log(10_000.0) / d))  # (d / 2,)
+    angles = torch.arange(t).unsqueeze(1) * frequencies  # (t, d / 2)
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+
+
+def average_pool(x: Tensor, window: int, stride: int) -> Tensor:
+    """Mean over each `window` neighbouring tokens, every `stride` tokens: (b, t, d) -> (b, fewer t, d)."""
+    return F.avg_pool1d(x.transpose(1, 2), window, stride).transpose(1, 2)
+
+
+def multi_scale(x: Tensor, windows: tuple[int, ...], kind: MeanKind) -> Tensor:
+    """Averages over time at several scales, as in a Haar basis, without shortening the sequence.
+
+    The first half of the dimensions stays as it is. The second is cut into one group for each window, and each group
+    replaced by its mean over that window. (b, t, d) -> (b, t, d).
+    """
+    _, t, d = x.shape
+    kept, averaged = x.split([d - d // 2, d // 2], dim=-1)
+    matrices = averaging_matrices(t, windows, kind, x.device)
+    groups = averaged.tensor_split(len(windows), dim=-1)
+    means = [
+        group if w == 1 else matrix.to(x.dtype) @ group
+        for w, matrix, group in zip(windows, matrices, groups, strict=True)
+    ]
+    return torch.cat([kept, *means], dim=-1)
+
+
+@lru_cache(maxsize=32)
+def averaging_matrices(t: int, windows: tuple[int, ...], kind: MeanKind, device: torch.device) -> Tensor:
+    """(windows, t, t): row i holds the weights of the tokens that token i's mean is made of."""
+    token = torch.arange(t, device=device)
+    row, column = token.unsqueeze(1), token.unsqueeze(0)
+    masks = []
+    for window in windows:
+        if kind == "block":
+            masks.append(row // window == column // window)
+        else:
+            masks.append((column <= row) & (column > row - window))
+    mask = torch.stack(masks).float()
+    return mask / mask.sum(dim=-1, keepdim=True)
+
+
+_sizes = "one of the settings that give the published size"
+_inferred = {
+    "head_dim": _sizes,
+    "mlp_dim": _sizes,
+    "head_hidden_dim": _sizes,
+    "norm": "not documented; post-norm trains far worse on a small real set",
+    "input_level": "not documented; raw levels train far worse on a small real set",
+    "position_scale": "not documented; at 1 the positions drown the front end's first output, and training is slower",
+    "causal": "not documented for classification",
+    "drop_rate": "not documented",
+}
+LARGE = AudioTransformerConfig()
+SMALL = replace(LARGE, depth=3, front_end_dim=256)
+POOLED = replace(LARGE, pool_after=(2, 4))
+MULTISCALE = replace(LARGE, multiscale_after=(2, 4))
+# the listing in the notes that this project started from: a torch.nn.TransformerEncoder with its defaults
+NOTES = replace(
+    LARGE, head_dim=8, mlp_dim=128, head_hidden_dim=0, norm="post", input_level="raw", position_scale=1.0, drop_rate=0.1
+)
+
+register(
+    "transformer_small",
+    family="transformer",
+    config=SMALL,
+    published=audio_transformers_paper(map=0.469, parameters=0.9e6),
+    inferred=_inferred | {"front_end_dim": "a front end of 2048 alone is larger than the published 0.9M"},
+)(AudioTransformer)
+register(
+    "transformer_large",
+    family="transformer",
+    config=LARGE,
+    published=audio_transformers_paper(map=0.525, parameters=2.3e6),
+    inferred=_inferred,
+)(AudioTransformer)
+register(
+    "transformer_pooled",
+    family="transformer",
+    config=POOLED,
+    published=audio_transformers_paper(map=0.537, parameters=2.3e6),
+    inferred=_inferred
+    | {
+        "pool_stride": "'by a factor of 2' and 'stride 1' contradict each other",
+        "pool_after": "after every two layers; after the sixth it would change nothing before the mean",
+    },
+)(AudioTransformer)
+register(
+    "transformer_multiscale",
+    family="transformer",
+    config=MULTISCALE,
+    published=audio_transformers_paper(map=0.54, parameters=2.3e6, note="given as 'about .54'"),
+    inferred=_inferred
+    | {
+        "multiscale_after": "'intermediate layers'; taken where the pooled one pools",
+        "multiscale_windows": "dyadic up to the whole sequence; which dimension gets which is not documented",
+        "multiscale_mean": "block or moving mean is not documented",
+    },
+)(AudioTransformer)
+register("transformer_notes", family="transformer", config=NOTES, contestant=False)(AudioTransformer)

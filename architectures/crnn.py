@@ -1,0 +1,80 @@
+"""The convolutional recurrent network of the FSD50K paper (arXiv:2010.00475)."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from architectures.layers import LogMel, LogMelConfig
+from architectures.published import fsd50k_paper
+from architectures.registry import register
+
+
+@dataclass(frozen=True, kw_only=True)
+class CRNNConfig(LogMelConfig):
+    conv_widths: tuple[int, ...] = (128, 128, 128)
+    kernel_size: int = 5
+    pools: tuple[tuple[int, int], ...] = ((5, 2), (4, 2), (2, 2))  # (mel bins, frames) after each convolution
+    rnn_width: int = 64
+    merge: Literal["sum", "concat"] = "sum"
+    drop_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.conv_widths) != len(self.pools):
+            raise ValueError(f"conv_widths has {len(self.conv_widths)} entries, pools {len(self.pools)}: one each")
+        if self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size={self.kernel_size} must be odd, to keep the size")
+        if self.bands_left < 1:
+            raise ValueError(f"pools {self.pools} leave nothing of n_mels={self.n_mels}")
+
+    @property
+    def bands_left(self) -> int:
+        bands = self.n_mels
+        for over_bands, _ in self.pools:
+            bands //= over_bands
+        return bands
+
+
+@register(
+    "crnn",
+    family="cnn",
+    config=CRNNConfig(),
+    published=fsd50k_paper(map=0.417, parameters=0.96e6),
+    inferred={"merge": "the sum gives the published 0.96M parameters, the concatenation 0.97M"},
+)
+class CRNN(nn.Module):
+    """Three 5x5 convolutions with pooling, a bidirectional GRU over the remaining frames, one dense layer."""
+
+    def __init__(self, config: CRNNConfig) -> None:
+        super().__init__()
+        self.merge = config.merge
+        self.log_mel = LogMel(config)
+        self.convs = nn.Sequential()
+        for (in_width, out_width), pool in zip(pairwise((1, *config.conv_widths)), config.pools, strict=True):
+            self.convs += nn.Sequential(
+                nn.Conv2d(in_width, out_width, config.kernel_size, padding=config.kernel_size // 2),
+                nn.BatchNorm2d(out_width),
+                nn.ReLU(),
+                nn.MaxPool2d(pool),
+            )
+        self.gru = nn.GRU(
+            config.conv_widths[-1] * config.bands_left, config.rnn_width, batch_first=True, bidirectional=True
+        )
+        self.drop = nn.Dropout(config.drop_rate)
+        rnn_out = config.rnn_width * (2 if config.merge == "concat" else 1)
+        self.head = nn.Linear(rnn_out, config.num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.log_mel(x)  # (b, n) -> (b, 1, f, t)
+        x = self.convs(x)  # (b, 128, 2, t / 8)
+        x = x.flatten(1, 2).transpose(1, 2)  # (b, t / 8, 256)
+        with torch.autocast(x.device.type, enabled=False):  # a recurrence adds up bf16's rounding, and gains no speed
+            x, _ = self.gru(x.float())  # (b, t / 8, 2 * 64)
+        if self.merge == "sum":
+            forwards, backwards = x.chunk(2, dim=-1)
+            x = forwards + backwards  # (b, t / 8, 64)
+        x = x.mean(dim=1)
+        return self.head(self.drop(x))  # (b, k)

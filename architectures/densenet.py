@@ -1,0 +1,19 @@
+"""DenseNet-121 (arXiv:1608.06993) on a log-mel spectrogram, as in the FSD50K paper (arXiv:2010.00475)."""
+
+from architectures.layers import TimmConfig, TimmOnLogMel
+from architectures.published import fsd50k_paper
+from architectures.registry import register
+
+
+@register(
+    "densenet121",
+    family="cnn",
+    config=TimmConfig(body="densenet121"),
+    published=fsd50k_paper(
+        map=0.425,
+        parameters=12.5e6,
+        note="DenseNet-121 with 200 outputs has 7.2M parameters; 12.5M is the size of a DenseNet-169",
+    ),
+)
+class DenseNet(TimmOnLogMel):
+    """timm's DenseNet with one input channel."""

@@ -1,0 +1,78 @@
+"""What two or more contestants share."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torchaudio.transforms import MelSpectrogram
+
+from architectures.registry import ArchitectureConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogMelConfig(ArchitectureConfig):
+    """The spectrogram of the FSD50K paper: 96 bands, windows of 30 ms every 10 ms."""
+
+    n_mels: int = 96
+    n_fft: int = 1024  # zero-padded windows: at 512 and 16 kHz the lowest of 96 bands would be empty
+    win_seconds: float = 0.030
+    hop_seconds: float = 0.010
+
+    def __post_init__(self) -> None:
+        if self.n_fft < self.win_length:
+            raise ValueError(f"n_fft={self.n_fft} is shorter than the window of {self.win_length} samples")
+
+    @property
+    def win_length(self) -> int:
+        return round(self.sample_rate * self.win_seconds)
+
+    @property
+    def hop_length(self) -> int:
+        return round(self.sample_rate * self.hop_seconds)
+
+
+class LogMel(nn.Module):
+    """Log-mel spectrogram, each band normalised by its running mean and variance: (b, n) -> (b, 1, f, t)."""
+
+    def __init__(self, config: LogMelConfig) -> None:
+        super().__init__()
+        self.mel = MelSpectrogram(
+            sample_rate=config.sample_rate,
+            n_fft=config.n_fft,
+            win_length=config.win_length,
+            hop_length=config.hop_length,
+            n_mels=config.n_mels,
+        )
+        # not affine: the published parameter counts have no such layer
+        self.norm = nn.BatchNorm1d(config.n_mels, affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # in fp32 whatever the recipe says: the spectrum of a quiet sound is lost in bf16's 8 bits
+        with torch.autocast(x.device.type, enabled=False):
+            x = torch.log(self.mel(x) + 1e-6)  # (b, n) -> (b, f, t)
+            return self.norm(x).unsqueeze(1)  # (b, 1, f, t)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimmConfig(LogMelConfig):
+    """A body of timm's zoo, by its timm name."""
+
+    body: str
+    drop_rate: float = 0.0
+
+
+class TimmOnLogMel(nn.Module):
+    """A timm body with one input channel on a log-mel spectrogram."""
+
+    def __init__(self, config: TimmConfig) -> None:
+        super().__init__()
+        import timm  # takes seconds, which `bench list` need not wait for
+
+        self.log_mel = LogMel(config)
+        self.body = timm.create_model(
+            config.body, in_chans=1, num_classes=config.num_classes, drop_rate=config.drop_rate
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.log_mel(x)  # (b, n) -> (b, 1, f, t)
+        return self.body(x)  # (b, k)

@@ -1,0 +1,60 @@
+"""The VGG-like network of the FSD50K paper (arXiv:2010.00475)."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from architectures.layers import LogMel, LogMelConfig
+from architectures.published import fsd50k_paper
+from architectures.registry import register
+
+
+@dataclass(frozen=True, kw_only=True)
+class VGGConfig(LogMelConfig):
+    stage_widths: tuple[tuple[int, ...], ...] = ((32, 32, 32), (64, 64), (128,))
+    hidden_dim: int = 256
+    drop_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.stage_widths or not all(self.stage_widths):
+            raise ValueError("stage_widths needs at least one stage, and one width in each")
+
+
+@register(
+    "vgg_like",
+    family="cnn",
+    config=VGGConfig(),
+    published=fsd50k_paper(map=0.434, parameters=0.27e6),
+)
+class VGGLike(nn.Module):
+    """3x3 convolutions in stages, halved between stages; global mean and maximum; two dense layers."""
+
+    def __init__(self, config: VGGConfig) -> None:
+        super().__init__()
+        self.log_mel = LogMel(config)
+        self.stages = nn.Sequential()
+        in_width = 1
+        for widths in config.stage_widths:
+            if len(self.stages):
+                self.stages.append(nn.MaxPool2d(2))
+            self.stages.append(nn.Sequential(*(conv3x3(i, o) for i, o in pairwise((in_width, *widths)))))
+            in_width = widths[-1]
+        self.head = nn.Sequential(
+            nn.Linear(2 * in_width, config.hidden_dim),
+            nn.ReLU(),
+            nn.Dropout(config.drop_rate),
+            nn.Linear(config.hidden_dim, config.num_classes),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.log_mel(x)  # (b, n) -> (b, 1, f, t)
+        x = self.stages(x)  # (b, 128, f / 4, t / 4)
+        x = torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1)  # (b, 256)
+        return self.head(x)  # (b, k)
+
+
+def conv3x3(in_width: int, out_width: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(in_width, out_width, kernel_size=3, padding=1), nn.BatchNorm2d(out_width), nn.ReLU())

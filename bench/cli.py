@@ -1,0 +1,134 @@
+"""The commands: parse, call, print. No logic; imports stand where they are used, so that --help is instant."""
+
+import errno
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.errors import UserError
+
+app = typer.Typer(
+    help="Convolutions or transformers? A benchmark of sound event tagging on FSD50K.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data = typer.Typer(help="Look at, make and pack data sets.", rich_markup_mode=None)
+app.add_typer(data, name="data")
+
+DataOption = Annotated[list[Path], typer.Option("--data", help="A pack; give one for each sample rate needed.")]
+
+
+@app.command()
+def run(
+    suite: Annotated[str, typer.Argument(help="demo, controlled, paper, or a TOML file.")] = "demo",
+    data: DataOption = [],  # noqa: B006
+    out: Annotated[Path | None, typer.Option(help="Results folder [default: results/SUITE].")] = None,
+    only: Annotated[list[str], typer.Option(help="Run this architecture only; repeatable.")] = [],  # noqa: B006
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds, from 0.")] = None,
+    sets: Annotated[list[str], typer.Option("--set", help="train.FIELD=VALUE, for all; repeatable.")] = [],  # noqa: B006
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16, for all.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... or auto.")] = "auto",
+) -> None:
+    """Run a suite: what is finished is skipped; interrupted, the same command goes on."""
+    from bench.commands import run_command
+
+    run_command(suite, data, out, only, seeds, sets + ([f"train.precision={precision}"] if precision else []), device)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="A results folder.")]) -> None:
+    """Write table.md, table.csv and the figures of a results folder, and print the table."""
+    from bench.report import write_report
+
+    typer.echo(write_report(folder))
+
+
+@app.command("list")
+def list_() -> None:
+    """Show the registered architectures."""
+    from bench.commands import list_command
+
+    list_command()
+
+
+@app.command()
+def check(
+    names: Annotated[list[str] | None, typer.Argument(help="Architectures [default: all].")] = None,
+    data: Annotated[Path | None, typer.Option(help="A pack: also overfit some of its train clips.")] = None,
+    clips: Annotated[int, typer.Option(min=1, help="How many train clips to overfit.")] = 64,
+) -> None:
+    """Check architectures against the contract; with --data, also that they can learn at all."""
+    from bench.commands import check_command
+
+    check_command(names or [], data, clips)
+
+
+@data.command()
+def verify(folder: Path) -> None:
+    """Say what a folder in FSD50K's layout holds, and what is wrong with it."""
+    from bench.commands import verify_command
+
+    verify_command(folder)
+
+
+@data.command()
+def info(pack: Path) -> None:
+    """Say what a pack holds."""
+    from bench.commands import info_command
+
+    info_command(pack)
+
+
+@data.command()
+def pack(
+    folder: Path,
+    out: Annotated[Path, typer.Option(help="The pack's folder.")],
+    sample_rate: Annotated[int, typer.Option(min=1000, help="In Hz.")] = 16_000,
+    strict: Annotated[bool, typer.Option(help="Fail at the first broken recording.")] = False,
+) -> None:
+    """Decode a data set once: WAV files to one array a split."""
+    from bench.commands import pack_command
+
+    pack_command(folder, out, sample_rate, strict)
+
+
+@data.command()
+def demo(folder: Path, seed: int = 0) -> None:
+    """Write a generated data set in FSD50K's layout."""
+    from bench.commands import demo_command
+
+    demo_command(folder, seed)
+
+
+def main() -> None:
+    """The `bench` command: a user's mistake is one line and exit code 2, never a traceback."""
+    try:
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except UserError as error:
+        code = _fail(str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+            raise
+        code = _fail(f"{error.filename or 'writing'}: {error.strerror}")
+    except (KeyboardInterrupt, typer.Abort):
+        print("bench: stopped; the same command goes on from here", file=sys.stderr)
+        code = 130
+    except Exception as error:
+        # what click raises for a wrong command line; by its method, since some releases of typer bring their own click
+        if not hasattr(error, "format_message"):
+            raise
+        command = getattr(getattr(error, "ctx", None), "command_path", "bench")
+        code = _fail(f"{error.format_message()} (see {command} --help)")
+    sys.exit(code)
+
+
+def _fail(message: str) -> int:
+    print(f"bench: error: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

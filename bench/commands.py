@@ -1,0 +1,149 @@
+"""What stands behind the commands: call the parts, print the outcome."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from bench.config import load_suite, parse_sets
+from bench.data.fsd50k import OFFICIAL_CLIPS, SPLITS, verify
+from bench.data.pack import Pack, pack, summary
+from bench.errors import UserError
+from bench.progress import SuiteDisplay, bar, console
+
+if TYPE_CHECKING:
+    import torch
+
+DEMO = Path("data/demo")
+
+
+def run_command(
+    name: str,
+    data: Sequence[Path],
+    out: Path | None,
+    only: Sequence[str],
+    seeds: int | None,
+    sets: Sequence[str],
+    device: str,
+) -> None:
+    suite, fields = load_suite(name), parse_sets(sets)
+    from bench.report import write_report
+    from bench.suite import check, plan, run_suite
+
+    target = _device(device)
+    out = out or Path("results") / Path(name).stem
+    if not data and name == "demo":
+        data = [_demo_pack()]
+    runs = plan(suite, [Pack(folder) for folder in data], only=only, seeds=seeds, sets=fields)
+    check(runs)
+    console.print(f"{suite.title}: {len(runs)} runs on {target}, results in {out}", markup=False)
+    with SuiteDisplay() as display:
+        outcome = run_suite(runs, out, title=suite.title, device=target, display=display)
+    if outcome.skipped:
+        console.print(f"{len(outcome.skipped)} of {len(runs)} runs were finished before", markup=False)
+    if outcome.done or outcome.skipped:
+        typer.echo(write_report(out))
+    if outcome.failed:
+        console.print(f"failed: {', '.join(outcome.failed)}; the same command tries them again", markup=False)
+        raise typer.Exit(1)
+
+
+def _device(name: str) -> "torch.device":
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    return torch.device(name)
+
+
+def _demo_pack() -> Path:
+    """The demo suite brings its own data, made where it is missing."""
+    packed = DEMO.with_name("demo-16000")
+    if not (packed / "manifest.json").exists():
+        if not DEMO.exists():
+            demo_command(DEMO, seed=0)
+        pack_command(DEMO, packed, 16_000, strict=True)
+    return packed
+
+
+def list_command() -> None:
+    from architectures import get_architecture, list_architectures
+
+    layout = "{:24} {:12} {:>13} {:>11}  {}"
+    typer.echo(layout.format("architecture", "family", "published mAP", "parameters", "source"))
+    for name in list_architectures():
+        entry, row = get_architecture(name), get_architecture(name).published
+        figures = (f"{row.map:.3f}", f"{row.parameters / 1e6:.2f}M", row.source) if row else ("", "", "")
+        typer.echo(layout.format(name if entry.contestant else f"{name} *", entry.family, *figures).rstrip())
+    typer.echo("* runs only where it is named: bench run --only NAME")
+
+
+def check_command(names: Sequence[str], data: Path | None, clips: int) -> None:
+    from architectures import ConfigError, get_architecture, list_architectures
+    from bench.contract import broken_promises, overfit
+
+    failed = False
+    for name in names or list_architectures():
+        try:
+            get_architecture(name)
+        except ConfigError as error:
+            raise UserError(str(error)) from None
+        broken = broken_promises(name)
+        for promise, reason in broken.items():
+            typer.echo(f"{name}: {promise}: {reason}")
+        if not broken:
+            typer.echo(f"{name}: keeps the contract")
+        failed |= bool(broken)
+        if data and not broken:
+            train_map = overfit(name, Pack(data), clips)
+            typer.echo(f"{name}: mAP {train_map:.3f} on the {clips} clips it was trained on")
+            failed |= train_map < 0.9
+    if failed:
+        raise typer.Exit(1)
+
+
+def verify_command(folder: Path) -> None:
+    found = verify(folder)
+    for split in SPLITS:
+        typer.echo(
+            f"{split:5} {found.clips[split]:6} clips {found.hours[split]:7.2f} h "
+            f"{found.classes_used[split]:4} of {found.classes} classes"
+        )
+    whole = ", ".join(f"{split} {clips}" for split, clips in OFFICIAL_CLIPS.items())
+    typer.echo("the whole of FSD50K" if found.whole else f"a reduced copy or another data set (FSD50K: {whole})")
+    for path, cause in found.broken.items():
+        typer.echo(f"unusable: {path}: {cause}")
+    for path in found.extra:
+        typer.echo(f"extra: {path} is in no CSV")
+    for problem in found.problems:
+        typer.echo(f"label: {problem}")
+    wrong = len(found.broken) + len(found.problems)
+    if wrong:
+        raise UserError(f"{folder}: {wrong} problems, listed above; `bench data pack` leaves unusable recordings out")
+
+
+def info_command(folder: Path) -> None:
+    for key, value in summary(Pack(folder)).items():
+        typer.echo(f"{key}: {value}")
+
+
+def pack_command(folder: Path, out: Path, sample_rate: int, strict: bool) -> None:
+    with bar(f"packing {folder} at {sample_rate} Hz") as progress:
+        packed = pack(folder, out, sample_rate=sample_rate, strict=strict, progress=progress)
+    left_out = packed.manifest["left_out"]
+    for clip, cause in left_out.items():
+        typer.echo(f"left out: {clip}: {cause}")
+    clips = ", ".join(f"{split} {count}" for split, count in packed.manifest["clips"].items())
+    typer.echo(f"{out}: {clips}; {len(left_out)} left out", err=True)
+
+
+def demo_command(folder: Path, seed: int) -> None:
+    from bench.data.demo import write_demo
+
+    with bar(f"generating {folder}") as progress:
+        write_demo(folder, seed=seed, progress=progress)

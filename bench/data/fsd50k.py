@@ -1,0 +1,254 @@
+"""The FSD50K folder: its layout, its classes, and what is wrong with a copy of it (doi:10.5281/zenodo.4060432)."""
+
+import csv
+import json
+import struct
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+import soundfile as sf
+
+from bench.errors import UserError
+
+CLASSES_FILE = Path(__file__).parent / "fsd50k_classes.csv"
+SPLITS = ("train", "val", "eval")
+# of the whole data set, v1.0
+OFFICIAL_CLIPS = {"train": 36_796, "val": 4_170, "eval": 10_231}
+OFFICIAL_CLASSES = 200
+
+
+class AudioError(Exception):
+    """A recording that cannot be used; the message is the cause."""
+
+
+@dataclass(frozen=True)
+class FSDClass:
+    """A class of FSD50K's vocabulary; its ancestors are in the vocabulary, too."""
+
+    index: int
+    label: str
+    mid: str
+    leaf: bool
+    ancestors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A recording as the CSVs list it; `labels` are indices into the data set's classes."""
+
+    name: str
+    split: str
+    labels: tuple[int, ...]
+    path: Path
+    group: str | None  # the uploader, where the metadata tells
+
+
+@dataclass(frozen=True)
+class Dataset:
+    folder: Path
+    labels: tuple[str, ...]  # class names, in the order of vocabulary.csv
+    clips: tuple[Clip, ...]
+    problems: tuple[str, ...]  # labels outside the vocabulary
+
+    @property
+    def leaf(self) -> list[bool]:
+        """Whether each class is a leaf of FSD50K's hierarchy; classes that FSD50K lacks count as leaves."""
+        known = {c.label: c.leaf for c in load_classes()}
+        return [known.get(label, True) for label in self.labels]
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    frames: int
+    sample_rate: int
+
+    @property
+    def seconds(self) -> float:
+        return self.frames / self.sample_rate
+
+
+@cache
+def load_classes() -> tuple[FSDClass, ...]:
+    """The 200 classes of FSD50K."""
+    with CLASSES_FILE.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(line for line in file if not line.startswith("#"))
+        return tuple(
+            FSDClass(
+                int(row["index"]),
+                row["label"],
+                row["mid"],
+                row["leaf"] == "1",
+                tuple(filter(None, row["ancestors"].split(","))),
+            )
+            for row in rows
+        )
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """Read the ground truth of a data set in FSD50K's layout, whole or reduced. Opens no recording.
+
+    Raises:
+        UserError: a folder, file, column or split is missing, or a file lists no clips or one twice.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; it should hold FSD50K.ground_truth, FSD50K.dev_audio, ...")
+    labels = _read_vocabulary(folder / "FSD50K.ground_truth" / "vocabulary.csv")
+    clips: list[Clip] = []
+    problems: list[str] = []
+    for subset in ("dev", "eval"):
+        _read_subset(folder, subset, labels, clips, problems)
+    counts = Counter(clip.split for clip in clips)
+    for split in SPLITS:
+        if not counts[split]:
+            raise UserError(f"{folder}: no clips of split {split!r}; training, selection and test need one each")
+    return Dataset(folder, labels, tuple(clips), tuple(problems))
+
+
+def _read_vocabulary(path: Path) -> tuple[str, ...]:
+    table = _read_csv(path, header=None)
+    if table.shape[1] != 3 or table[0].tolist() != [str(i) for i in range(len(table))]:
+        raise UserError(f"{path}: rows should be index,label,mid without a header, indices from 0")
+    return tuple(table[1])
+
+
+def _read_subset(folder: Path, subset: str, labels: tuple[str, ...], clips: list[Clip], problems: list[str]) -> None:
+    audio = folder / f"FSD50K.{subset}_audio"
+    if not audio.is_dir():
+        raise UserError(f"{audio}: no such folder; unpack {audio.name}.zip into {folder}")
+    path = folder / "FSD50K.ground_truth" / f"{subset}.csv"
+    table = _read_csv(path)
+    columns = ["fname", "labels"] + (["split"] if subset == "dev" else [])
+    for column in columns:
+        if column not in table:
+            raise UserError(f"{path}: no column {column!r}; the header should be {','.join(columns)}")
+    if twice := table.loc[table["fname"].duplicated(), "fname"].tolist():
+        raise UserError(f"{path}: clip {twice[0]} is listed twice")
+    splits = table["split"] if subset == "dev" else ["eval"] * len(table)
+    groups = _read_uploaders(folder / "FSD50K.metadata" / f"{subset}_clips_info_FSD50K.json")
+    index = {label: i for i, label in enumerate(labels)}
+    for name, text, split in zip(table["fname"], table["labels"], splits, strict=True):
+        if split not in SPLITS:
+            raise UserError(f"{path}: clip {name}: split is {split!r}, should be train or val")
+        names = [label for label in text.split(",") if label]
+        problems += [f"{path}: clip {name}: label {n!r} is not in vocabulary.csv" for n in names if n not in index]
+        if not names:
+            problems.append(f"{path}: clip {name} has no label")
+        known = tuple(sorted(index[n] for n in set(names) if n in index))
+        clips.append(Clip(name, split, known, audio / f"{name}.wav", groups.get(name)))
+
+
+def _read_csv(path: Path, header: int | None = 0) -> pd.DataFrame:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; it comes with FSD50K.ground_truth.zip")
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, header=header)
+    except pd.errors.EmptyDataError:
+        raise UserError(f"{path}: the file is empty") from None
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a readable CSV: {' '.join(str(error).split())}") from None
+    if table.empty:
+        raise UserError(f"{path}: lists nothing")
+    return table
+
+
+def _read_uploaders(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    try:
+        entries = json.loads(path.read_text("utf-8"))
+        return {name: str(info["uploader"]) for name, info in entries.items()}
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise UserError(f"{path}: not the clip information of FSD50K; remove the file or fetch it again") from None
+
+
+def probe(path: Path) -> AudioInfo:
+    """Length and sample rate from a recording's header. Raises AudioError with the cause."""
+    try:
+        promised = _promised_bytes(path)
+        size = path.stat().st_size
+        if size < promised:
+            raise AudioError(f"truncated: {size} bytes of {promised}")
+        info = sf.info(str(path))
+    except FileNotFoundError:
+        raise AudioError("missing") from None
+    except OSError as error:
+        raise AudioError(f"unreadable: {error.strerror}") from None
+    except sf.LibsndfileError as error:
+        raise AudioError(f"unreadable: {error.error_string.strip()}") from None
+    if info.frames < 1:
+        raise AudioError("empty: no samples")
+    return AudioInfo(info.frames, info.samplerate)
+
+
+def _promised_bytes(path: Path) -> int:
+    """How long a RIFF file must be to hold its data chunk; 0 where the header does not tell.
+
+    libsndfile takes a truncated file for a shorter one, so that a broken download would go unnoticed.
+    """
+    with path.open("rb") as file:
+        riff, _, wave = struct.unpack("<4sI4s", file.read(12).ljust(12, b"\0"))
+        if (riff, wave) != (b"RIFF", b"WAVE"):
+            return 0
+        while len(header := file.read(8)) == 8:
+            name, size = struct.unpack("<4sI", header)
+            if name == b"data":
+                streamed = size in (0, 0xFFFFFFFF)  # written before the length was known
+                return 0 if streamed else file.tell() + size
+            file.seek(size + size % 2, 1)
+    return 0
+
+
+def probe_all(clips: Iterable[Clip]) -> Iterator[AudioInfo | AudioError]:
+    """Probe many recordings, in order; a bad one is returned as its error."""
+
+    def attempt(clip: Clip) -> AudioInfo | AudioError:
+        try:
+            return probe(clip.path)
+        except AudioError as error:
+            return error
+
+    with ThreadPoolExecutor() as pool:
+        yield from pool.map(attempt, clips)
+
+
+@dataclass
+class Verification:
+    """What a folder holds: clips and hours a split, and everything that is wrong with it."""
+
+    classes: int
+    clips: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
+    hours: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0.0))
+    classes_used: dict[str, int] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)  # path -> cause
+    extra: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is all of FSD50K, rather than a reduced copy."""
+        return self.clips == OFFICIAL_CLIPS and self.classes == OFFICIAL_CLASSES and not self.broken
+
+
+def verify(folder: Path) -> Verification:
+    """Compare a folder with what its CSVs list, reading every recording's header. Raises UserError."""
+    dataset = read_dataset(folder)
+    found = Verification(len(dataset.labels), problems=list(dataset.problems))
+    for clip, info in zip(dataset.clips, probe_all(dataset.clips), strict=True):
+        if isinstance(info, AudioError):
+            found.broken[str(clip.path.relative_to(folder))] = str(info)
+        else:
+            found.clips[clip.split] += 1
+            found.hours[clip.split] += info.seconds / 3600
+    for split in SPLITS:
+        used = {label for clip in dataset.clips if clip.split == split for label in clip.labels}
+        found.classes_used[split] = len(used)
+    listed = {clip.path for clip in dataset.clips}
+    for subset in ("dev", "eval"):
+        files = sorted((folder / f"FSD50K.{subset}_audio").iterdir())
+        found.extra += [str(file.relative_to(folder)) for file in files if file not in listed]
+    return found

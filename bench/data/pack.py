@@ -1,0 +1,330 @@
+"""WAV files to one int16 array a split: decoded once, never again.
+
+A pack is a folder:
+    train.npy, val.npy, eval.npy   (samples,) int16, the clips of a split one after the other, mono
+    index.parquet                  a row a clip: clip, split, start, length (samples), seconds, labels, group
+    manifest.json                  classes, settings, counts, what was left out and why, fingerprints
+Clips shorter than a second are stored repeated up to a second, so that every chunk is a plain slice.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import soundfile as sf
+import soxr
+
+from bench.config import digest
+from bench.data.fsd50k import SPLITS, AudioError, AudioInfo, Clip, Dataset, probe_all, read_dataset
+from bench.errors import UserError
+
+FORMAT = 1
+CHUNK_SECONDS = 1
+Samples = npt.NDArray[np.int16]
+Progress = Callable[[float, float], None]  # seconds of sound done, and in all
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where in its split's array a clip goes."""
+
+    clip: Clip
+    start: int
+    length: int
+    seconds: float
+
+    @property
+    def key(self) -> str:
+        return f"{self.clip.split}/{self.clip.name}"
+
+
+class Pack:
+    """An opened pack. Arrays are mapped, not read."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises UserError if the folder is no pack, or an incomplete one."""
+        self.folder = folder
+        manifest = folder / "manifest.json"
+        if not manifest.is_file():
+            hint = "is a data set, not a pack: run `bench data pack` on it" if _is_dataset(folder) else "is no pack"
+            raise UserError(f"{folder} {hint} (no manifest.json)")
+        try:
+            self.manifest: dict[str, Any] = json.loads(manifest.read_text("utf-8"))
+            self.sample_rate: int = self.manifest["sample_rate"]
+            self.labels: list[str] = self.manifest["classes"]
+            self.leaf = np.array(self.manifest["leaf"], dtype=bool)
+            self.fingerprint: str = self.manifest["fingerprint"]
+            self.dataset: str = self.manifest["dataset"]  # the same for packs of one data set at other rates
+            self.index = pd.read_parquet(folder / "index.parquet")
+        except (ValueError, KeyError, OSError) as error:
+            raise UserError(f"{folder}: damaged pack ({' '.join(str(error).split())}); pack it again") from None
+
+    def clips(self, split: str) -> pd.DataFrame:
+        return self.index[self.index["split"] == split].reset_index(drop=True)
+
+    def samples(self, split: str) -> Samples:
+        """The split's array, mapped copy-on-write: never written, but torch wants writable memory."""
+        samples: Samples = np.load(self.folder / f"{split}.npy", mmap_mode="c")
+        return samples
+
+    def targets(self, split: str) -> npt.NDArray[np.bool_]:
+        """(clips, k): which labels each clip of the split has."""
+        labels = self.clips(split)["labels"]
+        targets = np.zeros((len(labels), len(self.labels)), dtype=bool)
+        for row, columns in enumerate(labels):
+            targets[row, columns] = True
+        return targets
+
+    @cached_property
+    def train_counts(self) -> npt.NDArray[np.int64]:
+        """(k,): clips of the train split with each label."""
+        counts: npt.NDArray[np.int64] = self.targets("train").sum(axis=0)
+        return counts
+
+
+def _is_dataset(folder: Path) -> bool:
+    return (folder / "FSD50K.ground_truth").is_dir()
+
+
+def pack(
+    folder: Path,
+    out: Path,
+    *,
+    sample_rate: int = 16_000,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> Pack:
+    """Decode, downmix and resample a data set in FSD50K's layout into a pack.
+
+    Works on all cores, in memory that does not grow with the data set. Interrupted, it goes on from there when
+    called again. Recordings that cannot be used are left out and listed in the manifest with their cause.
+
+    Args:
+        sample_rate: of the pack, in Hz.
+        strict: raise for the first recording that cannot be used.
+
+    Raises:
+        UserError: the data set is unusable, `out` is taken, the disk is too small, or (strict) a recording is broken.
+    """
+    dataset = read_dataset(folder)
+    if dataset.problems:
+        raise UserError(dataset.problems[0] + _and_more(dataset.problems))
+    slots, broken = _lay_out(dataset, sample_rate)
+    if strict and broken:
+        clip, cause = next(iter(broken.items()))
+        raise UserError(f"{folder}: {clip}: {cause}" + _and_more(list(broken)))
+    plan = digest([FORMAT, sample_rate, dataset.labels, [_identity(slot) for slot in slots]])
+    if (out / "manifest.json").is_file() and Pack(out).manifest["plan"] == plan:
+        return Pack(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists and holds something else: remove it or choose another --out")
+
+    partial = out.with_name(out.name + ".partial")
+    try:
+        journal = _prepare(partial, plan, slots)
+        hashes = _decode_all(slots, partial, sample_rate, journal, progress)
+        broken |= {key: value[1:] for key, value in hashes.items() if value.startswith("!")}
+        if strict and broken:
+            clip, cause = next(iter(broken.items()))
+            raise UserError(f"{folder}: {clip}: {cause}" + _and_more(list(broken)))
+        _finish(partial, dataset, sample_rate, plan, [s for s in slots if s.key not in broken], hashes, broken)
+        if out.exists():
+            out.rmdir()  # empty, as checked above
+        partial.rename(out)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise UserError(f"{partial}: the disk is full; free some space and run the same command again") from None
+        raise
+    return Pack(out)
+
+
+def _and_more(items: tuple[str, ...] | list[str]) -> str:
+    return f" (and {len(items) - 1} more)" if len(items) > 1 else ""
+
+
+def _lay_out(dataset: Dataset, sample_rate: int) -> tuple[list[Slot], dict[str, str]]:
+    """A place for every recording whose header can be read, and the causes for the others."""
+    slots: list[Slot] = []
+    broken: dict[str, str] = {}
+    ends = dict.fromkeys(SPLITS, 0)
+    for clip, info in zip(dataset.clips, probe_all(dataset.clips), strict=True):
+        if isinstance(info, AudioError):
+            broken[f"{clip.split}/{clip.name}"] = str(info)
+            continue
+        length = max(resampled_length(info, sample_rate), CHUNK_SECONDS * sample_rate)
+        slots.append(Slot(clip, ends[clip.split], length, info.seconds))
+        ends[clip.split] += length
+    for split, end in ends.items():
+        if not end:
+            raise UserError(f"{dataset.folder}: not one usable recording in {split}: {next(iter(broken.items()))}")
+    return slots, broken
+
+
+def resampled_length(info: AudioInfo, sample_rate: int) -> int:
+    return max(1, round(info.frames * sample_rate / info.sample_rate))
+
+
+def _identity(slot: Slot) -> list[Any]:
+    """What must be unchanged for a half-made pack to be gone on with."""
+    stat = slot.clip.path.stat()
+    return [slot.key, slot.clip.labels, slot.clip.group, slot.length, stat.st_size, stat.st_mtime_ns]
+
+
+def _prepare(partial: Path, plan: str, slots: list[Slot]) -> Path:
+    """Empty arrays and an empty journal, or those of an interrupted call with the same plan."""
+    journal = partial / f"journal-{plan[:16]}.tsv"
+    if journal.exists():
+        return journal
+    shutil.rmtree(partial, ignore_errors=True)
+    needed = 2 * sum(slot.length for slot in slots)
+    parent = next(p for p in partial.absolute().parents if p.exists())
+    if (free := shutil.disk_usage(parent).free) < needed:
+        raise UserError(f"{partial}: needs {needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free")
+    partial.mkdir(parents=True)
+    for split in SPLITS:
+        length = sum(slot.length for slot in slots if slot.clip.split == split)
+        np.lib.format.open_memmap(partial / f"{split}.npy", mode="w+", dtype=np.int16, shape=(length,))
+    journal.touch()
+    return journal
+
+
+def _decode_all(
+    slots: list[Slot], partial: Path, sample_rate: int, journal: Path, progress: Progress | None
+) -> dict[str, str]:
+    """Fill the arrays; returns each clip's hash, or its cause of failure after a '!'."""
+    done = dict(_read_journal(journal))
+    todo = [slot for slot in slots if slot.key not in done]
+    total = sum(slot.seconds for slot in slots)
+    seconds = total - sum(slot.seconds for slot in todo)
+    headers = {split: np.load(partial / f"{split}.npy", mmap_mode="r").offset for split in SPLITS}
+    files = {split: os.open(partial / f"{split}.npy", os.O_WRONLY) for split in SPLITS}
+
+    def work(slot: Slot) -> tuple[Slot, str]:
+        try:
+            samples = decode(slot.clip.path, sample_rate, slot.length)
+        except AudioError as error:
+            return slot, f"!{error}"
+        data = samples.astype("<i2", copy=False).tobytes()
+        # written, not mapped: a full disk is then an error, not a crash, and memory stays flat
+        _write_at(files[slot.clip.split], data, headers[slot.clip.split] + 2 * slot.start)
+        return slot, hashlib.blake2b(data, digest_size=16).hexdigest()
+
+    pool = ThreadPoolExecutor(max_workers=os.process_cpu_count() if hasattr(os, "process_cpu_count") else None)
+    try:
+        with journal.open("a", encoding="utf-8", newline="\n") as log:
+            for future in as_completed([pool.submit(work, slot) for slot in todo]):
+                slot, value = future.result()
+                done[slot.key] = value
+                log.write(f"{slot.key}\t{value}\n")
+                seconds += slot.seconds
+                if progress:
+                    progress(seconds, total)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        for file in files.values():
+            os.close(file)
+    return done
+
+
+def _read_journal(journal: Path) -> Iterator[tuple[str, str]]:
+    for line in journal.read_text("utf-8").splitlines(keepends=True):
+        if line.endswith("\n"):  # the last line of a killed process may be cut off
+            key, _, value = line.rstrip("\n").partition("\t")
+            yield key, value
+
+
+def _write_at(file: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(file, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def decode(path: Path, sample_rate: int, length: int) -> Samples:
+    """A recording as `length` int16 samples, mono, at `sample_rate`; repeated if it is shorter.
+
+    Raises:
+        AudioError: it cannot be read, is shorter than its header says, or holds samples that are not finite.
+    """
+    try:
+        with sf.SoundFile(str(path)) as file:
+            frames, rate = file.frames, file.samplerate
+            x = file.read(dtype="float32", always_2d=True)
+    except (sf.LibsndfileError, OSError) as error:
+        raise AudioError(f"unreadable: {' '.join(str(error).split())}") from None
+    if len(x) < frames or not len(x):
+        raise AudioError(f"truncated: {len(x)} frames of {frames}")
+    if not np.isfinite(x).all():
+        raise AudioError("samples that are not finite")
+    mono = x[:, 0] if x.shape[1] == 1 else x.mean(axis=1)
+    if rate != sample_rate:
+        mono = soxr.resample(mono, rate, sample_rate, quality="HQ")
+    # one way for every format: floats, so that 24-bit, float and stereo sources are rounded once, here
+    samples = np.clip(np.rint(mono * 32768), -32768, 32767).astype(np.int16)
+    own_length = resampled_length(AudioInfo(frames, rate), sample_rate)
+    # the resampler may end a sample early or late
+    samples = np.pad(samples[:own_length], (0, max(0, own_length - len(samples))))
+    return np.resize(samples, length)
+
+
+def _finish(
+    partial: Path,
+    dataset: Dataset,
+    sample_rate: int,
+    plan: str,
+    slots: list[Slot],
+    hashes: dict[str, str],
+    broken: dict[str, str],
+) -> None:
+    """Write index and manifest; last the manifest, without which a folder is no pack."""
+    index = pd.DataFrame(
+        {
+            "clip": [s.clip.name for s in slots],
+            "split": [s.clip.split for s in slots],
+            "start": np.array([s.start for s in slots], dtype=np.int64),
+            "length": np.array([s.length for s in slots], dtype=np.int64),
+            "seconds": [s.seconds for s in slots],
+            "labels": [list(s.clip.labels) for s in slots],
+            "group": [s.clip.group for s in slots],
+        }
+    )
+    index.to_parquet(partial / "index.parquet", index=False)
+    content = [[s.key, s.clip.labels, s.clip.group] for s in slots]
+    manifest = {
+        "format": FORMAT,
+        "sample_rate": sample_rate,
+        "source": dataset.folder.name,
+        "clips": {split: int((index["split"] == split).sum()) for split in SPLITS},
+        "hours": {s: round(float(index.loc[index["split"] == s, "seconds"].sum()) / 3600, 4) for s in SPLITS},
+        "left_out": broken,
+        "plan": plan,
+        "dataset": digest([dataset.labels, content]),
+        "fingerprint": digest([sample_rate, dataset.labels, content, [hashes[s.key] for s in slots]]),
+        "classes": list(dataset.labels),
+        "leaf": dataset.leaf,
+    }
+    (partial / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
+    for journal in partial.glob("journal-*.tsv"):
+        journal.unlink()
+
+
+def summary(pack: Pack) -> dict[str, Any]:
+    """What `bench data info` prints."""
+    keys = ("sample_rate", "source", "clips", "hours", "left_out", "fingerprint")
+    size = sum(file.stat().st_size for file in pack.folder.iterdir())
+    return {
+        "folder": str(pack.folder),
+        **{k: pack.manifest[k] for k in keys},
+        "gigabytes": round(size / 1e9, 3),
+    }

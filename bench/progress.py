@@ -1,0 +1,80 @@
+"""What is seen of long work: a live line on a terminal, a line now and then in a log."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from bench.config import RunSpec
+
+console = Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def bar(description: str) -> Iterator[Callable[[float, float], None]]:
+    """A bar for work that reports how much is done, and of how much."""
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console,
+    ) as progress:  # fmt: skip
+        task = progress.add_task(description, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+class SuiteDisplay:
+    """Which run of how many, update, loss, val mAP, samples a second, time left in this run."""
+
+    def __init__(self) -> None:
+        self.live = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[numbers]}"),
+            TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=True), console=console,
+        )  # fmt: skip
+        self.task: TaskID | None = None
+        self.heading = ""
+        self.last_val: float | None = None
+        self.logged = 0.0
+
+    def __enter__(self) -> "SuiteDisplay":
+        self.live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.live.stop()
+
+    def run_started(self, number: int, of: int, spec: RunSpec) -> None:
+        self.heading = f"[{number}/{of}] {spec.name} seed {spec.seed}"
+        self.logged = time.monotonic()
+        self.updates = spec.recipe.updates
+        self.task = self.live.add_task(self.heading.replace("[", r"\["), total=self.updates, numbers="")
+
+    def run_status(self, status: Any) -> None:
+        val = "-" if status.val_map is None else f"{status.val_map:.3f}"
+        numbers = (
+            f"update {status.update}/{self.updates}  loss {status.loss:.4f}  val mAP {val}"
+            f"  {status.samples_per_second:.0f} samples/s"
+        )
+        assert self.task is not None
+        self.live.update(self.task, completed=status.update, numbers=numbers)
+        if not console.is_terminal and time.monotonic() - self.logged > 30:
+            self.logged = time.monotonic()
+            self._print(f"{self.heading}: {numbers}")
+
+    def run_finished(self, result: dict[str, Any]) -> None:
+        self._end(f"{self.heading}: mAP {result['metrics']['map']:.3f} in {result['cost']['seconds']:.0f} s")
+
+    def run_failed(self, error: Exception, folder: Path) -> None:
+        self._end(f"{self.heading}: failed: {' '.join(str(error).split())} (traceback in {folder}/failed.json)")
+
+    def _end(self, line: str) -> None:
+        assert self.task is not None
+        self.live.remove_task(self.task)
+        self._print(line)
+
+    def _print(self, line: str) -> None:
+        self.live.console.print(line, markup=False, soft_wrap=True)
+        sys.stderr.flush()

@@ -1,0 +1,117 @@
+"""A results folder as rows: runs that differ in nothing but the seed."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from bench.errors import UserError
+
+Run = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """All seeds of one architecture under one recipe."""
+
+    label: str
+    runs: tuple[Run, ...]
+
+    @property
+    def name(self) -> str:
+        return str(self.first["spec"]["name"])
+
+    @property
+    def first(self) -> Run:
+        return self.runs[0]
+
+    @property
+    def published(self) -> dict[str, Any] | None:
+        published: dict[str, Any] | None = self.first["published"]
+        return published
+
+    def values(self, table: str, key: str) -> list[float]:
+        return [run[table][key] for run in self.runs]
+
+    def mean(self, table: str, key: str) -> float:
+        return fmean(self.values(table, key))
+
+    def spread(self, table: str, key: str) -> float | None:
+        """Standard deviation over seeds, with n - 1; None for a single one."""
+        return stdev(values) if len(values := self.values(table, key)) > 1 else None
+
+
+@dataclass(frozen=True)
+class Results:
+    folder: Path
+    title: str
+    rows: tuple[Row, ...]
+    failed: tuple[str, ...]
+    missing: tuple[str, ...]  # planned, neither finished nor failed
+
+    @cached_property
+    def chance_map(self) -> float:
+        return float(self.rows[0].first["chance_map"])
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for row in self.rows for run in row.runs]
+
+
+def load_results(folder: Path) -> Results:
+    """Read every finished run of a folder. Raises UserError if there is none, or one is damaged."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; `bench run` makes one")
+    runs = [_read(path) for path in sorted(folder.glob("*/run.json"))]
+    if not runs:
+        raise UserError(f"{folder}: no finished run in it; `bench run` makes them")
+    declared = _read(folder / "suite.json") if (folder / "suite.json").exists() else {}
+    title, planned = declared.get("title", folder.name), declared.get("planned", [])
+    failed = tuple(path.parent.name for path in sorted(folder.glob("*/failed.json")))
+    done = {path.parent.name for path in folder.glob("*/run.json")} | set(failed)
+    missing = tuple(name for name in planned if name not in done)
+    return Results(folder, title, _group(runs, planned), failed, missing)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); remove its folder and run the suite again") from None
+
+
+def _group(runs: list[Run], planned: list[str]) -> tuple[Row, ...]:
+    groups: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        spec = {k: v for k, v in run["spec"].items() if k not in ("seed", "inferred")}
+        groups[json.dumps(spec, sort_keys=True)].append(run)
+    same_name: dict[str, list[list[Run]]] = defaultdict(list)
+    for group in groups.values():
+        same_name[group[0]["spec"]["name"]].append(sorted(group, key=lambda run: run["spec"]["seed"]))
+    rows = [
+        Row(label, tuple(g)) for name, gs in same_name.items() for label, g in zip(_labels(name, gs), gs, strict=True)
+    ]
+    return tuple(sorted(rows, key=_order(planned)))
+
+
+def _labels(name: str, groups: list[list[Run]]) -> list[str]:
+    """The name, and where several rows have the same one, what they differ in."""
+    flat = [_flat(group[0]["spec"]) for group in groups]
+    differing = [key for key in flat[0] if len({json.dumps(f.get(key)) for f in flat}) > 1]
+    return [f"{name} ({', '.join(f'{key}={f.get(key)}' for key in differing)})" if differing else name for f in flat]
+
+
+def _flat(spec: dict[str, Any]) -> dict[str, Any]:
+    return {f"train.{k}": v for k, v in spec["recipe"].items()} | dict(spec["config"]) | {"pack": spec["pack"][:8]}
+
+
+def _order(planned: list[str]) -> Callable[[Row], tuple[int, str]]:
+    """As the suite lists them, others behind."""
+    place: dict[str, int] = {}
+    for number, folder in enumerate(planned):
+        place.setdefault(folder.rsplit("-s", 1)[0], number)
+    return lambda row: (place.get(row.name, len(planned)), row.label)

@@ -1,0 +1,149 @@
+"""RunSpec to run folder."""
+
+import json
+import os
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from architectures import create, get_architecture
+from bench.config import RunSpec
+from bench.cost import count_parameters
+from bench.data.chunks import Chunks
+from bench.data.pack import Pack
+from bench.errors import UserError
+from bench.evaluate import score_clips
+from bench.metrics import chance_map, evaluate
+from bench.provenance import provenance
+from bench.train import Status, train
+
+
+def execute(
+    spec: RunSpec,
+    pack: Pack,
+    folder: Path,
+    *,
+    device: torch.device,
+    report: Callable[[Status], None] = lambda status: None,
+) -> dict[str, Any]:
+    """Train, score eval once, and write the run folder; run.json comes last, so that a folder with it is whole.
+
+    A failure is recorded in failed.json, with its traceback, and raised again.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        result = _execute(spec, pack, folder, device, report)
+    except Exception as error:
+        record = {"spec": spec.model_dump(), "error": _one_line(error), "traceback": traceback.format_exc()}
+        write_json(folder / "failed.json", record)
+        raise
+    (folder / "failed.json").unlink(missing_ok=True)
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    return result
+
+
+def _execute(
+    spec: RunSpec, pack: Pack, folder: Path, device: torch.device, report: Callable[[Status], None]
+) -> dict[str, Any]:
+    started = time.perf_counter()
+    hop = spec.recipe.hop_seconds
+    data, val = (Chunks(pack, split, hop_seconds=hop, device=device) for split in ("train", "val"))
+    fp32_means_fp32()
+    model = build(spec, device)
+    state = train(model, data, val, spec.recipe, seed=spec.seed, checkpoint=folder / "checkpoint.pt", report=report)
+
+    eval_chunks = Chunks(pack, "eval", hop_seconds=hop, device=device)
+    scores = score_clips(model, eval_chunks)
+    targets = pack.targets("eval")
+    untrained = score_clips(build(spec, device), eval_chunks)
+    entry = get_architecture(spec.architecture)
+    result = {
+        "spec": spec.model_dump(),
+        "hash": spec.hash,
+        "family": entry.family,
+        "published": asdict(entry.published) if entry.published else None,
+        "metrics": evaluate(targets, scores, pack.leaf),
+        "untrained": evaluate(targets, untrained, pack.leaf),
+        "chance_map": chance_map(targets),
+        "val_map": state.best_map,
+        "best_update": state.best_update,
+        "updates": state.update,
+        "cost": {
+            "parameters": count_parameters(model),
+            "train_seconds": round(state.seconds, 3),
+            "samples_per_second": round(state.update * spec.recipe.batch_size / state.seconds, 1),
+            "seconds": round(time.perf_counter() - started, 3),  # of this process, evaluation included
+        },
+        "data": {"sample_rate": pack.sample_rate, "fingerprint": pack.fingerprint, "dataset": pack.dataset},
+        "provenance": provenance(entry.model.__module__, device),
+    }
+    pd.DataFrame(state.history).to_csv(folder / "history.csv", index=False, lineterminator="\n")
+    np.savez_compressed(folder / "scores.npz", scores=scores)
+    save_file({name: w.contiguous() for name, w in model.state_dict().items()}, folder / "model.safetensors")
+    write_json(folder / "run.json", result)
+    return result
+
+
+def build(spec: RunSpec, device: torch.device) -> nn.Module:
+    """The contestant as the seed draws it."""
+    torch.manual_seed(spec.seed)
+    return create(spec.architecture, **spec.config).to(device)
+
+
+def fp32_means_fp32() -> None:
+    """Switch off TF32, which cuDNN uses by default: it would give convolutions, alone, a lower precision."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def finished(folder: Path) -> bool:
+    return (folder / "run.json").is_file()
+
+
+def write_labels(out: Path, pack: Pack) -> None:
+    """labels.npz: what a report must know of eval, so that it needs nothing but the results folder.
+
+    Raises:
+        UserError: the folder holds results on other data.
+    """
+    path = out / "labels.npz"
+    if path.exists():
+        with np.load(path) as known:
+            if str(known["dataset"]) != pack.dataset:
+                raise UserError(f"{out} holds runs on other data: choose another --out")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    clips = pack.clips("eval")
+    temporary = path.with_name("labels.partial.npz")
+    np.savez_compressed(
+        temporary,
+        dataset=np.array(pack.dataset),
+        clips=clips["clip"].to_numpy(dtype=str),
+        groups=clips["group"].fillna("").to_numpy(dtype=str),
+        classes=np.array(pack.labels),
+        leaf=pack.leaf,
+        targets=pack.targets("eval"),
+        train_counts=pack.train_counts,
+    )
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Atomically: the file is whole or not there."""
+    temporary = path.with_suffix(".json.partial")
+    temporary.write_text(json.dumps(value, indent=1) + "\n", "utf-8")
+    os.replace(temporary, path)
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

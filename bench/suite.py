@@ -1,0 +1,137 @@
+"""A suite: expand it to runs, check it whole, skip what is finished, execute the rest."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from architectures import ConfigError, configure, create, get_architecture, list_architectures
+from bench.config import RunSpec, Suite
+from bench.data.pack import Pack
+from bench.errors import UserError
+from bench.run import execute, finished, write_json, write_labels
+from bench.train import Status, loss_of
+
+
+class Display(Protocol):
+    """Shows how a suite gets on."""
+
+    def run_started(self, number: int, of: int, spec: RunSpec) -> None: ...
+    def run_status(self, status: Status) -> None: ...
+    def run_finished(self, result: dict[str, Any]) -> None: ...
+    def run_failed(self, error: Exception, folder: Path) -> None: ...
+
+
+@dataclass
+class Outcome:
+    skipped: list[str] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+
+def plan(
+    suite: Suite,
+    packs: Sequence[Pack],
+    *,
+    only: Sequence[str] = (),
+    seeds: int | None = None,
+    sets: Mapping[str, Any] | None = None,
+) -> list[tuple[RunSpec, Pack]]:
+    """All runs of a suite, seed by seed, so that a half-done suite compares all contestants.
+
+    Raises:
+        UserError: an unknown name or field, no pack of a needed sample rate, or packs of different data.
+    """
+    if len({pack.dataset for pack in packs}) > 1:
+        raise UserError(f"{packs[0].folder} and {packs[-1].folder} are packs of different data")
+    if len({pack.sample_rate for pack in packs}) < len(packs):
+        raise UserError("two of the packs have the same sample rate; one of each is enough")
+    names = list_architectures(contestants_only=True) if suite.architectures == "all" else suite.architectures
+    try:
+        # named on the command line, one that is not a contestant by default runs, too
+        entries = [get_architecture(name) for name in only or names]
+        runs = []
+        for seed in range(seeds or suite.seeds):
+            for entry in entries:
+                sample_rate, recipe, inferred = suite.settings(entry.family, sets or {})
+                pack = _pack_at(sample_rate, packs, entry.name)
+                config = configure(entry.name, sample_rate=sample_rate, num_classes=len(pack.labels))
+                inferred = inferred | dict(entry.inferred)
+                spec = RunSpec(
+                    name=entry.name,
+                    architecture=entry.name,
+                    config=asdict(config),
+                    recipe=recipe,
+                    seed=seed,
+                    pack=pack.fingerprint,
+                    inferred=inferred,
+                )
+                runs.append((spec, pack))
+    except ConfigError as error:
+        raise UserError(str(error)) from None
+    return runs
+
+
+def _pack_at(sample_rate: int, packs: Sequence[Pack], name: str) -> Pack:
+    for pack in packs:
+        if pack.sample_rate == sample_rate:
+            return pack
+    given = ", ".join(f"{pack.folder} ({pack.sample_rate} Hz)" for pack in packs) or "none"
+    raise UserError(
+        f"{name} needs a pack at {sample_rate} Hz, given: {given}; "
+        f"make one with `bench data pack DIR --out PACK --sample-rate {sample_rate}` and add --data PACK"
+    )
+
+
+def check(runs: Sequence[tuple[RunSpec, Pack]]) -> None:
+    """Build every contestant, once forward and once backward, before any of them trains. Raises UserError."""
+    seen = set()
+    for spec, pack in runs:
+        if spec.name in seen:
+            continue
+        seen.add(spec.name)
+        try:
+            _step(spec, pack)
+        except Exception as error:
+            raise UserError(f"{spec.name} does not run: {type(error).__name__}: {error}") from error
+
+
+def _step(spec: RunSpec, pack: Pack) -> None:
+    model = create(spec.architecture, **spec.config)
+    with torch.autocast("cpu", torch.bfloat16, enabled=spec.recipe.precision == "bf16"):
+        logits = model(torch.zeros(2, pack.sample_rate))
+    if logits.shape != (2, len(pack.labels)):
+        raise ValueError(f"logits have shape {tuple(logits.shape)}, should have (2, {len(pack.labels)})")
+    loss_of(spec.recipe, logits.float(), torch.zeros(2, len(pack.labels))).backward()
+
+
+def run_suite(
+    runs: Sequence[tuple[RunSpec, Pack]], out: Path, *, title: str, device: torch.device, display: Display
+) -> Outcome:
+    """Execute what is not finished; a failed run is recorded, and the rest goes on.
+
+    Raises:
+        UserError: `out` holds runs on other data.
+    """
+    write_labels(out, runs[0][1])
+    write_json(out / "suite.json", {"title": title, "planned": [spec.folder for spec, _ in runs]})
+    outcome = Outcome()
+    for number, (spec, pack) in enumerate(runs, start=1):
+        folder = out / spec.folder
+        if finished(folder):
+            outcome.skipped.append(spec.folder)
+            continue
+        display.run_started(number, len(runs), spec)
+        try:
+            result = execute(spec, pack, folder, device=device, report=display.run_status)
+        except Exception as error:
+            if isinstance(error, OSError):
+                raise  # a full disk fails every run
+            display.run_failed(error, folder)
+            outcome.failed.append(spec.folder)
+        else:
+            display.run_finished(result)
+            outcome.done.append(spec.folder)
+    return outcome

@@ -1,0 +1,51 @@
+"""Chunks are plain slices of the clips, and an epoch is every chunk once."""
+
+import numpy as np
+import pytest
+import torch
+
+from bench.data.chunks import Chunks, chunk_starts
+
+
+def test_chunks_are_slices_and_the_last_ends_with_the_clip(packed):
+    chunks = Chunks(packed, "eval")
+    samples, index = packed.samples("eval"), packed.clips("eval")
+    targets = packed.targets("eval")
+    place = 0
+    for clip, (start, length) in enumerate(zip(index["start"], index["length"], strict=True)):
+        starts = list(range(0, length - 16_000 + 1, 16_000))
+        if starts[-1] != length - 16_000:
+            starts.append(length - 16_000)
+        for begin in starts:
+            x, y = chunks.batch(torch.tensor([place]))
+            slice_ = samples[start + begin : start + begin + 16_000].astype(np.float32) / 32768
+            np.testing.assert_array_equal(x[0].numpy(), slice_)
+            np.testing.assert_array_equal(y[0].numpy() > 0, targets[clip])
+            assert chunks.clip[place] == clip
+            place += 1
+    assert place == len(chunks)
+
+
+@pytest.mark.parametrize(
+    ("length", "hop", "expected"),
+    [(10, 10, [0]), (11, 10, [0, 1]), (20, 10, [0, 10]), (25, 10, [0, 10, 15]), (20, 5, [0, 5, 10])],
+)
+def test_chunk_starts(length, hop, expected):
+    clip, start = chunk_starts(np.array([100, 200]), np.array([length, 10]), 10, hop)
+    assert start.tolist() == [100 + s for s in expected] + [200]
+    assert clip.tolist() == [0] * len(expected) + [1]
+
+
+@pytest.mark.parametrize("batch_size", [1, 16, 1000])
+def test_an_epoch_is_every_chunk_once(packed, batch_size):
+    chunks = Chunks(packed, "train")
+    drawn = torch.cat([chunks.draw(u, batch_size, seed=3) for u in range(-(-2 * len(chunks) // batch_size))])
+    first, second = drawn[: len(chunks)], drawn[len(chunks) : 2 * len(chunks)]
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(len(chunks)))
+    assert first.tolist() != second.tolist()
+    assert chunks.draw(0, 8, seed=3).tolist() != chunks.draw(0, 8, seed=4).tolist()
+
+
+def test_a_batch_moves_no_more_than_its_own_bytes(packed):
+    chunks = Chunks(packed, "train")
+    assert chunks.windows.untyped_storage().nbytes() == packed.samples("train").nbytes  # a view of every window

@@ -1,0 +1,130 @@
+"""The contract, over the registry: a new file in architectures/ is tested without an edit here."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from architectures import ConfigError, configure, create, list_architectures, register
+from bench.contract import CHECKS, BrokenPromise, broken_promises, check_gradients, check_logits, check_rows
+from bench.cost import count_parameters
+
+ROOT = Path(__file__).parent.parent
+# FACTS: the published sizes are .96M, .27M, 11.3M, 12.5M (a DenseNet-169's), .9M and 2.3M
+PARAMETERS = {
+    "crnn": 960_200,
+    "vgg_like": 265_992,
+    "resnet18": 11_272_840,
+    "densenet121": 7_152_584,
+    "transformer_small": 852_232,
+    "transformer_large": 2_282_632,
+    "transformer_pooled": 2_282_632,
+    "transformer_multiscale": 2_282_632,
+    "transformer_notes": 1_166_216,
+}
+
+
+@pytest.mark.parametrize("promise", CHECKS)
+@pytest.mark.parametrize("name", list_architectures())
+def test_contract(name, promise):
+    CHECKS[promise](name)
+
+
+@pytest.mark.parametrize("name", list_architectures())
+def test_parameter_count(name):
+    assert count_parameters(create(name)) == PARAMETERS[name]
+
+
+def test_every_width_is_a_field():
+    assert count_parameters(create("vgg_like", stage_widths=[[8], [16]], hidden_dim=4)) < 10_000
+    assert count_parameters(create("crnn", conv_widths=[8, 8, 8], rnn_width=4)) < 10_000
+    assert count_parameters(create("crnn", merge="concat")) == 973_000
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("vgg", {}, "did you mean 'vgg_like'"),
+        ("vgg_like", {"hiden_dim": 3}, "did you mean 'hidden_dim'"),
+        ("crnn", {"kernel_size": 4}, "must be odd"),
+        ("crnn", {"merge": "max"}, "merge: Input should be 'sum' or 'concat'"),
+        ("crnn", {"pools": [[50, 2], [4, 2], [2, 2]]}, "leave nothing of n_mels"),
+        ("vgg_like", {"n_fft": 256}, "shorter than the window"),
+        ("transformer_large", {"depth": "many"}, "depth: Input should be a valid integer"),
+        ("transformer_multiscale", {"causal": True}, "would look ahead"),
+        ("transformer_pooled", {"depth": 3}, "outside 1 to depth=3"),
+        ("transformer_pooled", {"pool_stride": 3}, "must be 1 to pool_window=2"),
+    ],
+)
+def test_configs_refuse_nonsense_in_one_line(name, fields, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        configure(name, **fields)
+    assert "\n" not in str(caught.value)
+
+
+class SoftmaxedModel(torch.nn.Module):
+    """Breaks three promises: probabilities out, rows mixed, a weight unused."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.used = torch.nn.Linear(1, config.num_classes)
+        self.unused = torch.nn.Linear(1, 1)
+
+    def forward(self, x):
+        return torch.softmax(self.used((x - x.mean()).std(dim=1, keepdim=True)), dim=1)
+
+
+def test_broken_contracts_are_found(monkeypatch):
+    monkeypatch.setattr("architectures.registry._architectures", {})
+    from architectures import ArchitectureConfig
+
+    register("broken", family="cnn", config=ArchitectureConfig())(SoftmaxedModel)
+    for check, reason in ((check_logits, "leave out"), (check_gradients, "unused"), (check_rows, "differ")):
+        with pytest.raises(BrokenPromise, match=reason):
+            check("broken")
+    assert len(broken_promises("broken")) == 3
+    with pytest.raises(ConfigError, match="registered twice"):
+        register("broken", family="cnn", config=ArchitectureConfig())(SoftmaxedModel)
+
+
+DROPPED_IN = '''
+from dataclasses import dataclass
+from torch import nn
+from architectures.registry import ArchitectureConfig, register
+
+@dataclass(frozen=True, kw_only=True)
+class Config(ArchitectureConfig):
+    width: int = 4
+
+@register("dropped_in", family="hybrid", config=Config())
+class DroppedIn(nn.Module):
+    """Two layers on the loudness of each tenth of a second."""
+    def __init__(self, config):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(10, config.width), nn.Tanh(), nn.Linear(config.width, config.num_classes))
+    def forward(self, x):
+        return self.layers(nn.functional.adaptive_avg_pool1d(x.abs(), 10))
+'''
+
+
+def test_one_file_joins_the_registry_every_suite_and_the_contract(tmp_path, packed):
+    shutil.copytree(ROOT / "architectures", tmp_path / "architectures")
+    shutil.copytree(ROOT / "bench", tmp_path / "bench")
+    (tmp_path / "architectures" / "dropped_in.py").write_text(DROPPED_IN)
+    script = """if True:
+        from pathlib import Path
+        from bench.config import load_suite
+        from bench.contract import broken_promises
+        from bench.data.pack import Pack
+        from bench.suite import plan
+        assert broken_promises("dropped_in") == {}
+        for suite in ("demo", "controlled"):
+            assert "dropped_in" in {spec.name for spec, _ in plan(load_suite(suite), [Pack(Path(r"%s"))])}
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script % packed.folder], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
