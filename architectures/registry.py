@@ -135,5 +135,5 @@ def field_names(config: ArchitectureConfig) -> set[str]:
 
 
 def did_you_mean(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (did you mean {near[0]!r}?)" if near else ""

@@ -96,7 +96,7 @@ def pack(
 
 
 @data.command()
-def demo(folder: Path, seed: int = 0) -> None:
+def demo(folder: Path, seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0) -> None:
     """Write a generated data set in FSD50K's layout."""
     from bench.commands import demo_command
 
@@ -106,7 +106,8 @@ def demo(folder: Path, seed: int = 0) -> None:
 def main() -> None:
     """The `bench` command: a user's mistake is one line and exit code 2, never a traceback."""
     try:
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        # typer turns Ctrl-C into 130, or passes it on, from release to release
+        code = app(sys.argv[1:] or ["--help"], prog_name="bench", standalone_mode=False)
     except UserError as error:
         code = _fail(str(error))
     except OSError as error:
@@ -114,7 +115,6 @@ def main() -> None:
             raise
         code = _fail(f"{error.filename or 'writing'}: {error.strerror}")
     except (KeyboardInterrupt, typer.Abort):
-        print("bench: stopped; the same command goes on from here", file=sys.stderr)
         code = 130
     except Exception as error:
         # what click raises for a wrong command line; by its method, since some releases of typer bring their own click
@@ -122,6 +122,8 @@ def main() -> None:
             raise
         command = getattr(getattr(error, "ctx", None), "command_path", "bench")
         code = _fail(f"{error.format_message()} (see {command} --help)")
+    if code == 130:
+        print("bench: stopped; the same command goes on from here", file=sys.stderr)
     sys.exit(code)
 
 

@@ -12,18 +12,27 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from bench.config import RunSpec
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def bar(description: str) -> Iterator[Callable[[float, float], None]]:
-    """A bar for work that reports how much is done, and of how much."""
-    with Progress(
+    """A bar for work that reports how much is done, and of how much; shown from the first report on."""
+    progress = Progress(
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console,
-    ) as progress:  # fmt: skip
-        task = progress.add_task(description, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        console=console, disable=not console.is_terminal,
+    )  # fmt: skip
+    task = progress.add_task(description, total=None)
+
+    def report(done: float, total: float) -> None:
+        progress.start()
+        progress.update(task, completed=done, total=total)
+
+    try:
+        yield report
+    finally:
+        progress.stop()
 
 
 class SuiteDisplay:
@@ -32,7 +41,8 @@ class SuiteDisplay:
     def __init__(self) -> None:
         self.live = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[numbers]}"),
-            TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=True), console=console,
+            TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=True),
+            console=console, disable=not console.is_terminal,
         )  # fmt: skip
         self.task: TaskID | None = None
         self.heading = ""
@@ -76,5 +86,5 @@ class SuiteDisplay:
         self._print(line)
 
     def _print(self, line: str) -> None:
-        self.live.console.print(line, markup=False, soft_wrap=True)
+        self.live.console.print(line, markup=False)
         sys.stderr.flush()

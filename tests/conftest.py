@@ -1,12 +1,15 @@
 """A small generated data set, its pack, and runs small enough for a test."""
 
-from dataclasses import asdict
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
 from architectures import configure
+from bench import cli
 from bench.config import Recipe, RunSpec
 from bench.data.demo import write_demo
 from bench.data.pack import Pack, pack
@@ -30,6 +33,49 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def packed(dataset: Path) -> Pack:
     return pack(dataset, dataset.with_name("demo-16000"))
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """The `bench` command, in this process: its exit code and what it prints."""
+
+    def run(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        captured = capsys.readouterr()
+        return Done(int(exit_.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+SMALL_SUITE = """
+title = "small"
+architectures = ["transformer_small", "vgg_like"]
+seeds = 2
+[train]
+updates = 4
+batch_size = 4
+evaluations = 2
+learning_rate = 1e-3
+[family.cnn.train]
+precision = "bf16"
+channels_last = true
+"""
+
+
+@pytest.fixture
+def small_suite(tmp_path: Path) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL_SUITE)
+    return path
 
 
 def make_spec(packed: Pack, *, seed: int = 0, config: dict | None = None, **recipe) -> RunSpec:

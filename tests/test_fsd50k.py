@@ -1,5 +1,6 @@
 """Reading FSD50K's layout, and saying what is wrong with it."""
 
+import csv
 import shutil
 
 import pytest
@@ -41,12 +42,12 @@ def test_verify_finds_extra_files(copy):
 
 def test_labels_and_groups_are_the_csvs(dataset):
     read = read_dataset(dataset)
-    lines = (dataset / "FSD50K.ground_truth" / "eval.csv").read_text().splitlines()[1:]
+    with (dataset / "FSD50K.ground_truth" / "eval.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
     by_name = {clip.name: clip for clip in read.clips if clip.split == "eval"}
-    assert len(by_name) == len(lines)
-    for line in lines:
-        name, labels = line.split(",", 1)
-        assert {read.labels[i] for i in by_name[name].labels} == set(labels.split('"')[1].split(","))
+    assert len(by_name) == len(rows)
+    for row in rows:
+        assert {read.labels[i] for i in by_name[row["fname"]].labels} == set(row["labels"].split(","))
     assert all(clip.group for clip in read.clips)
 
 

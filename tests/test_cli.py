@@ -1,0 +1,130 @@
+"""A user's mistake is one line on stderr and exit code 2; nothing is half-written, nothing shows a traceback."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SMALL_SUITE
+from tests.test_fsd50k import edit
+
+GONE = Path("no") / "such" / "folder"
+
+
+def one_line(done, message):
+    assert done.code == 2
+    assert done.out == "" or "listed above" in done.err
+    lines = done.err.strip().splitlines()
+    assert len(lines) == 1, done.err
+    assert lines[0].startswith("bench: error: ")
+    assert message in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["runn"], "No such command 'runn'"),
+        (["run", "--foo"], "No such option"),
+        (["run", "demoo"], "no suite 'demoo': use one of controlled, demo, paper"),
+        (["run", "nothing.toml"], "no suite 'nothing.toml'"),
+        (["run", "demo", "--data", GONE], "is no pack"),
+        (["run", "controlled"], "needs a pack at 16000 Hz, given: none"),
+        (["run", "demo", "--set", "updates=3"], "write --set train.FIELD=VALUE"),
+        (["run", "demo", "--set", "train.update=3"], "unknown field 'update'"),
+        (["run", "demo", "--set", "train.updates=many"], "updates='many'"),
+        (["run", "demo", "--set", "train.updates=0"], "greater than 0"),
+        (["run", "demo", "--set", "train.learning_rate=nan"], "finite number"),
+        (["run", "demo", "--precision", "fp8"], "'fp32' or 'bf16'"),
+        (["run", "demo", "--device", "gpu9"], "--device gpu9"),
+        (["report", GONE], "no such folder"),
+        (["report", "."], "no finished run"),
+        (["data", "verify", GONE], "no such folder"),
+        (["data", "info", GONE], "is no pack"),
+        (["data", "pack", GONE, "--out", "x"], "no such folder"),
+        (["data", "pack", GONE], "Missing option '--out'"),
+        (["data", "demo", "x", "--seed", "-1"], "greater than or equal to 0"),
+        (["check", "vgg"], "did you mean 'vgg_like'"),
+    ],
+)
+def test_wrong_arguments(bench, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    one_line(bench(*arguments), message)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("title", "titel"), "unknown field 'titel'"),
+        (lambda text: text.replace("updates = 4", "updatez = 4"), "unknown field 'updatez'"),
+        (lambda text: text.replace("[family.cnn.train]", "[family.cnns.train]"), "family.cnns"),
+        (lambda text: text.replace('"bf16"', '"bf17"'), "[family.cnn.train]: precision='bf17'"),
+        (lambda text: text.replace("vgg_like", "vgg_lik"), "did you mean 'vgg_like'"),
+        (lambda text: text.replace("seeds = 2", "seeds = 2.5"), "seeds=2.5"),
+        (lambda text: text.replace("=", "=="), "not valid TOML"),
+    ],
+)
+def test_a_suite_with_a_typo_trains_nothing(bench, tmp_path, packed, change, message):
+    suite = tmp_path / "typo.toml"
+    suite.write_text(change(SMALL_SUITE))
+    one_line(bench("run", suite, "--data", packed.folder, "--out", tmp_path / "out"), message)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pack_cannot_be_made_of_a_pack_nor_a_run_of_a_data_set(bench, packed, dataset, tmp_path):
+    one_line(bench("data", "pack", packed.folder, "--out", tmp_path / "x"), "vocabulary.csv: no such file")
+    one_line(bench("run", "demo", "--data", dataset, "--out", tmp_path / "x"), "is a data set, not a pack")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_truncated_wav_is_named(bench, dataset, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(dataset, copy)
+    wav = min((copy / "FSD50K.eval_audio").glob("*.wav"))
+    wav.write_bytes(wav.read_bytes()[:1000])
+    done = bench("data", "verify", copy)
+    one_line(done, "1 problems, listed above")
+    assert f"unusable: FSD50K.eval_audio/{wav.name}: truncated" in done.out
+    one_line(bench("data", "pack", copy, "--out", tmp_path / "x", "--strict"), f"eval/{wav.stem}: truncated")
+    done = bench("data", "pack", copy, "--out", tmp_path / "x")
+    assert done.code == 0
+    assert f"left out: eval/{wav.stem}: truncated" in done.out
+
+
+def test_a_label_outside_the_vocabulary_is_named(bench, dataset, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(dataset, copy)
+    edit(copy, "dev.csv", lambda text: text.replace("Organ,", "Orgen,", 1))
+    message = "label 'Orgen' is not in vocabulary.csv"
+    one_line(bench("data", "pack", copy, "--out", tmp_path / "x"), message)
+    assert message in bench("data", "verify", copy).out
+
+
+def test_verify_and_info_say_what_is_there(bench, dataset, packed):
+    done = bench("data", "verify", dataset)
+    assert done.code == 0
+    assert "a reduced copy or another data set" in done.out
+    done = bench("data", "info", packed.folder)
+    assert done.code == 0
+    assert packed.fingerprint in done.out
+
+
+def test_list_shows_the_eight_and_their_published_rows(bench):
+    done = bench("list")
+    assert done.code == 0
+    for name in ("crnn", "vgg_like", "resnet18", "densenet121", "transformer_multiscale"):
+        assert name in done.out
+    assert "0.434" in done.out
+    assert "transformer_notes *" in done.out
+
+
+def test_check_tells_whether_an_architecture_keeps_the_contract(bench):
+    done = bench("check", "transformer_small")
+    assert (done.code, done.out.strip()) == (0, "transformer_small: keeps the contract")
+
+
+@pytest.mark.parametrize("command", ["", "run", "report", "list", "check", "data", "data pack", "data demo"])
+def test_every_command_has_help(bench, command):
+    done = bench(*command.split(), "--help")
+    assert done.code == 0
+    assert done.out.startswith(f"Usage: bench {command}".strip())
