@@ -50,7 +50,7 @@ def overfit(name: str, pack: Pack, clips: int, *, updates: int = 600, seed: int 
     model = create(name, sample_rate=pack.sample_rate, num_classes=len(pack.labels))
     cnn = get_architecture(name).family == "cnn"
     recipe = Recipe(
-        learning_rate=1e-3, batch_size=32, updates=updates, evaluations=6, channels_last=cnn,
+        learning_rate=5e-4, batch_size=32, updates=updates, evaluations=6, channels_last=cnn,
         precision="bf16" if cnn else "fp32",
     )  # fmt: skip
     train(model, data, data, recipe, seed=seed)

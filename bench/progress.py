@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,10 @@ class SuiteDisplay:
     def __init__(self) -> None:
         self.live = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[numbers]}"),
-            TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=True),
             console=console, disable=not console.is_terminal,
         )  # fmt: skip
         self.task: TaskID | None = None
         self.heading = ""
-        self.last_val: float | None = None
         self.logged = 0.0
 
     def __enter__(self) -> "SuiteDisplay":
@@ -66,7 +65,7 @@ class SuiteDisplay:
         val = "-" if status.val_map is None else f"{status.val_map:.3f}"
         numbers = (
             f"update {status.update}/{self.updates}  loss {status.loss:.4f}  val mAP {val}"
-            f"  {status.samples_per_second:.0f} samples/s"
+            f"  {status.samples_per_second:.0f} samples/s  {timedelta(seconds=round(status.seconds_left))} left"
         )
         assert self.task is not None
         self.live.update(self.task, completed=status.update, numbers=numbers)

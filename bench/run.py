@@ -22,7 +22,7 @@ from bench.data.chunks import Chunks
 from bench.data.pack import Pack
 from bench.errors import UserError
 from bench.evaluate import score_clips
-from bench.metrics import chance_map, evaluate
+from bench.metrics import average_precision, chance_map, evaluate
 from bench.provenance import provenance
 from bench.train import Status, train
 
@@ -64,6 +64,7 @@ def _execute(
     eval_chunks = Chunks(pack, "eval", hop_seconds=hop, device=device)
     scores = score_clips(model, eval_chunks)
     targets = pack.targets("eval")
+    ap = average_precision(targets, scores)
     untrained = score_clips(build(spec, device), eval_chunks)
     entry = get_architecture(spec.architecture)
     result = {
@@ -74,6 +75,7 @@ def _execute(
         "metrics": evaluate(targets, scores, pack.leaf),
         "untrained": evaluate(targets, untrained, pack.leaf),
         "chance_map": chance_map(targets),
+        "class_ap": {pack.labels[k]: float(ap[k]) for k in np.flatnonzero(np.isfinite(ap))},
         "val_map": state.best_map,
         "best_update": state.best_update,
         "updates": state.update,

@@ -46,6 +46,7 @@ class Status:
     loss: float
     val_map: float | None
     samples_per_second: float
+    seconds_left: float  # of training, at this speed
 
 
 def train(
@@ -167,7 +168,8 @@ def _status(state: State, recipe: Recipe) -> Status:
     last = state.history[-1] if state.history else None
     loss = state.loss_sum / state.loss_count if state.loss_count else (last["loss"] if last else math.nan)
     speed = state.update * recipe.batch_size / max(state.seconds, 1e-9)
-    return Status(state.update, loss, last["val_map"] if last else None, speed)
+    left = (recipe.updates - state.update) * recipe.batch_size / speed
+    return Status(state.update, loss, last["val_map"] if last else None, speed, left)
 
 
 def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:

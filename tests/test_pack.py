@@ -222,3 +222,12 @@ def test_a_damaged_pack_is_one_line(packed, tmp_path):
     manifest.write_text(json.dumps(values))
     with pytest.raises(UserError, match="damaged pack"):
         Pack(tmp_path / "pack")
+
+
+@pytest.mark.parametrize("name", ["index.parquet", "val.npy"])
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: os.truncate(path, 300)])
+def test_a_pack_with_a_file_lost_or_cut_is_one_line(packed, tmp_path, name, damage):
+    shutil.copytree(packed.folder, tmp_path / "pack")
+    damage(tmp_path / "pack" / name)
+    with pytest.raises(UserError, match="damaged pack"):
+        Pack(tmp_path / "pack")

@@ -40,6 +40,8 @@ def test_a_suite_ends_in_whole_run_folders_and_a_table(bench, small_suite, packe
         scores = np.load(folder / "scores.npz")["scores"]
         assert scores.dtype == np.float32
         assert metrics.evaluate(labels["targets"], scores, labels["leaf"]) == run["metrics"]
+        ap = metrics.average_precision(labels["targets"], scores)
+        assert run["class_ap"] == {str(c): a for c, a in zip(labels["classes"], ap, strict=True) if np.isfinite(a)}
         assert run["chance_map"] == pytest.approx(metrics.chance_map(labels["targets"]))
         assert folder.name == f"{run['spec']['name']}-s{run['spec']['seed']}-{run['hash']}"
         assert run["provenance"]["command"].startswith("bench run")

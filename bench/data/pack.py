@@ -67,6 +67,9 @@ class Pack:
             self.fingerprint: str = self.manifest["fingerprint"]
             self.dataset: str = self.manifest["dataset"]  # the same for packs of one data set at other rates
             self.index = pd.read_parquet(folder / "index.parquet")
+            for split in SPLITS:
+                if len(self.samples(split)) < (self.clips(split)["start"] + self.clips(split)["length"]).max():
+                    raise ValueError(f"{split}.npy is too short")
         except (ValueError, KeyError, OSError) as error:
             raise UserError(f"{folder}: damaged pack ({' '.join(str(error).split())}); pack it again") from None
 
@@ -220,7 +223,7 @@ def _decode_all(
         _write_at(files[slot.clip.split], data, headers[slot.clip.split] + 2 * slot.start)
         return slot, hashlib.blake2b(data, digest_size=16).hexdigest()
 
-    pool = ThreadPoolExecutor(max_workers=os.process_cpu_count() if hasattr(os, "process_cpu_count") else None)
+    pool = ThreadPoolExecutor(max_workers=os.cpu_count())
     try:
         with journal.open("a", encoding="utf-8", newline="\n") as log:
             for future in as_completed([pool.submit(work, slot) for slot in todo]):
