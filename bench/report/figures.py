@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from bench.report.results import Results
 from bench.report.style import appearance, new_figure, save
@@ -27,6 +28,9 @@ def map_vs_parameters(results: Results, path: Path) -> None:
     chance = axes.axhline(results.chance_map, color="grey", linestyle=":", label="chance")
     axes.set(xscale="log", xlabel="parameters", ylabel="macro mAP on eval", title=results.title)
     axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     kinds = [
         Line2D([], [], marker="o", linestyle="", color="black", label="measured here"),
         Line2D([], [], marker="o", linestyle="", color="black", markerfacecolor="none", label="published, FSD50K"),

@@ -93,8 +93,8 @@ def _notes(results: Results) -> list[str]:
         + f"; seeds a row: {count} ({spread}).",
         f"Chance (exact expectation of random scores): {results.chance_map:.3f}. 'Untrained' is each contestant as its"
         " seed draws it.",
-        "Published figures were obtained on all of FSD50K under other protocols, and are no reference for these runs:"
-        " sample rate, training and selection differ from row to row.",
+        "Published figures were obtained on all of FSD50K, with 200 outputs, under other protocols, and are no"
+        " reference for these runs: sample rate, training and selection differ from row to row.",
         *(f"{row.label}: {row.published['note']}." for row in results.rows if row.published and row.published["note"]),
         "Measured on " + ", ".join(sorted({run["provenance"]["device"] for run in results.runs})) + ", commit "
         + ", ".join(sorted({_commit(run["provenance"]) for run in results.runs})) + ", by:",

@@ -1,0 +1,35 @@
+"""The README shows what results/ holds, and its links lead somewhere."""
+
+import re
+from pathlib import Path
+
+from bench.report.results import load_results
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_demo_table_is_the_one_in_results():
+    table = [line for line in (ROOT / "results/demo/table.md").read_text().splitlines() if line.startswith("|")]
+    assert len(table) >= 10
+    assert "\n".join(table) in README
+
+
+def test_the_kept_results_are_from_a_clean_commit_and_the_command_beside_them():
+    runs = load_results(ROOT / "results/demo").runs
+    assert len(runs) >= 8
+    for run in runs:
+        assert run["provenance"]["commit"]
+        assert not run["provenance"]["dirty"]
+        assert run["provenance"]["command"] == "bench run demo"
+
+
+def test_every_contestant_learned_something_and_none_everything():
+    for row in load_results(ROOT / "results/demo").rows:
+        floor = max(row.first["chance_map"], row.mean("untrained", "map"))
+        assert 1.5 * floor < row.mean("metrics", "map") < 1.0, row.label
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("http") or (ROOT / target).exists(), target
