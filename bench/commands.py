@@ -36,7 +36,7 @@ def run_command(
     if not data and name == "demo":
         data = [_demo_pack()]
     runs = plan(suite, [Pack(folder) for folder in data], only=only, seeds=seeds, sets=fields)
-    check(runs)
+    check(runs, out)
     console.print(f"{suite.title}: {len(runs)} runs on {target}, results in {out}", markup=False)
     with SuiteDisplay() as display:
         outcome = run_suite(runs, out, title=suite.title, device=target, display=display)

@@ -9,7 +9,9 @@ import torch
 
 from architectures import ConfigError, configure, create, get_architecture, list_architectures
 from bench.config import RunSpec, Suite
+from bench.cost import count_parameters
 from bench.data.pack import Pack
+from bench.disk import require_space
 from bench.errors import UserError
 from bench.run import execute, finished, write_json, write_labels
 from bench.train import Status, loss_of
@@ -85,26 +87,33 @@ def _pack_at(sample_rate: int, packs: Sequence[Pack], name: str) -> Pack:
     )
 
 
-def check(runs: Sequence[tuple[RunSpec, Pack]]) -> None:
-    """Build every contestant, once forward and once backward, before any of them trains. Raises UserError."""
-    seen = set()
+def check(runs: Sequence[tuple[RunSpec, Pack]], out: Path) -> None:
+    """Build every contestant, once forward and once backward, before any of them trains.
+
+    Raises:
+        UserError: a contestant does not run, or there is no room for weights and checkpoints.
+    """
+    parameters: dict[str, int] = {}
     for spec, pack in runs:
-        if spec.name in seen:
-            continue
-        seen.add(spec.name)
-        try:
-            _step(spec, pack)
-        except Exception as error:
-            raise UserError(f"{spec.name} does not run: {type(error).__name__}: {error}") from error
+        if spec.name not in parameters:
+            try:
+                parameters[spec.name] = _step(spec, pack)
+            except Exception as error:
+                raise UserError(f"{spec.name} does not run: {type(error).__name__}: {error}") from error
+    kept = sum(4 * parameters[spec.name] for spec, _ in runs if not finished(out / spec.folder))
+    # weights, two moments and the best weights, and all of it twice while a checkpoint replaces the last
+    require_space(out, kept + 2 * 4 * 4 * max(parameters.values()) + 50e6)
 
 
-def _step(spec: RunSpec, pack: Pack) -> None:
+def _step(spec: RunSpec, pack: Pack) -> int:
+    """Returns the number of parameters."""
     model = create(spec.architecture, **spec.config)
     with torch.autocast("cpu", torch.bfloat16, enabled=spec.recipe.precision == "bf16"):
         logits = model(torch.zeros(2, pack.sample_rate))
     if logits.shape != (2, len(pack.labels)):
         raise ValueError(f"logits have shape {tuple(logits.shape)}, should have (2, {len(pack.labels)})")
     loss_of(spec.recipe, logits.float(), torch.zeros(2, len(pack.labels))).backward()
+    return count_parameters(model)
 
 
 def run_suite(

@@ -162,6 +162,14 @@ def test_a_suite_needs_a_pack_of_every_sample_rate(bench, packed, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_full_disk_is_noticed_before_anything_trains(bench, small_suite, packed, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000_000))
+    done = bench("run", small_suite, "--data", packed.folder, "--out", tmp_path / "out")
+    assert (done.code, "the disk has 0.01 GB free" in done.err) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_results_on_other_data_are_not_mixed(bench, small_suite, dataset, packed, tmp_path):
     copy, out = tmp_path / "copy", tmp_path / "out"
     shutil.copytree(dataset, copy)

@@ -27,6 +27,7 @@ from bench.data.synthesis import (
     samples,
     total,
 )
+from bench.disk import require_space
 from bench.errors import UserError
 
 SECONDS = (0.3, 6.0)
@@ -38,6 +39,7 @@ IMBALANCE = 3  # how often the commonest class occurs for once of the rarest
 ECHOES = 12
 RECORDISTS = {"train": 10, "val": 4, "eval": 5}
 FEWEST = -(-len(SOUNDS) // 2)  # clips of two sounds each that hold every class once
+BYTES_PER_CLIP = 250_000  # on average, at 2.6 s
 LICENSE = "http://creativecommons.org/publicdomain/zero/1.0/"
 
 Progress = Callable[[int, int], None]
@@ -72,6 +74,7 @@ def write_demo(
     """Writes the demo set: all of it, or nothing. The same arguments give the same bytes."""
     check_sizes(dev_clips, eval_clips)
     check_vacant(folder)
+    require_space(folder, BYTES_PER_CLIP * (dev_clips + eval_clips))
     whole = folder.resolve()
     partial = whole.with_name(f"{whole.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
@@ -82,6 +85,9 @@ def write_demo(
         if whole.exists():
             whole.rmdir()
         partial.rename(whole)
+    except soundfile.LibsndfileError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise UserError(f"{partial}: cannot write ({error}): is the disk full?") from None
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

@@ -27,6 +27,7 @@ import soxr
 
 from bench.config import digest
 from bench.data.fsd50k import SPLITS, AudioError, AudioInfo, Clip, Dataset, probe_all, read_dataset
+from bench.disk import require_space
 from bench.errors import UserError
 
 FORMAT = 1
@@ -190,10 +191,7 @@ def _prepare(partial: Path, plan: str, slots: list[Slot]) -> Path:
     if journal.exists():
         return journal
     shutil.rmtree(partial, ignore_errors=True)
-    needed = 2 * sum(slot.length for slot in slots)
-    parent = next(p for p in partial.absolute().parents if p.exists())
-    if (free := shutil.disk_usage(parent).free) < needed:
-        raise UserError(f"{partial}: needs {needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free")
+    require_space(partial, 2 * sum(slot.length for slot in slots))
     partial.mkdir(parents=True)
     for split in SPLITS:
         length = sum(slot.length for slot in slots if slot.clip.split == split)
