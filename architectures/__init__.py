@@ -41,4 +41,8 @@ __all__ = [
 ]
 
 for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+    try:
+        importlib.import_module(f"{__name__}.{_module.name}")
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"architectures/{_module.name}.py: {type(error).__name__}: {reason}") from error

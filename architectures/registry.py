@@ -4,12 +4,13 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 Family = Literal["cnn", "transformer", "hybrid"]
+FAMILIES: tuple[Family, ...] = get_args(Family)
 ModelClass = TypeVar("ModelClass", bound=type[nn.Module])
 
 
@@ -77,7 +78,7 @@ def register(
         inferred: config fields that no source documents, with what the chosen value rests on. Tables footnote them.
 
     Raises:
-        ConfigError: the name is taken.
+        ConfigError: the name is taken, the family unknown, or `inferred` names a field that the config lacks.
     """
 
     def enter(model: ModelClass) -> ModelClass:
@@ -86,6 +87,8 @@ def register(
             raise ConfigError(
                 f"architecture {name!r} is registered twice: {taken_by.__module__} and {model.__module__}"
             )
+        if family not in FAMILIES:
+            raise ConfigError(f"{name}: family {family!r} should be one of {', '.join(FAMILIES)}")
         unknown = set(inferred or {}) - field_names(config)
         if unknown:
             raise ConfigError(f"{name}: inferred names fields that the config lacks: {', '.join(sorted(unknown))}")
@@ -97,8 +100,7 @@ def register(
 
 def list_architectures(*, contestants_only: bool = False) -> list[str]:
     """All names, in the order of registration within each family: cnn, transformer, hybrid."""
-    families = ("cnn", "transformer", "hybrid")
-    entries = sorted(_architectures.values(), key=lambda entry: families.index(entry.family))
+    entries = sorted(_architectures.values(), key=lambda entry: FAMILIES.index(entry.family))
     return [entry.name for entry in entries if entry.contestant or not contestants_only]
 
 

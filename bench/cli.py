@@ -1,6 +1,5 @@
 """The commands: parse, call, print. No logic; imports stand where they are used, so that --help is instant."""
 
-import errno
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -111,7 +110,7 @@ def main() -> None:
     except UserError as error:
         code = _fail(str(error))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+        if error.errno is None:  # not the system's, so not the user's either
             raise
         code = _fail(f"{error.filename or 'writing'}: {error.strerror}")
     except (KeyboardInterrupt, typer.Abort):

@@ -28,10 +28,12 @@ def run_command(
     device: str,
 ) -> None:
     suite, fields = load_suite(name), parse_sets(sets)
+    _load_registry()
     from bench.report import write_report
-    from bench.suite import check, plan, run_suite
+    from bench.suite import check, contestants, plan, run_suite
 
     target = _device(device)
+    contestants(suite, only)  # a wrong name should not wait for the demo set to be made
     out = out or Path("results") / Path(name).stem
     if not data and name == "demo":
         data = [_demo_pack()]
@@ -47,6 +49,14 @@ def run_command(
     if outcome.failed:
         console.print(f"failed: {', '.join(outcome.failed)}; the same command tries them again", markup=False)
         raise typer.Exit(1)
+
+
+def _load_registry() -> None:
+    """A slip in one's own file should be one line, whichever command meets it first."""
+    try:
+        import architectures  # noqa: F401
+    except ValueError as error:  # its ConfigError; the class is out of reach if its package does not load
+        raise UserError(str(error)) from error
 
 
 def _device(name: str) -> "torch.device":
@@ -72,6 +82,7 @@ def _demo_pack() -> Path:
 
 
 def list_command() -> None:
+    _load_registry()
     from architectures import get_architecture, list_architectures
 
     layout = "{:24} {:12} {:>13} {:>11}  {}"
@@ -84,10 +95,11 @@ def list_command() -> None:
 
 
 def check_command(names: Sequence[str], data: Path | None, clips: int) -> None:
+    _load_registry()
     from architectures import ConfigError, get_architecture, list_architectures
     from bench.contract import broken_promises, overfit
 
-    failed = False
+    failed, pack_ = False, Pack(data) if data else None
     for name in names or list_architectures():
         try:
             get_architecture(name)
@@ -99,8 +111,8 @@ def check_command(names: Sequence[str], data: Path | None, clips: int) -> None:
         if not broken:
             typer.echo(f"{name}: keeps the contract")
         failed |= bool(broken)
-        if data and not broken:
-            train_map = overfit(name, Pack(data), clips)
+        if pack_ and not broken:
+            train_map = overfit(name, pack_, clips)
             typer.echo(f"{name}: mAP {train_map:.3f} on the {clips} clips it was trained on")
             failed |= train_map < 0.9
     if failed:
@@ -108,7 +120,8 @@ def check_command(names: Sequence[str], data: Path | None, clips: int) -> None:
 
 
 def verify_command(folder: Path) -> None:
-    found = verify(folder)
+    with bar(f"reading {folder}") as progress:
+        found = verify(folder, progress)
     for split in SPLITS:
         typer.echo(
             f"{split:5} {found.clips[split]:6} clips {found.hours[split]:7.2f} h "
@@ -122,9 +135,11 @@ def verify_command(folder: Path) -> None:
         typer.echo(f"extra: {path} is in no CSV")
     for problem in found.problems:
         typer.echo(f"label: {problem}")
-    wrong = len(found.broken) + len(found.problems)
-    if wrong:
-        raise UserError(f"{folder}: {wrong} problems, listed above; `bench data pack` leaves unusable recordings out")
+    if found.problems:
+        raise UserError(f"{folder}: labels to mend in the CSVs: {len(found.problems)}, listed above")
+    if found.broken:
+        count = len(found.broken)
+        raise UserError(f"{folder}: unusable recordings: {count}, listed above; `bench data pack` leaves them out")
 
 
 def info_command(folder: Path) -> None:

@@ -34,7 +34,7 @@ class Recipe(Strict):
     # evaluations without a better val mAP until the rate is halved (plateau) and until training ends (0: never)
     patience: PositiveInt = 3
     early_stop: NonNegativeInt = 0
-    hop_seconds: Annotated[float, Field(gt=0, le=1)] = 1.0  # from one chunk of a clip to the next
+    hop_seconds: Annotated[float, Field(ge=0.01, le=1)] = 1.0  # from one chunk of a clip to the next
     precision: Literal["fp32", "bf16"] = "fp32"  # of training; evaluation is always fp32
     channels_last: bool = False  # memory layout of convolutions: speed, not arithmetic
 
@@ -76,7 +76,7 @@ class Suite(Overrides):
     """A declaration of runs: one recipe, family by family where that is needed, for contestants and seeds."""
 
     title: str
-    architectures: Literal["all"] | list[str] = "all"
+    architectures: Literal["all"] | Annotated[list[str], Field(min_length=1)] = "all"
     seeds: PositiveInt = 1
     family: dict[Literal["cnn", "transformer", "hybrid"], Overrides] = {}
 
@@ -112,6 +112,9 @@ def load_suite(name: str) -> Suite:
         validated(Recipe, suite.train, f"{path}, [train]")
         own = suite.family.get(family, Overrides())
         validated(Recipe, suite.train | own.train, f"{path}, [family.{family}.train]")
+        for key in suite.inferred | own.inferred:
+            if key.removeprefix("train.") not in Recipe.model_fields or not key.startswith("train."):
+                raise UserError(f"{path}: inferred names {key!r}, which is no field of [train] (write train.FIELD)")
     return suite
 
 

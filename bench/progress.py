@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from bench.config import RunSpec
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
+LOG_SECONDS = 30  # between lines where there is no terminal
 
 
 @contextmanager
@@ -25,10 +26,15 @@ def bar(description: str) -> Iterator[Callable[[float, float], None]]:
         console=console, disable=not console.is_terminal,
     )  # fmt: skip
     task = progress.add_task(description, total=None)
+    logged = time.monotonic()
 
     def report(done: float, total: float) -> None:
+        nonlocal logged
         progress.start()
         progress.update(task, completed=done, total=total)
+        if not console.is_terminal and time.monotonic() - logged > LOG_SECONDS:
+            logged = time.monotonic()
+            console.print(f"{description}: {done / total:.0%}", markup=False)
 
     try:
         yield report
@@ -69,7 +75,7 @@ class SuiteDisplay:
         )
         assert self.task is not None
         self.live.update(self.task, completed=status.update, numbers=numbers)
-        if not console.is_terminal and time.monotonic() - self.logged > 30:
+        if not console.is_terminal and time.monotonic() - self.logged > LOG_SECONDS:
             self.logged = time.monotonic()
             self._print(f"{self.heading}: {numbers}")
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,17 @@ import torch
 
 ROOT = Path(__file__).parent.parent
 # what training and evaluation are made of; a change here makes runs incomparable, a change elsewhere does not
-REFEREE = ("data/pack.py", "data/chunks.py", "train.py", "evaluate.py", "metrics.py", "run.py")
+REFEREE = ("config.py", "data/pack.py", "data/chunks.py", "train.py", "evaluate.py", "metrics.py", "run.py")
 PACKAGES = ("torch", "torchaudio", "timm", "numpy", "soxr", "soundfile")
 
 
+@cache
 def provenance(architecture_module: str, device: torch.device) -> dict[str, Any]:
-    """A record for run.json. `architecture_module` is the contestant's module."""
+    """A record for run.json. `architecture_module` is the contestant's module.
+
+    Cached, and called before anything trains: it should tell of the code that was loaded, not of what the files have
+    become when a long run ends.
+    """
     return {
         "commit": _git("rev-parse", "HEAD"),
         # of the code alone: results that a run writes change no number

@@ -8,15 +8,16 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from architectures import create, get_architecture
-from bench.config import RunSpec
+from bench.config import RunSpec, digest
 from bench.cost import count_parameters
 from bench.data.chunks import Chunks
 from bench.data.pack import Pack
@@ -46,27 +47,42 @@ def execute(
         record = {"spec": spec.model_dump(), "error": _one_line(error), "traceback": traceback.format_exc()}
         write_json(folder / "failed.json", record)
         raise
+    clean_up(folder)
+    return result
+
+
+def clean_up(folder: Path) -> None:
+    """Remove what a finished run no longer needs."""
     (folder / "failed.json").unlink(missing_ok=True)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
-    return result
 
 
 def _execute(
     spec: RunSpec, pack: Pack, folder: Path, device: torch.device, report: Callable[[Status], None]
 ) -> dict[str, Any]:
     started = time.perf_counter()
+    entry = get_architecture(spec.architecture)
+    origin = provenance(entry.model.__module__, device)
     hop = spec.recipe.hop_seconds
     data, val = (Chunks(pack, split, hop_seconds=hop, device=device) for split in ("train", "val"))
     fp32_means_fp32()
     model = build(spec, device)
-    state = train(model, data, val, spec.recipe, seed=spec.seed, checkpoint=folder / "checkpoint.pt", report=report)
+    state = train(
+        model,
+        data,
+        val,
+        spec.recipe,
+        seed=spec.seed,
+        checkpoint=folder / "checkpoint.pt",
+        code=digest(origin["source"]),
+        report=report,
+    )
 
     eval_chunks = Chunks(pack, "eval", hop_seconds=hop, device=device)
     scores = score_clips(model, eval_chunks)
     targets = pack.targets("eval")
     ap = average_precision(targets, scores)
     untrained = score_clips(build(spec, device), eval_chunks)
-    entry = get_architecture(spec.architecture)
     result = {
         "spec": spec.model_dump(),
         "hash": spec.hash,
@@ -86,11 +102,12 @@ def _execute(
             "seconds": round(time.perf_counter() - started, 3),  # of this process, evaluation included
         },
         "data": {"sample_rate": pack.sample_rate, "fingerprint": pack.fingerprint, "dataset": pack.dataset},
-        "provenance": provenance(entry.model.__module__, device),
+        "provenance": origin,
     }
     pd.DataFrame(state.history).to_csv(folder / "history.csv", index=False, lineterminator="\n")
     np.savez_compressed(folder / "scores.npz", scores=scores)
-    save_file({name: w.contiguous() for name, w in model.state_dict().items()}, folder / "model.safetensors")
+    weights = {name: w.contiguous() for name, w in model.state_dict().items()}
+    (folder / "model.safetensors").write_bytes(save(weights))
     write_json(folder / "run.json", result)
     return result
 
@@ -119,9 +136,13 @@ def write_labels(out: Path, pack: Pack) -> None:
     """
     path = out / "labels.npz"
     if path.exists():
-        with np.load(path) as known:
-            if str(known["dataset"]) != pack.dataset:
-                raise UserError(f"{out} holds runs on other data: choose another --out")
+        try:
+            with np.load(path) as known:
+                dataset = str(known["dataset"])
+        except (ValueError, KeyError, BadZipFile):
+            raise UserError(f"{path} is damaged: remove it and run the suite again") from None
+        if dataset != pack.dataset:
+            raise UserError(f"{out} holds runs on other data: choose another --out")
         return
     out.mkdir(parents=True, exist_ok=True)
     clips = pack.clips("eval")

@@ -1,9 +1,11 @@
 """A suite: expand it to runs, check it whole, skip what is finished, execute the rest."""
 
+import errno
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -13,17 +15,10 @@ from bench.cost import count_parameters
 from bench.data.pack import Pack
 from bench.disk import require_space
 from bench.errors import UserError
-from bench.run import execute, finished, write_json, write_labels
-from bench.train import Status, loss_of
-
-
-class Display(Protocol):
-    """Shows how a suite gets on."""
-
-    def run_started(self, number: int, of: int, spec: RunSpec) -> None: ...
-    def run_status(self, status: Status) -> None: ...
-    def run_finished(self, result: dict[str, Any]) -> None: ...
-    def run_failed(self, error: Exception, folder: Path) -> None: ...
+from bench.progress import SuiteDisplay
+from bench.provenance import provenance
+from bench.run import clean_up, execute, finished, write_json, write_labels
+from bench.train import loss_of
 
 
 @dataclass
@@ -31,6 +26,17 @@ class Outcome:
     skipped: list[str] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+
+
+def contestants(suite: Suite, only: Sequence[str] = ()) -> list[str]:
+    """The suite's architectures, or those named on the command line, each once. Raises UserError for unknown names."""
+    names = list_architectures(contestants_only=True) if suite.architectures == "all" else suite.architectures
+    try:
+        for name in [*names, *only]:
+            get_architecture(name)
+    except ConfigError as error:
+        raise UserError(str(error)) from None
+    return list(dict.fromkeys(only or names))
 
 
 def plan(
@@ -50,10 +56,8 @@ def plan(
         raise UserError(f"{packs[0].folder} and {packs[-1].folder} are packs of different data")
     if len({pack.sample_rate for pack in packs}) < len(packs):
         raise UserError("two of the packs have the same sample rate; one of each is enough")
-    names = list_architectures(contestants_only=True) if suite.architectures == "all" else suite.architectures
     try:
-        # named on the command line, one that is not a contestant by default runs, too
-        entries = [get_architecture(name) for name in only or names]
+        entries = [get_architecture(name) for name in contestants(suite, only)]
         runs = []
         for seed in range(seeds or suite.seeds):
             for entry in entries:
@@ -99,14 +103,15 @@ def check(runs: Sequence[tuple[RunSpec, Pack]], out: Path) -> None:
             try:
                 parameters[spec.name] = _step(spec, pack)
             except Exception as error:
-                raise UserError(f"{spec.name} does not run: {type(error).__name__}: {error}") from error
+                reason = " ".join(str(error).split())
+                raise UserError(f"{spec.name} does not run: {type(error).__name__}: {reason}") from error
     kept = sum(4 * parameters[spec.name] for spec, _ in runs if not finished(out / spec.folder))
     # weights, two moments and the best weights, and all of it twice while a checkpoint replaces the last
     require_space(out, kept + 2 * 4 * 4 * max(parameters.values()) + 50e6)
 
 
 def _step(spec: RunSpec, pack: Pack) -> int:
-    """Returns the number of parameters."""
+    """One update's forward and backward on silence; returns the number of parameters."""
     model = create(spec.architecture, **spec.config)
     with torch.autocast("cpu", torch.bfloat16, enabled=spec.recipe.precision == "bf16"):
         logits = model(torch.zeros(2, pack.sample_rate))
@@ -117,7 +122,7 @@ def _step(spec: RunSpec, pack: Pack) -> int:
 
 
 def run_suite(
-    runs: Sequence[tuple[RunSpec, Pack]], out: Path, *, title: str, device: torch.device, display: Display
+    runs: Sequence[tuple[RunSpec, Pack]], out: Path, *, title: str, device: torch.device, display: SuiteDisplay
 ) -> Outcome:
     """Execute what is not finished; a failed run is recorded, and the rest goes on.
 
@@ -125,22 +130,37 @@ def run_suite(
         UserError: `out` holds runs on other data.
     """
     write_labels(out, runs[0][1])
-    write_json(out / "suite.json", {"title": title, "planned": [spec.folder for spec, _ in runs]})
+    write_plan(out, title, [spec.folder for spec, _ in runs])
+    for spec, _ in runs:
+        provenance(get_architecture(spec.architecture).model.__module__, device)
     outcome = Outcome()
     for number, (spec, pack) in enumerate(runs, start=1):
         folder = out / spec.folder
         if finished(folder):
+            clean_up(folder)
             outcome.skipped.append(spec.folder)
             continue
         display.run_started(number, len(runs), spec)
         try:
             result = execute(spec, pack, folder, device=device, report=display.run_status)
         except Exception as error:
-            if isinstance(error, OSError):
-                raise  # a full disk fails every run
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise  # it would fail every run
             display.run_failed(error, folder)
             outcome.failed.append(spec.folder)
         else:
             display.run_finished(result)
             outcome.done.append(spec.folder)
     return outcome
+
+
+def write_plan(out: Path, title: str, planned: list[str]) -> None:
+    """suite.json: what a report should find, added to what earlier commands planned here."""
+    path = out / "suite.json"
+    before: list[str] = []
+    if path.exists():
+        try:
+            before = list(json.loads(path.read_text("utf-8"))["planned"])
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{path} is damaged: remove it and run the suite again") from None
+    write_json(path, {"title": title, "planned": list(dict.fromkeys(before + planned))})

@@ -1,5 +1,6 @@
 """The one training loop, for every contestant."""
 
+import io
 import math
 import os
 import time
@@ -57,10 +58,12 @@ def train(
     *,
     seed: int,
     checkpoint: Path | None = None,
+    code: str = "",
     report: Callable[[Status], None] = lambda status: None,
 ) -> State:
     """Train in place; at the end the model holds the weights of the best evaluation on val.
 
+    `code` identifies the source: a checkpoint that another version left is not gone on with, nor a damaged one.
     Interrupted, and called again with the same arguments, it goes on from `checkpoint`, and ends in the same numbers
     as if it had not been (bitwise on a CPU with the same number of threads).
 
@@ -71,7 +74,7 @@ def train(
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
-    state = _load(checkpoint, model, optimizer) if checkpoint and checkpoint.exists() else State()
+    state = _load(checkpoint, code, model, optimizer)
     evaluations = recipe.evaluation_updates()
     model.train()
     losses: list[Tensor] = []  # not read yet
@@ -101,7 +104,7 @@ def train(
             clock = time.perf_counter()
         report(_status(state, recipe))
         if checkpoint and (evaluate or clock - saved > CHECKPOINT_SECONDS):
-            _save(checkpoint, model, optimizer, state)
+            _save(checkpoint, code, model, optimizer, state)
             saved = clock = time.perf_counter()
 
     model.load_state_dict(state.best_weights)
@@ -129,7 +132,7 @@ def loss_of(recipe: Recipe, logits: Tensor, y: Tensor) -> Tensor:
 def _read_losses(losses: list[Tensor], state: State) -> None:
     for loss in torch.stack(losses).tolist():
         if not math.isfinite(loss):
-            raise TrainingDiverged(f"the loss is {loss} after update {state.update}; try a lower learning rate")
+            raise TrainingDiverged(f"the loss is {loss} by update {state.update}; try a lower learning rate")
         state.loss_sum += loss
         state.loss_count += 1
     losses.clear()
@@ -172,22 +175,33 @@ def _status(state: State, recipe: Recipe) -> Status:
     return Status(state.update, loss, last["val_map"] if last else None, speed, left)
 
 
-def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
+def _save(path: Path, code: str, model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
     """Atomically: a killed process leaves the last checkpoint or this one, never half of one."""
     values: dict[str, Any] = {
+        "code": code,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "state": vars(state),
         "rng": torch.get_rng_state(),
         "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
+    buffer = io.BytesIO()  # torch.save would report a full disk as a failure of its own
+    torch.save(values, buffer)
     temporary = path.with_suffix(".partial")
-    torch.save(values, temporary)
+    temporary.write_bytes(buffer.getbuffer())
     os.replace(temporary, path)
 
 
-def _load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
-    values = torch.load(path, map_location="cpu", weights_only=True)
+def _load(path: Path | None, code: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
+    """The state to go on from; a new one where there is no checkpoint, or none that this code can go on with."""
+    if path is None or not path.is_file():
+        return State()
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # torch raises nearly anything for a damaged file
+        return State()
+    if values.get("code") != code:
+        return State()
     model.load_state_dict(values["model"])
     optimizer.load_state_dict(values["optimizer"])
     torch.set_rng_state(values["rng"])

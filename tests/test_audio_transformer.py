@@ -10,6 +10,7 @@ from architectures.audio_transformer import (
     AudioTransformerConfig,
     Block,
     average_pool,
+    averaging_matrices,
     multi_scale,
     sinusoids,
     unit_level,
@@ -106,6 +107,14 @@ def test_without_causal_they_do():
     changed = before.clone()
     changed[:, 8000:] = 0
     assert not torch.allclose(tokens(model, before)[:, :20], tokens(model, changed)[:, :20])
+
+
+def test_an_evaluation_may_come_before_training():
+    model = create("transformer_multiscale")
+    averaging_matrices.cache_clear()
+    with torch.inference_mode():
+        model(torch.randn(1, 16_000))
+    model(torch.randn(1, 16_000)).sum().backward()
 
 
 def test_sinusoids_follow_the_formula():

@@ -1,13 +1,16 @@
 """A user's mistake is one line on stderr and exit code 2; nothing is half-written, nothing shows a traceback."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import SMALL_SUITE
+from tests.conftest import SMALL_SUITE, Done
 from tests.test_fsd50k import edit
 
+ROOT = Path(__file__).parent.parent
 GONE = Path("no") / "such" / "folder"
 
 
@@ -62,6 +65,11 @@ def test_wrong_arguments(bench, tmp_path, monkeypatch, arguments, message):
         (lambda text: text.replace("vgg_like", "vgg_lik"), "did you mean 'vgg_like'"),
         (lambda text: text.replace("seeds = 2", "seeds = 2.5"), "seeds=2.5"),
         (lambda text: text.replace("=", "=="), "not valid TOML"),
+        (lambda text: text.replace('["transformer_small", "vgg_like"]', "[]"), "at least 1 item"),
+        (lambda text: text.replace("seeds = 2", "seeds = 'two'"), "seeds='two'"),
+        (lambda text: text.replace("[train]", "[trains]"), "unknown field 'trains'"),
+        (lambda text: text + '[inferred]\n"train.updatez" = "guessed"\n', "inferred names 'train.updatez'"),
+        (lambda text: text + '[family.cnn.inferred]\nupdates = "guessed"\n', "inferred names 'updates'"),
     ],
 )
 def test_a_suite_with_a_typo_trains_nothing(bench, tmp_path, packed, change, message):
@@ -77,13 +85,52 @@ def test_a_pack_cannot_be_made_of_a_pack_nor_a_run_of_a_data_set(bench, packed, 
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize("out", ["file", "file/below", "x" * 300])
+def test_an_out_that_cannot_be_a_folder(bench, small_suite, packed, dataset, tmp_path, out):
+    (tmp_path / "file").write_text("mine")
+    for command in (["run", small_suite, "--data", packed.folder], ["data", "pack", dataset]):
+        done = bench(*command, "--out", tmp_path / out)
+        assert done.code == 2
+        assert done.err.strip().splitlines()[-1].startswith("bench: error: ")
+    assert bench("data", "demo", tmp_path / out).code == 2
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]", "null"])
+@pytest.mark.parametrize("name", ["run-s0-00000000/run.json", "suite.json"])
+def test_damaged_results_are_named(bench, tmp_path, name, text):
+    shutil.copytree(ROOT / "results" / "demo", tmp_path / "out")
+    path = tmp_path / "out" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    one_line(bench("report", tmp_path / "out"), f"{path}: damaged")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("def forward(:\n", "architectures/mine.py: SyntaxError"),
+        ("import nothing_like_it\n", "architectures/mine.py: ModuleNotFoundError"),
+        ("from architectures.vgg import *\nregister('vgg_like', family='cnn', config=VGGConfig())(VGGLike)\n", "twice"),
+        ("from architectures.vgg import *\nregister('mine', family='rnn', config=VGGConfig())(VGGLike)\n", "'rnn'"),
+    ],
+)
+def test_a_slip_in_ones_own_file_is_one_line(tmp_path, source, message):
+    shutil.copytree(ROOT / "architectures", tmp_path / "architectures")
+    shutil.copytree(ROOT / "bench", tmp_path / "bench")
+    (tmp_path / "architectures" / "mine.py").write_text(source)
+    command = [sys.executable, "-m", "bench", "list"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    one_line(Done(done.returncode, done.stdout, done.stderr), message)
+
+
 def test_a_truncated_wav_is_named(bench, dataset, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(dataset, copy)
     wav = min((copy / "FSD50K.eval_audio").glob("*.wav"))
     wav.write_bytes(wav.read_bytes()[:1000])
     done = bench("data", "verify", copy)
-    one_line(done, "1 problems, listed above")
+    one_line(done, "unusable recordings: 1, listed above")
     assert f"unusable: FSD50K.eval_audio/{wav.name}: truncated" in done.out
     one_line(bench("data", "pack", copy, "--out", tmp_path / "x", "--strict"), f"eval/{wav.stem}: truncated")
     done = bench("data", "pack", copy, "--out", tmp_path / "x")

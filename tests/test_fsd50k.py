@@ -56,6 +56,12 @@ def edit(folder, name, change):
     path.write_text(change(path.read_text()))
 
 
+def list_a_class_twice(text):
+    rows = [line.split(",") for line in text.splitlines()]
+    rows[1][1] = rows[0][1]
+    return "\n".join(map(",".join, rows)) + "\n"
+
+
 WRONG = {
     "no such folder": lambda f: shutil.rmtree(f),
     r"FSD50K.dev_audio: no such folder": lambda f: shutil.rmtree(f / "FSD50K.dev_audio"),
@@ -66,6 +72,10 @@ WRONG = {
     r"eval.csv: no column 'fname'": lambda f: edit(f, "eval.csv", lambda text: text.replace("fname", "file", 1)),
     r"eval.csv: clip \d+ is listed twice": lambda f: edit(f, "eval.csv", lambda text: text + text.splitlines()[1]),
     r"dev.csv: clip \d+: split is 'vall'": lambda f: edit(f, "dev.csv", lambda text: text.replace(",val\n", ",vall\n")),
+    r"split is 'eval', should be train or val": lambda f: edit(
+        f, "dev.csv", lambda text: text.replace(",val\n", ",eval\n", 1)
+    ),
+    r"vocabulary.csv: class \w+ is listed twice": lambda f: edit(f, "vocabulary.csv", list_a_class_twice),
     r"no clips of split 'val'": lambda f: edit(f, "dev.csv", lambda text: text.replace(",val\n", ",train\n")),
     r"vocabulary.csv: rows should be": lambda f: edit(f, "vocabulary.csv", lambda text: "index,label,mid\n" + text),
     r"dev.csv: not a readable CSV": lambda f: edit(f, "dev.csv", lambda text: text + '1,"2,3\n'),

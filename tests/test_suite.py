@@ -162,6 +162,14 @@ def test_a_suite_needs_a_pack_of_every_sample_rate(bench, packed, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_demo_brings_its_own_data(bench, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = bench("run", "demo", "--only", "transformer_small", "--set", "train.updates=2")
+    assert done.code == 0
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {"demo", "demo-16000"}
+    assert only_run(tmp_path / "results" / "demo")[1]["metrics"]["classes_scored"] == 59
+
+
 def test_a_full_disk_is_noticed_before_anything_trains(bench, small_suite, packed, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000_000))

@@ -109,7 +109,7 @@ def test_seeds_differ_and_repeat(packed):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(packed):
-    with pytest.raises(TrainingDiverged, match=r"loss is (nan|inf) after update .* lower learning rate"):
+    with pytest.raises(TrainingDiverged, match=r"loss is (nan|inf) by update .* lower learning rate"):
         run(packed, make_spec(packed, learning_rate=1e30, updates=40, warmup=0.0))
 
 
@@ -127,5 +127,8 @@ def test_state_is_what_a_checkpoint_keeps(tmp_path):
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
     state = State(update=5, best_map=0.25, history=[{"update": 5.0}], loss_sum=math.pi)
-    training._save(tmp_path / "c.pt", model, optimizer, state)
-    assert training._load(tmp_path / "c.pt", model, optimizer) == state
+    training._save(tmp_path / "c.pt", "v1", model, optimizer, state)
+    assert training._load(tmp_path / "c.pt", "v1", model, optimizer) == state
+    assert training._load(tmp_path / "c.pt", "v2", model, optimizer) == State()
+    (tmp_path / "c.pt").write_bytes(b"rubbish")
+    assert training._load(tmp_path / "c.pt", "v1", model, optimizer) == State()

@@ -4,7 +4,7 @@ import csv
 import json
 import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
@@ -113,6 +113,8 @@ def _read_vocabulary(path: Path) -> tuple[str, ...]:
     table = _read_csv(path, header=None)
     if table.shape[1] != 3 or table[0].tolist() != [str(i) for i in range(len(table))]:
         raise UserError(f"{path}: rows should be index,label,mid without a header, indices from 0")
+    if twice := table.loc[table[1].duplicated(), 1].tolist():
+        raise UserError(f"{path}: class {twice[0]} is listed twice")
     return tuple(table[1])
 
 
@@ -132,13 +134,14 @@ def _read_subset(folder: Path, subset: str, labels: tuple[str, ...], clips: list
     groups = _read_uploaders(folder / "FSD50K.metadata" / f"{subset}_clips_info_FSD50K.json")
     index = {label: i for i, label in enumerate(labels)}
     for name, text, split in zip(table["fname"], table["labels"], splits, strict=True):
-        if split not in SPLITS:
+        if split not in (("train", "val") if subset == "dev" else ("eval",)):
             raise UserError(f"{path}: clip {name}: split is {split!r}, should be train or val")
         names = [label for label in text.split(",") if label]
         problems += [f"{path}: clip {name}: label {n!r} is not in vocabulary.csv" for n in names if n not in index]
         if not names:
             problems.append(f"{path}: clip {name} has no label")
         known = tuple(sorted(index[n] for n in set(names) if n in index))
+        name = name.removesuffix(".wav")
         clips.append(Clip(name, split, known, audio / f"{name}.wav", groups.get(name)))
 
 
@@ -146,7 +149,7 @@ def _read_csv(path: Path, header: int | None = 0) -> pd.DataFrame:
     if not path.is_file():
         raise UserError(f"{path}: no such file; it comes with FSD50K.ground_truth.zip")
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, header=header)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, header=header, index_col=False)
     except pd.errors.EmptyDataError:
         raise UserError(f"{path}: the file is empty") from None
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
@@ -186,20 +189,26 @@ def probe(path: Path) -> AudioInfo:
 
 
 def _promised_bytes(path: Path) -> int:
-    """How long a RIFF file must be to hold its data chunk; 0 where the header does not tell.
+    """How long a RIFF or RF64 file must be to hold its data chunk; 0 where the header does not tell.
 
     libsndfile takes a truncated file for a shorter one, so that a broken download would go unnoticed.
     """
+    long_size = 0
     with path.open("rb") as file:
         riff, _, wave = struct.unpack("<4sI4s", file.read(12).ljust(12, b"\0"))
-        if (riff, wave) != (b"RIFF", b"WAVE"):
+        if riff not in (b"RIFF", b"RF64") or wave != b"WAVE":
             return 0
         while len(header := file.read(8)) == 8:
             name, size = struct.unpack("<4sI", header)
             if name == b"data":
-                streamed = size in (0, 0xFFFFFFFF)  # written before the length was known
-                return 0 if streamed else file.tell() + size
-            file.seek(size + size % 2, 1)
+                if riff == b"RF64":
+                    return file.tell() + long_size
+                # a size near 2 or 4 GiB stands for a length that was not known yet when a stream was written
+                return 0 if size >= 0x7FFFF000 else file.tell() + size
+            body = file.read(16) if name == b"ds64" else b""
+            if len(body) == 16:
+                long_size = struct.unpack("<QQ", body)[1]  # sizes of the file and of its data chunk
+            file.seek(size + size % 2 - len(body), 1)
     return 0
 
 
@@ -234,11 +243,12 @@ class Verification:
         return self.clips == OFFICIAL_CLIPS and self.classes == OFFICIAL_CLASSES and not self.broken
 
 
-def verify(folder: Path) -> Verification:
+def verify(folder: Path, progress: Callable[[float, float], None] = lambda done, total: None) -> Verification:
     """Compare a folder with what its CSVs list, reading every recording's header. Raises UserError."""
     dataset = read_dataset(folder)
     found = Verification(len(dataset.labels), problems=list(dataset.problems))
-    for clip, info in zip(dataset.clips, probe_all(dataset.clips), strict=True):
+    for done, (clip, info) in enumerate(zip(dataset.clips, probe_all(dataset.clips), strict=True), start=1):
+        progress(done, len(dataset.clips))
         if isinstance(info, AudioError):
             found.broken[str(clip.path.relative_to(folder))] = str(info)
         else:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +26,17 @@ import soundfile as sf
 import soxr
 
 from bench.config import digest
-from bench.data.fsd50k import SPLITS, AudioError, AudioInfo, Clip, Dataset, probe_all, read_dataset
+from bench.data.fsd50k import (
+    OFFICIAL_CLASSES,
+    OFFICIAL_CLIPS,
+    SPLITS,
+    AudioError,
+    AudioInfo,
+    Clip,
+    Dataset,
+    probe_all,
+    read_dataset,
+)
 from bench.disk import require_space
 from bench.errors import UserError
 
@@ -62,6 +72,8 @@ class Pack:
             raise UserError(f"{folder} {hint} (no manifest.json)")
         try:
             self.manifest: dict[str, Any] = json.loads(manifest.read_text("utf-8"))
+            if self.manifest["format"] != FORMAT:
+                raise ValueError(f"format {self.manifest['format']}, this version reads {FORMAT}")
             self.sample_rate: int = self.manifest["sample_rate"]
             self.labels: list[str] = self.manifest["classes"]
             self.leaf = np.array(self.manifest["leaf"], dtype=bool)
@@ -71,8 +83,9 @@ class Pack:
             for split in SPLITS:
                 if len(self.samples(split)) < (self.clips(split)["start"] + self.clips(split)["length"]).max():
                     raise ValueError(f"{split}.npy is too short")
-        except (ValueError, KeyError, OSError) as error:
-            raise UserError(f"{folder}: damaged pack ({' '.join(str(error).split())}); pack it again") from None
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{folder}: damaged pack ({reason}); remove the folder and pack again") from None
 
     def clips(self, split: str) -> pd.DataFrame:
         return self.index[self.index["split"] == split].reset_index(drop=True)
@@ -125,12 +138,11 @@ def pack(
     if dataset.problems:
         raise UserError(dataset.problems[0] + _and_more(dataset.problems))
     slots, broken = _lay_out(dataset, sample_rate)
-    if strict and broken:
-        clip, cause = next(iter(broken.items()))
-        raise UserError(f"{folder}: {clip}: {cause}" + _and_more(list(broken)))
+    _refuse_broken(folder, broken if strict else {})
     plan = digest([FORMAT, sample_rate, dataset.labels, [_identity(slot) for slot in slots]])
-    if (out / "manifest.json").is_file() and Pack(out).manifest["plan"] == plan:
-        return Pack(out)
+    if (out / "manifest.json").is_file() and (made := Pack(out)).manifest.get("plan") == plan:
+        _refuse_broken(folder, made.manifest["left_out"] if strict else {})
+        return made
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and holds something else: remove it or choose another --out")
 
@@ -139,9 +151,7 @@ def pack(
         journal = _prepare(partial, plan, slots)
         hashes = _decode_all(slots, partial, sample_rate, journal, progress)
         broken |= {key: value[1:] for key, value in hashes.items() if value.startswith("!")}
-        if strict and broken:
-            clip, cause = next(iter(broken.items()))
-            raise UserError(f"{folder}: {clip}: {cause}" + _and_more(list(broken)))
+        _refuse_broken(folder, broken if strict else {})
         _finish(partial, dataset, sample_rate, plan, [s for s in slots if s.key not in broken], hashes, broken)
         if out.exists():
             out.rmdir()  # empty, as checked above
@@ -155,6 +165,11 @@ def pack(
 
 def _and_more(items: tuple[str, ...] | list[str]) -> str:
     return f" (and {len(items) - 1} more)" if len(items) > 1 else ""
+
+
+def _refuse_broken(folder: Path, broken: dict[str, str]) -> None:
+    for clip, cause in broken.items():
+        raise UserError(f"{folder}: {clip}: {cause}" + _and_more(list(broken)))
 
 
 def _lay_out(dataset: Dataset, sample_rate: int) -> tuple[list[Slot], dict[str, str]]:
@@ -171,7 +186,8 @@ def _lay_out(dataset: Dataset, sample_rate: int) -> tuple[list[Slot], dict[str, 
         ends[clip.split] += length
     for split, end in ends.items():
         if not end:
-            raise UserError(f"{dataset.folder}: not one usable recording in {split}: {next(iter(broken.items()))}")
+            first, cause = next(item for item in broken.items() if item[0].startswith(split))
+            raise UserError(f"{dataset.folder}: not one usable recording in {split}; the first, {first}: {cause}")
     return slots, broken
 
 
@@ -204,7 +220,7 @@ def _decode_all(
     slots: list[Slot], partial: Path, sample_rate: int, journal: Path, progress: Progress | None
 ) -> dict[str, str]:
     """Fill the arrays; returns each clip's hash, or its cause of failure after a '!'."""
-    done = dict(_read_journal(journal))
+    done = _read_journal(journal)
     todo = [slot for slot in slots if slot.key not in done]
     total = sum(slot.seconds for slot in slots)
     seconds = total - sum(slot.seconds for slot in todo)
@@ -223,7 +239,7 @@ def _decode_all(
 
     pool = ThreadPoolExecutor(max_workers=os.cpu_count())
     try:
-        with journal.open("a", encoding="utf-8", newline="\n") as log:
+        with journal.open("a", encoding="utf-8", newline="\n", buffering=1) as log:
             for future in as_completed([pool.submit(work, slot) for slot in todo]):
                 slot, value = future.result()
                 done[slot.key] = value
@@ -238,11 +254,12 @@ def _decode_all(
     return done
 
 
-def _read_journal(journal: Path) -> Iterator[tuple[str, str]]:
-    for line in journal.read_text("utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):  # the last line of a killed process may be cut off
-            key, _, value = line.rstrip("\n").partition("\t")
-            yield key, value
+def _read_journal(journal: Path) -> dict[str, str]:
+    """What is done already; a last line that a killed process left unfinished is cut off."""
+    text = journal.read_bytes().decode()
+    whole = text[: text.rfind("\n") + 1]
+    os.truncate(journal, len(whole.encode()))
+    return dict(line.split("\t", 1) for line in whole.splitlines())
 
 
 def _write_at(file: int, data: bytes, offset: int) -> None:
@@ -323,9 +340,13 @@ def _finish(
 def summary(pack: Pack) -> dict[str, Any]:
     """What `bench data info` prints."""
     keys = ("sample_rate", "source", "clips", "hours", "left_out", "fingerprint")
+    used = {split: f"{int(pack.targets(split).any(axis=0).sum())} of {len(pack.labels)}" for split in SPLITS}
+    whole = pack.manifest["clips"] == OFFICIAL_CLIPS and len(pack.labels) == OFFICIAL_CLASSES
     size = sum(file.stat().st_size for file in pack.folder.iterdir())
     return {
         "folder": str(pack.folder),
-        **{k: pack.manifest[k] for k in keys},
+        "whole of FSD50K": whole,
+        **{key: pack.manifest[key] for key in keys},
+        "classes": used,
         "gigabytes": round(size / 1e9, 3),
     }

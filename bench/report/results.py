@@ -66,10 +66,10 @@ def load_results(folder: Path) -> Results:
     """Read every finished run of a folder. Raises UserError if there is none, or one is damaged."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; `bench run` makes one")
-    runs = [_read(path) for path in sorted(folder.glob("*/run.json"))]
+    runs = [_read(path, "spec", "metrics", "cost", "provenance") for path in sorted(folder.glob("*/run.json"))]
     if not runs:
         raise UserError(f"{folder}: no finished run in it; `bench run` makes them")
-    declared = _read(folder / "suite.json") if (folder / "suite.json").exists() else {}
+    declared = _read(folder / "suite.json", "title", "planned") if (folder / "suite.json").exists() else {}
     title, planned = declared.get("title", folder.name), declared.get("planned", [])
     failed = tuple(path.parent.name for path in sorted(folder.glob("*/failed.json")))
     done = {path.parent.name for path in folder.glob("*/run.json")} | set(failed)
@@ -77,11 +77,15 @@ def load_results(folder: Path) -> Results:
     return Results(folder, title, _group(runs, planned), failed, missing)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, *keys: str) -> dict[str, Any]:
+    """A JSON object with at least these keys. Raises UserError for anything else."""
     try:
-        return json.loads(path.read_text("utf-8"))
+        value = json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise UserError(f"{path}: damaged ({error}); remove its folder and run the suite again") from None
+        raise UserError(f"{path}: damaged ({error}); remove it and run the suite again") from None
+    if not isinstance(value, dict) or not all(isinstance(value.get(key), dict | list | str) for key in keys):
+        raise UserError(f"{path}: damaged (not an object with {', '.join(keys)}); remove it and run the suite again")
+    return value
 
 
 def _group(runs: list[Run], planned: list[str]) -> tuple[Row, ...]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections import defaultdict
 from typing import Any
 
@@ -96,11 +97,25 @@ def _notes(results: Results) -> list[str]:
         "Published figures were obtained on all of FSD50K, with 200 outputs, under other protocols, and are no"
         " reference for these runs: sample rate, training and selection differ from row to row.",
         *(f"{row.label}: {row.published['note']}." for row in results.rows if row.published and row.published["note"]),
-        "Measured on " + ", ".join(sorted({run["provenance"]["device"] for run in results.runs})) + ", commit "
-        + ", ".join(sorted({_commit(run["provenance"]) for run in results.runs})) + ", by:",
     ]  # fmt: skip
+    notes += _made_differently(results)
+    devices = ", ".join(sorted({run["provenance"]["device"] for run in results.runs}))
+    commits = ", ".join(sorted({_commit(run["provenance"]) for run in results.runs}))
+    notes.append(f"Measured on {devices}, commit {commits}, by:")
     commands = sorted({run["provenance"]["command"] for run in results.runs})
     return ["\n\n".join(notes), "", *(f"    {command}" for command in commands), ""]
+
+
+def _made_differently(results: Results) -> list[str]:
+    """A caution where numbers in one table come from different code, versions or machines."""
+    made = [run["provenance"] for run in results.runs]
+    kinds = {
+        "versions of the training or evaluation code": {json.dumps(p["source"]["referee"]) for p in made},
+        "sets of package versions": {json.dumps(p["versions"], sort_keys=True) for p in made},
+        "devices": {p["device"] for p in made},
+    }
+    differ = [f"{len(values)} {kind}" for kind, values in kinds.items() if len(values) > 1]
+    return [f"**Caution: these runs were made with {' and '.join(differ)}.**"] if differ else []
 
 
 def _commit(provenance: dict[str, Any]) -> str:
