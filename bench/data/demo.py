@@ -131,7 +131,7 @@ def recordist(rng: Rng, name: str) -> Recordist:
     delays = rng.integers(1, samples(log_uniform(rng, 0.005, 0.08)), ECHOES)
     gains = rng.uniform(0, 0.5) * rng.uniform(-1, 1, ECHOES)
     limits = (log_uniform(rng, 30, 200), log_uniform(rng, 4000, 16_000))
-    background = band(coloured_noise(rng, samples(2 * SECONDS[1]), rng.choice([0, 1, 2])), *limits)
+    background = band(coloured_noise(rng, samples(2 * SECONDS[1]), float(rng.choice([0, 1, 2]))), *limits)
     return Recordist(name, list(zip(delays.tolist(), gains.tolist(), strict=True)), limits, background)
 
 
