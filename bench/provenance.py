@@ -20,9 +20,21 @@ REFEREE = ("config.py", "data/pack.py", "data/chunks.py", "train.py", "evaluate.
 PACKAGES = ("torch", "torchaudio", "timm", "numpy", "soxr", "soundfile")
 
 
-@cache
 def provenance(architecture_module: str, device: torch.device) -> dict[str, Any]:
-    """A record for run.json. `architecture_module` is the contestant's module.
+    """A record for run.json. `architecture_module` is the contestant's module."""
+    return {
+        **code(architecture_module),
+        "command": shlex.join(["bench", *sys.argv[1:]]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+@cache
+def code(architecture_module: str) -> dict[str, Any]:
+    """Commit and digests of the source.
 
     Cached, and called before anything trains: it should tell of the code that was loaded, not of what the files have
     become when a long run ends.
@@ -35,11 +47,6 @@ def provenance(architecture_module: str, device: torch.device) -> dict[str, Any]
             "referee": _digest(ROOT / "bench" / name for name in REFEREE),
             "contestant": _digest([_file_of("architectures.layers"), _file_of(architecture_module)]),
         },
-        "command": shlex.join(["bench", *sys.argv[1:]]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        "device": device_name(device),
-        "threads": torch.get_num_threads(),
     }
 
 

@@ -16,7 +16,7 @@ from bench.data.pack import Pack
 from bench.disk import require_space
 from bench.errors import UserError
 from bench.progress import SuiteDisplay
-from bench.provenance import provenance
+from bench.provenance import code
 from bench.run import clean_up, execute, finished, write_json, write_labels
 from bench.train import loss_of
 
@@ -132,7 +132,7 @@ def run_suite(
     write_labels(out, runs[0][1])
     write_plan(out, title, [spec.folder for spec, _ in runs])
     for spec, _ in runs:
-        provenance(get_architecture(spec.architecture).model.__module__, device)
+        code(get_architecture(spec.architecture).model.__module__)
     outcome = Outcome()
     for number, (spec, pack) in enumerate(runs, start=1):
         folder = out / spec.folder
