@@ -197,13 +197,10 @@ def multi_scale(x: Tensor, windows: tuple[int, ...], kind: MeanKind) -> Tensor:
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)  # cached: training must be able to use what an evaluation made first
 def averaging_matrices(t: int, windows: tuple[int, ...], kind: MeanKind, device: torch.device) -> Tensor:
     """(windows, t, t): row i holds the weights of the tokens that token i's mean is made of."""
-    with torch.inference_mode(False):  # cached: training must be able to use what an evaluation made first
-        return _averaging_matrices(torch.arange(t, device=device), windows, kind)
-
-
-def _averaging_matrices(token: Tensor, windows: tuple[int, ...], kind: MeanKind) -> Tensor:
+    token = torch.arange(t, device=device)
     row, column = token.unsqueeze(1), token.unsqueeze(0)
     masks = []
     for window in windows:

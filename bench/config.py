@@ -5,12 +5,13 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from bench.errors import UserError
 
+Family = Literal["cnn", "transformer", "hybrid"]  # as in architectures.registry, which needs torch
 SUITES = Path(__file__).parent / "suites"
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -78,7 +79,7 @@ class Suite(Overrides):
     title: str
     architectures: Literal["all"] | Annotated[list[str], Field(min_length=1)] = "all"
     seeds: PositiveInt = 1
-    family: dict[Literal["cnn", "transformer", "hybrid"], Overrides] = {}
+    family: dict[Family, Overrides] = {}
 
     def settings(self, family: str, sets: Mapping[str, Any]) -> tuple[int, Recipe, dict[str, str]]:
         """Sample rate, recipe and inferred settings of a family; `sets` (--set) goes last.
@@ -108,7 +109,7 @@ def load_suite(name: str) -> Suite:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid TOML: {error}") from None
     suite = validated(Suite, values, str(path))
-    for family in ("cnn", "transformer", "hybrid"):
+    for family in get_args(Family):
         validated(Recipe, suite.train, f"{path}, [train]")
         own = suite.family.get(family, Overrides())
         validated(Recipe, suite.train | own.train, f"{path}, [family.{family}.train]")

@@ -1,4 +1,4 @@
-"""The two ways in which a command ends badly."""
+"""The two ways in which a command ends badly, and how an error is told."""
 
 
 class UserError(Exception):
@@ -7,3 +7,8 @@ class UserError(Exception):
 
 class TrainingDiverged(Exception):
     """The loss or the scores of a run are no longer finite: a result of the run, not a mistake of the user."""
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message without line breaks."""
+    return " ".join(str(error).split())

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bench.config import RunSpec
+from bench.errors import one_line
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 LOG_SECONDS = 30  # between lines where there is no terminal
@@ -83,7 +84,7 @@ class SuiteDisplay:
         self._end(f"{self.heading}: mAP {result['metrics']['map']:.3f} in {result['cost']['seconds']:.0f} s")
 
     def run_failed(self, error: Exception, folder: Path) -> None:
-        self._end(f"{self.heading}: failed: {' '.join(str(error).split())} (traceback in {folder}/failed.json)")
+        self._end(f"{self.heading}: failed: {one_line(error)} (traceback in {folder}/failed.json)")
 
     def _end(self, line: str) -> None:
         assert self.task is not None

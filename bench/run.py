@@ -21,7 +21,7 @@ from bench.config import RunSpec, digest
 from bench.cost import count_parameters
 from bench.data.chunks import Chunks
 from bench.data.pack import Pack
-from bench.errors import UserError
+from bench.errors import UserError, one_line
 from bench.evaluate import score_clips
 from bench.metrics import average_precision, chance_map, evaluate
 from bench.provenance import provenance
@@ -44,7 +44,7 @@ def execute(
     try:
         result = _execute(spec, pack, folder, device, report)
     except Exception as error:
-        record = {"spec": spec.model_dump(), "error": _one_line(error), "traceback": traceback.format_exc()}
+        record = {"spec": spec.model_dump(), "error": _named(error), "traceback": traceback.format_exc()}
         write_json(folder / "failed.json", record)
         raise
     clean_up(folder)
@@ -167,6 +167,6 @@ def write_json(path: Path, value: Any) -> None:
     os.replace(temporary, path)
 
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
+def _named(error: Exception) -> str:
+    text = one_line(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -14,7 +14,7 @@ from bench.config import RunSpec, Suite
 from bench.cost import count_parameters
 from bench.data.pack import Pack
 from bench.disk import require_space
-from bench.errors import UserError
+from bench.errors import UserError, one_line
 from bench.progress import SuiteDisplay
 from bench.provenance import code
 from bench.run import clean_up, execute, finished, write_json, write_labels
@@ -103,8 +103,7 @@ def check(runs: Sequence[tuple[RunSpec, Pack]], out: Path) -> None:
             try:
                 parameters[spec.name] = _step(spec, pack)
             except Exception as error:
-                reason = " ".join(str(error).split())
-                raise UserError(f"{spec.name} does not run: {type(error).__name__}: {reason}") from error
+                raise UserError(f"{spec.name} does not run: {type(error).__name__}: {one_line(error)}") from error
     kept = sum(4 * parameters[spec.name] for spec, _ in runs if not finished(out / spec.folder))
     # weights, two moments and the best weights, and all of it twice while a checkpoint replaces the last
     require_space(out, kept + 2 * 4 * 4 * max(parameters.values()) + 50e6)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import soundfile as sf
 
-from bench.errors import UserError
+from bench.errors import UserError, one_line
 
 CLASSES_FILE = Path(__file__).parent / "fsd50k_classes.csv"
 SPLITS = ("train", "val", "eval")
@@ -153,7 +153,7 @@ def _read_csv(path: Path, header: int | None = 0) -> pd.DataFrame:
     except pd.errors.EmptyDataError:
         raise UserError(f"{path}: the file is empty") from None
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a readable CSV: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: not a readable CSV: {one_line(error)}") from None
     if table.empty:
         raise UserError(f"{path}: lists nothing")
     return table

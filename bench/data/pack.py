@@ -38,7 +38,7 @@ from bench.data.fsd50k import (
     read_dataset,
 )
 from bench.disk import require_space
-from bench.errors import UserError
+from bench.errors import UserError, one_line
 
 FORMAT = 1
 CHUNK_SECONDS = 1
@@ -84,8 +84,7 @@ class Pack:
                 if len(self.samples(split)) < (self.clips(split)["start"] + self.clips(split)["length"]).max():
                     raise ValueError(f"{split}.npy is too short")
         except (ValueError, KeyError, TypeError, OSError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"{folder}: damaged pack ({reason}); remove the folder and pack again") from None
+            raise UserError(f"{folder}: damaged pack ({one_line(error)}); remove the folder and pack again") from None
 
     def clips(self, split: str) -> pd.DataFrame:
         return self.index[self.index["split"] == split].reset_index(drop=True)
@@ -280,7 +279,7 @@ def decode(path: Path, sample_rate: int, length: int) -> Samples:
             frames, rate = file.frames, file.samplerate
             x = file.read(dtype="float32", always_2d=True)
     except (sf.LibsndfileError, OSError) as error:
-        raise AudioError(f"unreadable: {' '.join(str(error).split())}") from None
+        raise AudioError(f"unreadable: {one_line(error)}") from None
     if len(x) < frames or not len(x):
         raise AudioError(f"truncated: {len(x)} frames of {frames}")
     if not np.isfinite(x).all():
