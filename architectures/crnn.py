@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from architectures.layers import LogMel, LogMelConfig
+from architectures.layers import LEFT_OUT, LogMel, LogMelConfig
 from architectures.published import fsd50k_paper
 from architectures.registry import register
 
@@ -43,7 +43,7 @@ class CRNNConfig(LogMelConfig):
     family="cnn",
     config=CRNNConfig(),
     published=fsd50k_paper(map=0.417, parameters=0.96e6),
-    inferred={"merge": "the sum gives the published 0.96M parameters, the concatenation 0.97M"},
+    inferred=LEFT_OUT | {"merge": "the sum gives the published 0.96M parameters, the concatenation 0.97M"},
 )
 class CRNN(nn.Module):
     """Three 5x5 convolutions with pooling, a bidirectional GRU over the remaining frames, one dense layer."""

@@ -1,6 +1,6 @@
 """DenseNet-121 (arXiv:1608.06993) on a log-mel spectrogram, as in the FSD50K paper (arXiv:2010.00475)."""
 
-from architectures.layers import TimmConfig, TimmOnLogMel
+from architectures.layers import LEFT_OUT, TimmConfig, TimmOnLogMel
 from architectures.published import fsd50k_paper
 from architectures.registry import register
 
@@ -14,6 +14,7 @@ from architectures.registry import register
         parameters=12.5e6,
         note="DenseNet-121 with 200 outputs has 7.2M parameters; 12.5M is the size of a DenseNet-169",
     ),
+    inferred=LEFT_OUT,
 )
 class DenseNet(TimmOnLogMel):
     """timm's DenseNet with one input channel."""

@@ -1,6 +1,6 @@
 """ResNet-18 (arXiv:1512.03385) on a log-mel spectrogram, as in the FSD50K paper (arXiv:2010.00475)."""
 
-from architectures.layers import TimmConfig, TimmOnLogMel
+from architectures.layers import LEFT_OUT, TimmConfig, TimmOnLogMel
 from architectures.published import fsd50k_paper
 from architectures.registry import register
 
@@ -10,6 +10,7 @@ from architectures.registry import register
     family="cnn",
     config=TimmConfig(body="resnet18"),
     published=fsd50k_paper(map=0.373, parameters=11.3e6),
+    inferred=LEFT_OUT,
 )
 class ResNet(TimmOnLogMel):
     """timm's ResNet with one input channel."""

@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from architectures.layers import LogMel, LogMelConfig
+from architectures.layers import LEFT_OUT, LogMel, LogMelConfig
 from architectures.published import fsd50k_paper
 from architectures.registry import register
 
@@ -28,6 +28,7 @@ class VGGConfig(LogMelConfig):
     family="cnn",
     config=VGGConfig(),
     published=fsd50k_paper(map=0.434, parameters=0.27e6),
+    inferred=LEFT_OUT,
 )
 class VGGLike(nn.Module):
     """3x3 convolutions in stages, halved between stages; global mean and maximum; two dense layers."""

@@ -1,8 +1,81 @@
-"""What a contestant costs, beside what it scores."""
+"""What a contestant costs, beside what it scores: parameters, multiply-accumulates, latency, memory."""
 
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+CLIP_SECONDS = 10  # near the mean length of FSD50K's eval clips, 9.8 s
+REPEATS = 5
 
 
 def count_parameters(model: nn.Module) -> int:
     """Trainable parameters; running means and filter banks are none."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def count_macs(model: nn.Module, sample_rate: int) -> int:
+    """Multiply-accumulates of one chunk of a second: half the operations of matrix products, convolutions and FFTs.
+
+    PyTorch's counter knows neither fused attention on a CPU nor the FFT, which would flatter transformers and CNNs in
+    turn: attention is taken apart into its two products, and a real FFT of n samples counts as 2.5 n log2(n)
+    operations (FFTW's convention). Sums, norms and activations are left out, as is usual. `model` lies on the CPU.
+    """
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten._fft_r2c: _fft_flops})
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:
+        model(torch.zeros(1, sample_rate))
+    model.train(was_training)
+    return int(counter.get_total_flops()) // 2
+
+
+def _fft_flops(shape: Any, dim: Any, *_: Any, **__: Any) -> int:
+    length = math.prod(shape[axis] for axis in dim)
+    return round(2.5 * math.prod(shape) * math.log2(length))
+
+
+@torch.inference_mode()
+def latency(model: nn.Module, sample_rate: int, device: torch.device) -> float:
+    """Seconds from the samples of one clip of ten seconds, cut into chunks, to its scores: median of 5."""
+    x = torch.randn(CLIP_SECONDS, sample_rate, generator=torch.Generator().manual_seed(0)).mul(0.1).to(device)
+    was_training = model.training
+    model.eval()
+    seconds = []
+    for _ in range(1 + REPEATS):
+        started = time.perf_counter()
+        torch.sigmoid(model(x)).mean(dim=0).cpu()  # reading the scores waits for the device
+        seconds.append(time.perf_counter() - started)
+    model.train(was_training)
+    return statistics.median(seconds[1:])
+
+
+def peak_memory(update: Callable[[], object], device: torch.device) -> int:
+    """The most bytes that `update` holds in tensors at once, above what was there before.
+
+    What libraries take beside the tensors (workspaces, code) is not in it; it is the same on every machine.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        update()
+        return torch.cuda.max_memory_allocated(device) - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler talks to standard error
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        update()
+    results = profile.profiler.kineto_results if profile.profiler else None
+    assert results is not None
+    now = peak = 0
+    for event in results.events():
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            peak = max(peak, now)
+    return peak

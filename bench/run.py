@@ -18,14 +18,14 @@ from torch import nn
 
 from architectures import create, get_architecture
 from bench.config import RunSpec, digest
-from bench.cost import count_parameters
+from bench.cost import count_macs, count_parameters, latency, peak_memory
 from bench.data.chunks import Chunks
 from bench.data.pack import Pack
 from bench.errors import UserError, one_line
 from bench.evaluate import score_clips
 from bench.metrics import average_precision, chance_map, evaluate
 from bench.provenance import provenance
-from bench.train import Status, train
+from bench.train import Status, optimizer_of, step, train
 
 
 def execute(
@@ -96,7 +96,8 @@ def _execute(
         "best_update": state.best_update,
         "updates": state.update,
         "cost": {
-            "parameters": count_parameters(model),
+            **_static_cost(spec, device),
+            "latency_seconds": latency(model, pack.sample_rate, device),
             "train_seconds": round(state.seconds, 3),
             "samples_per_second": round(state.update * spec.recipe.batch_size / state.seconds, 1),
             "seconds": round(time.perf_counter() - started, 3),  # of this process, evaluation included
@@ -110,6 +111,23 @@ def _execute(
     (folder / "model.safetensors").write_bytes(save(weights))
     write_json(folder / "run.json", result)
     return result
+
+
+def _static_cost(spec: RunSpec, device: torch.device) -> dict[str, Any]:
+    """What follows from architecture and recipe alone, on a copy that is thrown away."""
+    sample_rate, classes = spec.config["sample_rate"], spec.config["num_classes"]
+    model = build(spec, torch.device("cpu"))
+
+    def update() -> None:
+        model = build(spec, device)
+        x = torch.zeros(spec.recipe.batch_size, sample_rate, device=device)
+        step(model, optimizer_of(model, spec.recipe), x, torch.zeros(len(x), classes, device=device), spec.recipe)
+
+    return {
+        "parameters": count_parameters(model),
+        "macs": count_macs(model, sample_rate),
+        "train_memory_bytes": peak_memory(update, device),
+    }
 
 
 def build(spec: RunSpec, device: torch.device) -> nn.Module:

@@ -70,10 +70,7 @@ def train(
     Raises:
         TrainingDiverged: the loss or val's scores are not finite.
     """
-    device = data.device
-    if recipe.channels_last:
-        model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
+    optimizer = optimizer_of(model, recipe)
     state = _load(checkpoint, code, model, optimizer)
     evaluations = recipe.evaluation_updates()
     model.train()
@@ -84,14 +81,8 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, state.update, state.halvings)
         x, y = data.batch(data.draw(state.update, recipe.batch_size, seed))
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            logits = model(x)
-        loss = loss_of(recipe, logits.float(), y)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+        losses.append(step(model, optimizer, x, y, recipe))
         state.update += 1
-        losses.append(loss.detach())
 
         evaluate = state.update in evaluations
         if not evaluate and state.update % REPORT_EVERY:
@@ -109,6 +100,24 @@ def train(
 
     model.load_state_dict(state.best_weights)
     return state
+
+
+def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Adam, and the model's memory laid out as the recipe wants it."""
+    if recipe.channels_last:
+        model.to(memory_format=torch.channels_last)
+    return torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
+    """One update on chunks (b, n) and labels (b, k): returns the loss, not yet read from the device."""
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+        logits = model(x)
+    loss = loss_of(recipe, logits.float(), y)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
 
 
 def learning_rate(recipe: Recipe, update: int, halvings: int = 0) -> float:

@@ -128,3 +128,15 @@ def test_one_file_joins_the_registry_every_suite_and_the_contract(tmp_path, pack
         [sys.executable, "-c", script % packed.folder], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("sample_rate", "length"), [(8_000, 512), (16_000, 1024), (22_050, 1024), (32_000, 2048), (44_100, 2048)]
+)
+def test_the_spectrogram_fits_the_sample_rate(sample_rate, length):
+    config = configure("vgg_like", sample_rate=sample_rate)
+    assert config.fft_length == length
+    model = create("vgg_like", sample_rate=sample_rate)
+    bands = model.log_mel.mel.mel_scale.fb  # (bins, f)
+    assert (bands.sum(dim=0) > 0).all(), "an empty band"
+    assert model(torch.randn(2, sample_rate)).isfinite().all()
