@@ -18,6 +18,9 @@ data = typer.Typer(help="Look at, make and pack data sets.", rich_markup_mode=No
 app.add_typer(data, name="data")
 
 DataOption = Annotated[list[Path], typer.Option("--data", help="A pack; give one for each sample rate needed.")]
+ResamplesOption = Annotated[int, typer.Option(min=100, help="Bootstrap draws.")]
+GroupOption = Annotated[bool, typer.Option("--by-group", help="Draw whole uploaders instead of clips.")]
+MixedOption = Annotated[bool, typer.Option("--mixed", help="Compare runs of different code all the same.")]
 
 
 @app.command()
@@ -30,19 +33,52 @@ def run(
     sets: Annotated[list[str], typer.Option("--set", help="train.FIELD=VALUE, for all; repeatable.")] = [],  # noqa: B006
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16, for all.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... or auto.")] = "auto",
+    mixed: MixedOption = False,
 ) -> None:
     """Run a suite: what is finished is skipped; interrupted, the same command goes on."""
     from bench.commands import run_command
 
-    run_command(suite, data, out, only, seeds, sets + ([f"train.precision={precision}"] if precision else []), device)
+    sets = sets + ([f"train.precision={precision}"] if precision else [])
+    run_command(suite, data, out, only, seeds, sets, device, mixed)
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="A results folder.")]) -> None:
-    """Write table.md, table.csv and the figures of a results folder, and print the table."""
-    from bench.report import write_report
+def report(
+    folder: Annotated[Path, typer.Argument(help="A results folder.")],
+    resamples: ResamplesOption = 10_000,
+    by_group: GroupOption = False,
+    mixed: MixedOption = False,
+) -> None:
+    """Write the tables (Markdown, CSV, LaTeX), figures and index.html of a results folder."""
+    from bench.commands import report_command
 
-    typer.echo(write_report(folder))
+    report_command(folder, resamples, by_group, mixed)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="A run's folder, or RESULTS/ARCHITECTURE for all its seeds.")],
+    second: Annotated[Path, typer.Argument(help="The same, of what it is compared with.")],
+    classes: Annotated[Path | None, typer.Option(help="Write AP class by class to this CSV file.")] = None,
+    resamples: ResamplesOption = 10_000,
+    by_group: GroupOption = False,
+    mixed: MixedOption = False,
+) -> None:
+    """Say whether two runs, or two architectures, differ: paired, on the same clips."""
+    from bench.commands import compare_command
+
+    compare_command(first, second, classes, resamples, by_group, mixed)
+
+
+@app.command()
+def filters(
+    run: Annotated[Path, typer.Argument(help="A run's folder, with its weights.")],
+    data: Annotated[Path | None, typer.Option(help="The run's pack: also count filters that never fire.")] = None,
+) -> None:
+    """Show what a learned front end listens to: filters.csv and figures in the run's folder."""
+    from bench.commands import filters_command
+
+    filters_command(run, data)
 
 
 @app.command("list")

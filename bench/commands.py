@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from bench.bootstrap import RESAMPLES
 from bench.config import load_suite, parse_sets
 from bench.data.fsd50k import OFFICIAL_CLIPS, SPLITS, verify
 from bench.data.pack import Pack, pack, summary
@@ -26,11 +27,11 @@ def run_command(
     seeds: int | None,
     sets: Sequence[str],
     device: str,
+    mixed: bool,
 ) -> None:
     suite, fields = load_suite(name), parse_sets(sets)
     _load_registry()
-    from bench.report import write_report
-    from bench.suite import check, contestants, plan, run_suite
+    from bench.suite import check, contestants, plan, refuse_other_code, run_suite
 
     target = _device(device)
     contestants(suite, only)  # a wrong name should not wait for the demo set to be made
@@ -38,6 +39,8 @@ def run_command(
     if not data and name == "demo":
         data = [_demo_pack()]
     runs = plan(suite, [Pack(folder) for folder in data], only=only, seeds=seeds, sets=fields)
+    if not mixed:
+        refuse_other_code(runs, out)
     check(runs, out)
     console.print(f"{suite.title}: {len(runs)} runs on {target}, results in {out}", markup=False)
     with SuiteDisplay() as display:
@@ -45,10 +48,42 @@ def run_command(
     if outcome.skipped:
         console.print(f"{len(outcome.skipped)} of {len(runs)} runs were finished before", markup=False)
     if outcome.done or outcome.skipped:
-        typer.echo(write_report(out))
+        report_command(out, mixed=mixed)
     if outcome.failed:
         console.print(f"failed: {', '.join(outcome.failed)}; the same command tries them again", markup=False)
         raise typer.Exit(1)
+
+
+def report_command(folder: Path, resamples: int = RESAMPLES, by_group: bool = False, mixed: bool = False) -> None:
+    from bench.report import Sampling, write_report
+
+    with bar(f"drawing clips for {folder}") as progress:
+        text = write_report(folder, Sampling(resamples, by_group), mixed=mixed, progress=progress)
+    typer.echo(text)
+    console.print(f"the whole report: {folder / 'index.html'}, table.md, table.csv, table.tex, figures", markup=False)
+
+
+def compare_command(
+    first: Path, second: Path, classes: Path | None, resamples: int, by_group: bool, mixed: bool
+) -> None:
+    from bench.report.analysis import Sampling
+    from bench.report.compare import compare, describe
+
+    with bar("drawing clips") as progress:
+        found = compare(first, second, Sampling(resamples, by_group), mixed=mixed, progress=progress)
+    typer.echo(describe(found))
+    if classes:
+        found.classes.table.to_csv(classes, index=False, lineterminator="\n")
+
+
+def filters_command(run: Path, data: Path | None) -> None:
+    _load_registry()
+    from bench.filters import measure_filters
+    from bench.report.filters import describe, filters_figure
+
+    summary = measure_filters(run, Pack(data) if data else None)
+    filters_figure(run)
+    typer.echo(describe(summary))
 
 
 def _load_registry() -> None:

@@ -1,5 +1,6 @@
 """What a contestant costs, beside what it scores: parameters, multiply-accumulates, latency, memory."""
 
+import gc
 import math
 import os
 import statistics
@@ -78,4 +79,6 @@ def peak_memory(update: Callable[[], object], device: torch.device) -> int:
         if event.name() == "[memory]":
             now += event.nbytes()
             peak = max(peak, now)
+    del profile, results
+    gc.collect()  # a profile refers to itself, and to every event: tens of megabytes that would wait for the next one
     return peak

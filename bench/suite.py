@@ -91,6 +91,27 @@ def _pack_at(sample_rate: int, packs: Sequence[Pack], name: str) -> Pack:
     )
 
 
+def refuse_other_code(runs: Sequence[tuple[RunSpec, Pack]], out: Path) -> None:
+    """Finished runs that other code made would not be compared with those to come: say so before they are made.
+
+    Raises:
+        UserError: there are such runs.
+    """
+    for spec, _ in runs:
+        path = out / spec.folder / "run.json"
+        if not path.is_file():
+            continue
+        try:
+            made = json.loads(path.read_text("utf-8"))["provenance"]["source"]
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{path}: damaged; remove it and run the suite again") from None
+        if made != code(get_architecture(spec.architecture).model.__module__)["source"]:
+            raise UserError(
+                f"{path.parent} was made by other code than this: choose another --out, remove it to run it again, "
+                "or say --mixed to keep it"
+            )
+
+
 def check(runs: Sequence[tuple[RunSpec, Pack]], out: Path) -> None:
     """Build every contestant, once forward and once backward, before any of them trains.
 

@@ -1,5 +1,7 @@
 """A small generated data set, its pack, and runs small enough for a test."""
 
+import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -69,6 +71,28 @@ learning_rate = 1e-3
 precision = "bf16"
 channels_last = true
 """
+
+
+@pytest.fixture(scope="session")
+def small_results(packed: Pack, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results folder of SMALL_SUITE, two contestants with two seeds each, run for real. Copy it to change it."""
+    from bench.config import load_suite
+    from bench.progress import SuiteDisplay
+    from bench.suite import plan, run_suite
+
+    out = tmp_path_factory.mktemp("small") / "out"
+    path = out.with_suffix(".toml")
+    path.write_text(SMALL_SUITE)
+    runs = plan(load_suite(str(path)), [packed])
+    run_suite(runs, out, title="small", device=torch.device("cpu"), display=SuiteDisplay())
+    return out
+
+
+def needs(*programs: str) -> None:
+    """Skip where a program is not installed; in CI, where .ci/run installs it, that is a failure."""
+    missing = [program for program in programs if not shutil.which(program)]
+    if missing:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"not installed: {', '.join(missing)}")
 
 
 @pytest.fixture

@@ -12,11 +12,12 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     ["architectures", "bench.errors"],
     ["bench.config", "bench.disk"],
-    ["bench.data", "bench.metrics", "bench.stats", "bench.cost", "bench.provenance"],
+    ["bench.data", "bench.metrics", "bench.bootstrap", "bench.cost", "bench.provenance"],
+    ["bench.stats"],
     ["bench.evaluate", "bench.report"],
     ["bench.train"],
     ["bench.run", "bench.contract", "bench.progress"],
-    ["bench.suite"],
+    ["bench.suite", "bench.filters", "bench.simulation"],
     ["bench.commands"],
     ["bench.cli"],
 ]

@@ -1,107 +1,375 @@
-"""The table says what run.json says, whichever format it is in; figures are the same bytes from the same runs."""
+"""What a report says is what run.json and the scores say, in every format alike, and the same bytes each time."""
 
 import csv
+import html.parser
 import json
 import re
 import shutil
 import statistics
+import subprocess
 import xml.etree.ElementTree as ET
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from bench.report import write_report
-from bench.report.results import load_results
-from tests.conftest import SMALL_SUITE
+from bench.report import Sampling, write_report
+from bench.report.analysis import analyse
+from bench.report.figures import FIGURES
+from bench.report.pareto import COSTS, on_front
+from bench.report.results import Row, load_results
+from bench.report.tables import class_table, tables
+from tests.conftest import needs
 
-
-@pytest.fixture(scope="module")
-def results(packed, tmp_path_factory):
-    """Two contestants, two seeds each, run for real."""
-    from bench.config import load_suite
-    from bench.progress import SuiteDisplay
-    from bench.suite import plan, run_suite
-
-    folder = tmp_path_factory.mktemp("report")
-    (folder / "small.toml").write_text(SMALL_SUITE)
-    import torch
-
-    runs = plan(load_suite(str(folder / "small.toml")), [packed])
-    run_suite(runs, folder / "out", title="small", device=torch.device("cpu"), display=SuiteDisplay())
-    return folder / "out"
+QUICK = Sampling(resamples=300)
+FILES = ("table.md", "table.csv", "table.tex", "differences.csv", "classes.csv", "index.html")
 
 
 @pytest.fixture
-def copy(results, tmp_path):
-    shutil.copytree(results, tmp_path / "out")
+def copy(small_results, tmp_path):
+    shutil.copytree(small_results, tmp_path / "out")
     return tmp_path / "out"
 
 
-def runs_of(folder, name):
-    runs = [json.loads(path.read_text()) for path in folder.glob(f"{name}-s*/run.json")]
-    return sorted(runs, key=lambda run: run["spec"]["seed"])
+@pytest.fixture(scope="module")
+def reported(small_results, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reported") / "out"
+    shutil.copytree(small_results, folder)
+    write_report(folder, QUICK)
+    return folder
 
 
-def row_of(markdown, name):
-    line = next(line for line in markdown.splitlines() if line.startswith(f"| {name}"))
-    return [cell.strip() for cell in line.strip("|").split("|")]
+@pytest.fixture(scope="module")
+def made(small_results):
+    return {table.name: table for table in tables(analyse(load_results(small_results), QUICK))}
+
+
+def records(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def edit(path, change):
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+
+
+def markdown_cells(text, title):
+    section = text.split(f"## {title}\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def latex_cells(text, name):
+    body = text.split(rf"\label{{tab:{name}}}")[1].split(r"\midrule")[1].split(r"\bottomrule")[0]
+    plain = body.replace(r"$\pm$", "±").replace("$<$", "<").replace("\\_", "_")
+    return [[cell.strip() for cell in line.split("&")] for line in plain.strip().split("\\\\\n") if line.strip(" \\")]
+
+
+class TableReader(html.parser.HTMLParser):
+    """data-name of a table to its body's cells."""
+
+    def __init__(self):
+        super().__init__()
+        self.tables, self.name, self.inside = {}, None, False
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "table":
+            self.name = dict(attributes).get("data-name")
+            self.tables.setdefault(self.name, [])
+        elif tag == "tr":
+            self.tables.setdefault(self.name, []).append([])
+        elif tag == "td":
+            self.tables[self.name][-1].append("")
+            self.inside = True
+
+    def handle_endtag(self, tag):
+        self.inside = self.inside and tag != "td"
+
+    def handle_data(self, data):
+        if self.inside:
+            self.tables[self.name][-1][-1] += data
+
+
+def html_cells(text, name):
+    reader = TableReader()
+    reader.feed(text)
+    return [[cell.strip() for cell in row] for row in reader.tables[name] if row]
+
+
+def trimmed(rows):
+    return [[cell.rstrip("\\ ").strip() for cell in row] for row in rows]
+
+
+def test_every_number_is_the_same_in_markdown_latex_html_and_csv(reported, made):
+    texts = {suffix: (reported / f"table.{suffix}").read_text() for suffix in ("md", "tex", "csv")}
+    page = (reported / "index.html").read_text()
+    for name in ("scores", "cost", "differences"):
+        cells = made[name].cells
+        assert markdown_cells(texts["md"], made[name].title) == cells
+        assert trimmed(latex_cells(texts["tex"], name)) == cells
+        assert html_cells(page, name) == cells
+        file = "differences.csv" if name == "differences" else "table.csv"
+        lines = records(reported / file)
+        assert [[column.text(typed(r)) for column in made[name].columns] for r in lines] == cells
+
+
+def typed(record):
+    """What csv made text of."""
+
+    def value(text):
+        if text == "":
+            return None
+        if text in ("True", "False"):
+            return text == "True"
+        try:
+            return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
+        except ValueError:
+            return text
+
+    return {key: value(text) if key != "group" else text for key, text in record.items()}
 
 
 @pytest.mark.parametrize("name", ["transformer_small", "vgg_like"])
-def test_markdown_and_csv_hold_the_numbers_of_the_runs(copy, name):
-    markdown = write_report(copy)
-    runs = runs_of(copy, name)
+def test_the_table_holds_the_numbers_of_the_runs(reported, name):
+    runs = [json.loads(path.read_text()) for path in reported.glob(f"{name}-s*/run.json")]
+    row = next(r for r in records(reported / "table.csv") if r["architecture"] == name)
     maps = [run["metrics"]["map"] for run in runs]
-    cells = row_of(markdown, name)
-    assert cells[1] == f"{statistics.mean(maps):.3f} ± {statistics.stdev(maps):.3f}"
-    assert cells[4] == f"{runs[0]['cost']['parameters']:,}"
-    assert cells[7:] == [f"{runs[0]['published']['map']:.3f}", f"{runs[0]['published']['parameters'] / 1e6:.2f}M"]
-    with (copy / "table.csv").open(newline="") as file:
-        row = next(row for row in csv.DictReader(file) if row["architecture"] == name)
     assert float(row["map"]) == pytest.approx(statistics.mean(maps), rel=1e-12)
     assert float(row["map_sd"]) == pytest.approx(statistics.stdev(maps), rel=1e-12)
     assert int(row["seeds"]) == 2
-    untrained = [run["untrained"]["map"] for run in runs]
-    assert float(row["untrained_map"]) == pytest.approx(statistics.mean(untrained))
-    assert f"Chance (exact expectation of random scores): {runs[0]['chance_map']:.3f}" in markdown
+    for column, table, key in (
+        ("leaf_map", "metrics", "leaf_map"),
+        ("lwlrap", "metrics", "lwlrap"),
+        ("untrained_map", "untrained", "map"),
+        ("train_seconds", "cost", "train_seconds"),
+        ("latency_seconds", "cost", "latency_seconds"),
+        ("macs", "cost", "macs"),
+        ("train_memory_bytes", "cost", "train_memory_bytes"),
+    ):
+        assert float(row[column]) == pytest.approx(statistics.mean(run[table][key] for run in runs)), column
+    chance = f"Chance (exact expectation of random scores): {runs[0]['chance_map']:.3f}"
+    assert chance in (reported / "table.md").read_text()
 
 
-def test_the_figure_is_a_picture_and_the_same_bytes_again(copy):
-    write_report(copy)
-    names = ("map_vs_parameters.png", "map_vs_parameters.svg", "table.md", "table.csv")
-    first = {name: (copy / name).read_bytes() for name in names}
-    write_report(copy)
-    assert first == {name: (copy / name).read_bytes() for name in names}
-    with Image.open(copy / "map_vs_parameters.png") as image:
-        assert image.width > 800
-        assert len(image.getcolors(1 << 24)) > 20
-    assert ET.parse(copy / "map_vs_parameters.svg").getroot().tag.endswith("svg")
+def test_differences_are_those_of_the_means(reported):
+    rows = {r["architecture"]: r for r in records(reported / "table.csv")}
+    (pair,) = records(reported / "differences.csv")
+    for metric in ("map", "leaf_map", "lwlrap"):
+        expected = float(rows[pair["first"]][metric]) - float(rows[pair["second"]][metric])
+        assert float(pair[metric]) == pytest.approx(expected, abs=1e-9)
+        assert float(pair[f"{metric}_low"]) < float(pair[metric]) < float(pair[f"{metric}_high"])
+    assert float(pair["map"]) >= 0, "the better one stands first"
+
+
+def test_classes_hold_the_ap_of_the_runs(reported):
+    for row in records(reported / "classes.csv"):
+        aps = [json.loads(p.read_text())["class_ap"] for p in reported.glob("vgg_like-s*/run.json")]
+        assert float(row["ap_first"]) == pytest.approx(statistics.mean(ap[row["class"]] for ap in aps), abs=1e-6)
+
+
+def test_few_seeds_make_no_claim_about_architectures(reported):
+    text = (reported / "table.md").read_text()
+    assert "these checkpoints only" in text
+    assert all(row["group"] == "" for row in records(reported / "table.csv"))
+
+
+def five_seeds(folder):
+    """The runs of two seeds, and three more that score nearly as they do."""
+    rng = np.random.default_rng(0)
+    for source in list(folder.glob("*-s0-*")):
+        for seed in (2, 3, 4):
+            target = folder / source.name.replace("-s0-", f"-s{seed}-")
+            shutil.copytree(source, target)
+
+            def change(run, seed=seed):
+                run["spec"]["seed"] = seed
+                run["metrics"]["map"] += 0.001 * seed
+
+            edit(target / "run.json", change)
+            with np.load(source / "scores.npz") as file:
+                scores = file["scores"]
+            noise = rng.normal(0, 1e-3, scores.shape).astype(np.float32)
+            np.savez_compressed(target / "scores.npz", scores=scores + noise)
+
+
+def test_five_seeds_make_claims_about_architectures_and_groups(copy):
+    five_seeds(copy)
+    write_report(copy, QUICK)
+    assert {row["about"] for row in records(copy / "differences.csv")} == {"architectures"}
+    assert all(row["group"] for row in records(copy / "table.csv"))
+    assert "these checkpoints only" not in (copy / "table.md").read_text()
+
+
+def test_the_same_results_give_the_same_bytes(reported):
+    names = [*FILES, *(f"{name}.{suffix}" for name in FIGURES for suffix in ("svg", "pdf", "png"))]
+    first = {name: (reported / name).read_bytes() for name in names}
+    write_report(reported, QUICK)
+    assert first == {name: (reported / name).read_bytes() for name in names}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_are_pictures(reported, name):
+    with Image.open(reported / f"{name}.png") as image:
+        assert image.width > 600
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 20
+    assert ET.parse(reported / f"{name}.svg").getroot().tag.endswith("svg")
+    assert (reported / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_latex_table_compiles_as_it_is(reported, tmp_path):
+    needs("pdflatex")
+    shutil.copy(reported / "table.tex", tmp_path)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "table.pdf").stat().st_size > 10_000
+    assert "Missing character" not in (tmp_path / "table.log").read_text(errors="replace")
+
+
+def test_the_pareto_front_is_what_nobody_beats_in_both():
+    def row(score, cost):
+        return Row("", ({"metrics": {"map": score}, "cost": {"parameters": cost}},))
+
+    rows = [row(0.5, 10), row(0.4, 5), row(0.4, 6), row(0.6, 20), row(0.45, 20)]
+    assert [on_front(r, rows, COSTS["P"].of) for r in rows] == [True, True, False, True, False]
+    twins = [row(0.5, 10), row(0.5, 10)]
+    assert all(on_front(r, twins, COSTS["P"].of) for r in twins)
+    assert not on_front(rows[0], rows, COSTS["M"].of), "a cost that was not measured"
 
 
 def test_runs_that_differ_are_rows_of_their_own(copy):
-    folder = next(copy.glob("vgg_like-s0-*"))
     other = copy / "vgg_like-s0-ffffffff"
-    shutil.copytree(folder, other)
-    run = json.loads((other / "run.json").read_text())
-    run["spec"]["recipe"]["updates"] = 99
-    (other / "run.json").write_text(json.dumps(run))
-    markdown = write_report(copy)
-    assert row_of(markdown, "vgg_like (train.updates=99)")
-    assert row_of(markdown, "vgg_like (train.updates=4)")
+    shutil.copytree(next(copy.glob("vgg_like-s0-*")), other)
+    edit(other / "run.json", lambda run: run["spec"]["recipe"].update(updates=99))
+    write_report(copy, QUICK)
+    names = {row["architecture"] for row in records(copy / "table.csv")}
+    assert names == {"vgg_like (train.updates=99)", "vgg_like (train.updates=4)", "transformer_small"}
+
+
+def test_a_single_row_is_a_table_without_differences(copy):
+    write_report(copy, QUICK)
+    for folder in copy.glob("vgg_like-*"):
+        shutil.rmtree(folder)
+    write_report(copy, QUICK)
+    assert "## Differences" not in (copy / "table.md").read_text()
+    for stale in ("differences.csv", "classes.csv", "wins.svg", "class_ap.pdf"):
+        assert not (copy / stale).exists(), f"{stale} is of an earlier report"
 
 
 def test_what_is_not_there_is_named(copy):
     folder = next(copy.glob("vgg_like-s1-*"))
     shutil.rmtree(folder)
-    markdown = write_report(copy)
-    assert f"- missing: {folder.name}" in markdown
-    assert re.search(r"seeds a row: 1 to 2", markdown)
+    write_report(copy, QUICK)
+    assert f"- missing: {folder.name}" in (copy / "table.md").read_text()
+    assert f"missing: {folder.name}" in (copy / "index.html").read_text()
 
 
-def test_every_inferred_setting_is_footnoted_with_its_value(copy):
-    markdown = write_report(copy)
-    (row,) = [row for row in load_results(copy).rows if row.name == "transformer_small"]
+def other_referee(run):
+    run["provenance"]["source"]["referee"] = "0123456789abcdef"
+
+
+def other_data(run):
+    run["data"]["dataset"] = "0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"), [(other_referee, "different training or evaluation code"), (other_data, "different data")]
+)
+def test_what_does_not_belong_together_is_not_compared_unless_told_to(copy, bench, change, why):
+    changed = next(copy.glob("vgg_like-s1-*"))
+    edit(changed / "run.json", change)
+    refused = bench("report", copy, "--resamples", 100)
+    assert refused.code == 2
+    assert why in refused.err
+    assert changed.name in refused.err
+    assert len(refused.err.splitlines()) == 1
+    assert bench("report", copy, "--resamples", 100, "--mixed").code == 0
+    assert f"**Caution: these runs should not be compared: {why}" in (copy / "table.md").read_text()
+
+
+def test_seeds_of_one_row_by_other_code_of_the_contestant(copy, bench):
+    def change(run):
+        run["provenance"]["source"]["contestant"] = "0123456789abcdef"
+
+    edit(next(copy.glob("vgg_like-s1-*")) / "run.json", change)
+    assert "different code of vgg_like" in bench("report", copy).err
+
+
+def test_damaged_scores_are_named(copy, bench):
+    path = next(copy.glob("vgg_like-s1-*")) / "scores.npz"
+    path.write_bytes(path.read_bytes()[:100])
+    assert str(path) in (done := bench("report", copy)).err
+    assert done.code == 2
+    path.unlink()
+    assert f"{path}: missing" in bench("report", copy).err
+    np.savez_compressed(path, scores=np.zeros((3, 2), np.float32))
+    assert "scores of shape (3, 2)" in bench("report", copy).err
+
+
+def test_groups_must_be_known(copy, bench):
+    with np.load(copy / "labels.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    np.savez_compressed(copy / "labels.npz", **(arrays | {"groups": np.full(len(arrays["clips"]), "")}))
+    assert "--by-group" in (done := bench("report", copy, "--by-group")).err
+    assert done.code == 2
+
+
+def test_every_inferred_setting_is_footnoted_with_its_value(reported):
+    markdown = (reported / "table.md").read_text()
+    (row,) = [row for row in load_results(reported).rows if row.name == "transformer_small"]
     inferred = row.first["spec"]["inferred"]
     assert {"norm", "input_level", "front_end_dim"} <= set(inferred)
     for name, reason in inferred.items():
         assert f"- `{name} = {row.first['spec']['config'][name]}`: {reason}" in markdown
+
+
+def test_published_figures_come_with_their_protocol(reported):
+    markdown = (reported / "table.md").read_text()
+    cells = {row[0]: row for row in markdown_cells(markdown, "Published figures")}
+    assert cells["vgg_like"][1:4] == ["0.434", "0.27M", "22,050 Hz"]
+    assert cells["transformer_small"][1:4] == ["0.469", "0.90M", "16,000 Hz"]
+    assert "can't be compared with these runs directly" in markdown
+
+
+def test_class_table_puts_what_differs_first(small_results):
+    found = class_table(analyse(load_results(small_results), QUICK).classes)
+    different = [record["verdict"] == "different" for record in found.records]
+    assert different == sorted(different, reverse=True)
+
+
+def test_compare_says_it_in_words(reported, bench, tmp_path):
+    a, b = reported / "vgg_like", reported / "transformer_small"
+    done = bench("compare", a, b, "--resamples", 200, "--classes", tmp_path / "classes.csv")
+    assert done.code == 0, done.err
+    rows = {r["architecture"]: float(r["map"]) for r in records(reported / "table.csv")}
+    assert f"{rows['vgg_like'] - rows['transformer_small']:+.3f}" in done.out
+    assert "these checkpoints only" in done.out
+    assert len((tmp_path / "classes.csv").read_text().splitlines()) > 10
+    one, other = sorted(reported.glob("vgg_like-s*"))
+    assert bench("compare", one, other, "--resamples", 200).code == 0
+
+
+@pytest.mark.parametrize(
+    ("second", "message"), [("vgg_like", "with itself"), ("nobody", "no rows of that name"), ("", "neither a finished")]
+)
+def test_compare_refuses(reported, bench, second, message):
+    done = bench("compare", reported / "vgg_like", reported / second if second else reported)
+    assert (done.code, message in done.err) == (2, True), done.err
+
+
+def test_compare_needs_the_same_clips(reported, copy, bench):
+    with np.load(copy / "labels.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    np.savez_compressed(copy / "labels.npz", **(arrays | {"dataset": np.array("another")}))
+    done = bench("compare", reported / "vgg_like", copy / "vgg_like")
+    assert (done.code, "different clips" in done.err) == (2, True)
+
+
+def test_a_suite_does_not_go_on_with_runs_of_other_code(copy, bench, packed, small_suite):
+    edit(next(copy.glob("vgg_like-s1-*")) / "run.json", other_referee)
+    command = ("run", small_suite, "--data", packed.folder, "--out", copy)
+    refused = bench(*command)
+    assert refused.code == 2
+    assert "was made by other code" in refused.err
+    assert bench(*command, "--mixed").code == 0

@@ -1,21 +1,51 @@
-"""Tables and figures from a results folder alone; no torch, so that they can be made on any machine."""
+"""Tables, figures and a page from a results folder alone; no torch, so that they can be made on any machine."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-from bench.report.figures import map_vs_parameters
+from bench.report.analysis import Sampling, analyse
+from bench.report.figures import draw_all
+from bench.report.filters import filters_figure
+from bench.report.formats import csv_text, latex, markdown, markdown_table
+from bench.report.page import page
 from bench.report.results import load_results
-from bench.report.tables import csv_table, markdown_table
+from bench.report.tables import class_table, tables
+
+__all__ = ["Sampling", "write_report"]
 
 
-def write_report(folder: Path) -> str:
-    """Write table.md, table.csv and the figures into a results folder; returns the Markdown.
+def write_report(
+    folder: Path,
+    sampling: Sampling | None = None,
+    *,
+    mixed: bool = False,
+    progress: Callable[[float, float], None] = lambda done, total: None,
+) -> str:
+    """Write tables (table.md, .csv, .tex; differences.csv, classes.csv), figures and index.html into a results folder.
+
+    Returns the Markdown of the scores and differences. The same results give the same bytes.
 
     Raises:
-        UserError: the folder holds no finished run.
+        UserError: the folder holds no finished run, a damaged one, or runs that should not be compared.
     """
-    results = load_results(folder)
-    markdown = markdown_table(results)
-    (folder / "table.md").write_text(markdown, "utf-8")
-    (folder / "table.csv").write_text(csv_table(results), "utf-8")
-    map_vs_parameters(results, folder / "map_vs_parameters")
-    return markdown
+    analysis = analyse(load_results(folder, mixed=mixed), sampling or Sampling(), progress)
+    made = tables(analysis)
+    by_name = {table.name: table for table in made}
+    (folder / "table.md").write_text(markdown(analysis, made), "utf-8")
+    (folder / "table.csv").write_text(csv_text(by_name["scores"].records), "utf-8")
+    (folder / "table.tex").write_text(latex(analysis, [t for t in made if t.name != "published"]), "utf-8")
+    if analysis.classes:
+        by_name["classes"] = class_table(analysis.classes)
+    for name in ("differences", "classes"):
+        path = folder / f"{name}.csv"
+        if name in by_name:
+            path.write_text(csv_text(by_name[name].records), "utf-8")
+        else:  # of an earlier report with more rows
+            path.unlink(missing_ok=True)
+    figures = draw_all(analysis, folder)
+    for run in analysis.results.runs:
+        if (run["folder"] / "filters.csv").is_file():
+            filters_figure(run["folder"])
+    (folder / "index.html").write_text(page(analysis, list(by_name.values()), figures, folder), "utf-8")
+    shown = [by_name[name] for name in ("scores", "cost")]
+    return "\n".join("\n".join(["", *markdown_table(table)]) for table in shown).strip() + "\n"

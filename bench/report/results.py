@@ -2,16 +2,22 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
+from zipfile import BadZipFile
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bench.bootstrap import Bools, Floats
 from bench.errors import UserError
 
-Run = dict[str, Any]
+Run = dict[str, Any]  # run.json, and under "folder" where it stands
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,31 @@ class Row:
         """Standard deviation over seeds, with n - 1; None for a single one."""
         return stdev(values) if len(values := self.values(table, key)) > 1 else None
 
+    def scores(self) -> list[Floats]:
+        """Of each seed, (clips, k). Raises UserError for a missing or damaged file."""
+        return [_arrays(run["folder"] / "scores.npz", "scores")["scores"] for run in self.runs]
+
+    def histories(self) -> list[pd.DataFrame]:
+        """Of each seed, a line an evaluation: update, learning_rate, loss, val_map, seconds."""
+        return [pd.read_csv(run["folder"] / "history.csv") for run in self.runs]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """labels.npz: the eval split as a report needs it."""
+
+    dataset: str
+    clips: list[str]
+    groups: list[str]  # '' where it is not known
+    classes: list[str]
+    leaf: Bools
+    targets: Bools  # (clips, k)
+    train_counts: npt.NDArray[np.int64]
+
+    @property
+    def is_fsd50k(self) -> bool:
+        return self.targets.shape == (10_231, 200)
+
 
 @dataclass(frozen=True)
 class Results:
@@ -52,6 +83,11 @@ class Results:
     rows: tuple[Row, ...]
     failed: tuple[str, ...]
     missing: tuple[str, ...]  # planned, neither finished nor failed
+    mixed: tuple[str, ...]  # why these runs should not be compared; empty where they may
+
+    @cached_property
+    def labels(self) -> Labels:
+        return load_labels(self.folder)
 
     @cached_property
     def chance_map(self) -> float:
@@ -62,11 +98,15 @@ class Results:
         return [run for row in self.rows for run in row.runs]
 
 
-def load_results(folder: Path) -> Results:
-    """Read every finished run of a folder. Raises UserError if there is none, or one is damaged."""
+def load_results(folder: Path, *, mixed: bool = False) -> Results:
+    """Read every finished run of a folder.
+
+    Raises:
+        UserError: there is none, one is damaged, or (without `mixed`) they are of different data or code.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; `bench run` makes one")
-    runs = [_read(path, "spec", "metrics", "cost", "provenance") for path in sorted(folder.glob("*/run.json"))]
+    runs = [load_run(path.parent) for path in sorted(folder.glob("*/run.json"))]
     if not runs:
         raise UserError(f"{folder}: no finished run in it; `bench run` makes them")
     declared = _read(folder / "suite.json", "title", "planned") if (folder / "suite.json").exists() else {}
@@ -74,7 +114,65 @@ def load_results(folder: Path) -> Results:
     failed = tuple(path.parent.name for path in sorted(folder.glob("*/failed.json")))
     done = {path.parent.name for path in folder.glob("*/run.json")} | set(failed)
     missing = tuple(name for name in planned if name not in done)
-    return Results(folder, title, _group(runs, planned), failed, missing)
+    rows = _group(runs, planned)
+    reasons = different_origins(rows)
+    if reasons and not mixed:
+        raise UserError(
+            f"{folder}: not compared: {'; '.join(reasons)}. Remove the older runs' folders and run the suite again, "
+            "or say --mixed to compare them all the same"
+        )
+    return Results(folder, title, rows, failed, missing, reasons)
+
+
+def load_run(folder: Path) -> Run:
+    """A finished run. Raises UserError if it is damaged."""
+    return _read(folder / "run.json", "spec", "metrics", "cost", "data", "provenance") | {"folder": folder}
+
+
+def load_labels(folder: Path) -> Labels:
+    """Of a results folder. Raises UserError if the file is missing or damaged."""
+    arrays = _arrays(folder / "labels.npz", "dataset", "clips", "groups", "classes", "leaf", "targets", "train_counts")
+    clips, groups, classes = ([str(value) for value in arrays[name]] for name in ("clips", "groups", "classes"))
+    leaf, targets, counts = arrays["leaf"], arrays["targets"], arrays["train_counts"]
+    return Labels(str(arrays["dataset"]), clips, groups, classes, leaf, targets, counts)
+
+
+def different_origins(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Why the numbers of these rows do not belong side by side."""
+    reasons = _differing("different data", rows, lambda run: run["data"]["dataset"])
+    reasons += _differing("different training or evaluation code", rows, _referee)
+    for row in rows:
+        reasons += _differing(f"different code of {row.label}", [row], _contestant)
+    return tuple(reasons)
+
+
+def _referee(run: Run) -> str:
+    return str(run["provenance"]["source"]["referee"])
+
+
+def _contestant(run: Run) -> str:
+    return str(run["provenance"]["source"]["contestant"])
+
+
+def _differing(what: str, rows: Sequence[Row], of: Callable[[Run], str]) -> list[str]:
+    """One example each of what the runs differ in."""
+    examples: dict[str, str] = {}
+    for row in rows:
+        for run in row.runs:
+            examples.setdefault(of(run), run["folder"].name)
+    if len(examples) < 2:
+        return []
+    return [f"{what}: " + ", ".join(f"{name} ({value[:8]})" for value, name in examples.items())]
+
+
+def _arrays(path: Path, *names: str) -> dict[str, npt.NDArray[Any]]:
+    try:
+        with path.open("rb") as opened, np.load(opened) as file:
+            return {name: file[name] for name in names}
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; remove the run's folder and run the suite again") from None
+    except (ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise UserError(f"{path}: damaged ({error}); remove it and run the suite again") from None
 
 
 def _read(path: Path, *keys: str) -> dict[str, Any]:

@@ -33,13 +33,22 @@ def _place(name: str) -> int:
 
 
 def new_figure(width: float = 7.0, height: float = 4.6) -> tuple[Figure, Axes]:
-    sns.set_theme(context="paper", style="whitegrid", rc={"svg.hashsalt": "bench", "figure.dpi": 150})
+    set_style()
     figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
     return figure, axes
 
 
+def set_style() -> None:
+    sns.set_theme(
+        context="paper",
+        style="whitegrid",
+        rc={"svg.hashsalt": "bench", "figure.dpi": 150, "pdf.fonttype": 42},
+    )
+
+
 def save(figure: Figure, path: Path) -> None:
-    """As PNG and SVG, without the date, so that the same figure has the same bytes."""
+    """As PNG, SVG and PDF, without the date, so that the same figure has the same bytes."""
     figure.savefig(path.with_suffix(".png"), metadata={"Software": None})
     figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
+    figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None, "Creator": None, "Producer": None})
     plt.close(figure)

@@ -1,0 +1,98 @@
+"""Weighted counting against scikit-learn on the clips written out as often as they were drawn."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score
+
+from bench.bootstrap import BLOCK, Draws, RankedRun, bootstrap
+from bench.metrics import average_precision, lwlrap
+
+
+def some_run(n=60, k=7, *, seed=0, ties=False):
+    rng = np.random.default_rng(seed)
+    targets = rng.random((n, k)) < 0.15
+    targets[0], targets[:, 0] = True, False  # a clip with every label; a class that has none
+    targets[1, :] = [False] + [True] * (k - 1)
+    scores = (rng.normal(size=(n, k)) + targets).astype(np.float32)
+    return targets, np.round(scores) if ties else scores
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_a_replicate_is_the_metric_of_the_clips_drawn(ties):
+    targets, scores = some_run(ties=ties)
+    run = RankedRun(scores, targets)
+    weights = next(Draws(len(targets), 20).blocks())
+    ap, ranking = run.average_precision(weights), run.lwlrap(weights)
+    assert ap.shape == (20, 7)
+    for b in range(20):
+        drawn = np.repeat(np.arange(len(targets)), weights[:, b])
+        for c in range(7):
+            if targets[drawn, c].any():
+                assert ap[b, c] == pytest.approx(
+                    average_precision_score(targets[drawn, c], scores[drawn, c]), abs=1e-12
+                )
+            else:
+                assert np.isnan(ap[b, c])
+        assert ranking[b] == pytest.approx(lwlrap(targets[drawn], scores[drawn]), abs=1e-12)
+
+
+def test_drawing_every_clip_once_is_the_split_itself():
+    targets, scores = some_run(500, 20)
+    ap = RankedRun(scores, targets).average_precision(np.ones((500, 1), np.uint8))[0]
+    np.testing.assert_allclose(ap, average_precision(targets, scores), atol=1e-12)
+
+
+def test_weights_up_to_255_do_not_overflow():
+    targets, scores = some_run(300, 3)
+    weights = np.full((300, 2), 255, np.uint8)
+    np.testing.assert_allclose(
+        RankedRun(scores, targets).average_precision(weights)[0], average_precision(targets, scores), atol=1e-12
+    )
+
+
+def test_more_clips_than_two_bytes_can_count():
+    rng = np.random.default_rng(0)
+    targets = rng.random((70_000, 2)) < 0.01
+    scores = (rng.normal(size=targets.shape) + 2 * targets).astype(np.float32)
+    ap = RankedRun(scores, targets).average_precision(np.ones((70_000, 1), np.uint8))[0]
+    np.testing.assert_allclose(ap, average_precision(targets, scores), atol=1e-12)
+
+
+def test_draws_are_the_same_for_whoever_asks():
+    first, again = (np.concatenate(list(Draws(50, BLOCK + 10, seed=3).blocks()), axis=1) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert first.shape == (50, BLOCK + 10)
+    assert (first.sum(axis=0) == 50).all()
+    assert not np.array_equal(first, np.concatenate(list(Draws(50, BLOCK + 10, seed=4).blocks()), axis=1))
+
+
+def test_groups_are_drawn_whole():
+    groups = ["anna"] * 5 + ["ben"] * 3 + ["", ""]
+    weights = np.concatenate(list(Draws(10, 500, groups=groups).blocks()), axis=1)
+    assert (weights[:5] == weights[0]).all()
+    assert (weights[5:8] == weights[5]).all()
+    assert (weights[8] != weights[9]).any(), "a clip without a group stands for itself"
+    assert (weights[[0, 5, 8, 9]].sum(axis=0) == 4).all()
+
+
+def test_means_over_seeds_and_the_spread_of_single_runs():
+    targets, first = some_run(200, 6, seed=1)
+    second = first + np.random.default_rng(2).normal(size=first.shape).astype(np.float32)
+    leaf = np.array([True, True, True, False, False, False])
+    draws, seen = Draws(200, 300), []
+    both = bootstrap({"both": [first, second]}, targets, leaf, draws, lambda done, total: seen.append(done / total))
+    alone = bootstrap({"first": [first], "second": [second]}, targets, leaf, draws)
+    assert seen[-1] == 1.0
+    has = targets.any(axis=0)
+    for name in ("map", "leaf_map", "lwlrap", "class_ap"):
+        one, other, mean = alone["first"][name], alone["second"][name], both["both"][name]
+        if name == "class_ap":
+            one, other, mean = one.of(has), other.of(has), mean.of(has)
+        np.testing.assert_allclose(mean.replicates, (one.replicates + other.replicates) / 2, atol=1e-6)
+        np.testing.assert_allclose(mean.value, (one.value + other.value) / 2, atol=1e-12)
+        expected = (np.nanvar(one.replicates, axis=0, ddof=1) + np.nanvar(other.replicates, axis=0, ddof=1)) / 2
+        np.testing.assert_allclose(mean.run_variance, expected, rtol=1e-3, atol=1e-12)
+    ap = average_precision(targets, first)
+    assert alone["first"]["map"].value == pytest.approx(np.nanmean(ap))
+    assert alone["first"]["leaf_map"].value == pytest.approx(np.nanmean(ap[leaf]))
+    assert alone["first"]["lwlrap"].value == pytest.approx(lwlrap(targets, first))

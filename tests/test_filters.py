@@ -1,0 +1,380 @@
+"""Banks with known answers are recognised, a real run is measured, and a figure needs neither weights nor torch."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from architectures import configure
+from bench.config import RunSpec
+from bench.data.chunks import Chunks
+from bench.errors import UserError
+from bench.filters import BANDS, band, first_layer, measure, measure_bank, measure_filters, write_filters
+from bench.report.filters import SCALES, STATES, STEP_DB, describe, filters_figure, fit_scale, load_filters, summarise
+from bench.run import build, execute
+from tests.conftest import make_spec
+
+ROOT = Path(__file__).parent.parent
+RATE, TAPS = 16_000, 400
+FILES = ("filters.csv", "filters.npz", "filters.png", "filters.svg", "filters.pdf")
+
+
+class Patches(nn.Module):
+    """A linear bank on patches of raw samples, as the transformers have it."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.bank = nn.Linear(weight.shape[1], len(weight), bias=False)
+        self.bank.weight.data = torch.from_numpy(weight).float()
+
+    def forward(self, x):
+        patches = x.shape[1] // self.bank.in_features
+        return torch.relu(self.bank(x[:, : patches * self.bank.in_features].unflatten(1, (patches, -1)))).mean(dim=1)
+
+
+class Convolutions(nn.Module):
+    """A one-dimensional convolutional bank, behind a layer without parameters."""
+
+    def __init__(self, weight, dilation=1):
+        super().__init__()
+        self.level = nn.Identity()
+        self.own = nn.Parameter(torch.zeros(1))  # the model's own: no layer, and not what it begins with
+        self.bank = nn.Conv1d(1, len(weight), weight.shape[1], stride=160, padding=50, dilation=dilation)
+        self.bank.weight.data = torch.from_numpy(weight).float().unsqueeze(1)
+
+    def forward(self, x):
+        return torch.relu(self.bank(self.level(x).unsqueeze(1))).mean(dim=2) + self.own
+
+
+def gabors(centres, bandwidths, taps=TAPS):
+    """Cosines under a Gaussian with the given -3 dB bandwidth: (filters, taps)."""
+    t = (np.arange(taps) - taps / 2) / RATE
+    deviation = np.sqrt(np.log(2)) / (np.pi * np.broadcast_to(bandwidths, np.shape(centres)))[:, None]  # s
+    return np.exp(-0.5 * (t / deviation) ** 2) * np.cos(2 * np.pi * np.asarray(centres)[:, None] * t)
+
+
+def spaced(name, filters=48, low=400.0, high=7000.0):
+    """Frequencies at equal distances on a scale, in Hz."""
+    scale = SCALES[name]
+    return scale.inverse(np.linspace(scale.forward(np.array(low)), scale.forward(np.array(high)), filters))
+
+
+def noise(filters=48, seed=0):
+    return np.random.default_rng(seed).normal(size=(filters, TAPS))
+
+
+def summary_of(folder, bank, before=None):
+    table, arrays = measure(Patches(noise(len(bank)) if before is None else before), Patches(bank), RATE)
+    write_filters(folder, "known", table, arrays)
+    return summarise(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "hz", "value"),
+    # 1000 mel at 1 kHz by construction; a critical band number of 8.53 and an ERB-rate of 15.6 (the papers' tables)
+    [("linear", 440, 440), ("mel", 1000, 999.99), ("bark", 1000, 8.527), ("ERB", 1000, 15.621)],
+)
+def test_scales_have_the_values_of_their_sources_and_are_invertible(name, hz, value):
+    scale, f = SCALES[name], np.linspace(0, 22_050, 50)
+    assert scale.forward(np.array(float(hz))) == pytest.approx(value, rel=1e-4)
+    np.testing.assert_allclose(scale.inverse(scale.forward(f)), f, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_the_scale_on_which_the_centres_are_even_wins(tmp_path, name):
+    centres = spaced(name)
+    shuffled = np.random.default_rng(1).permutation(centres)
+    trained = summary_of(tmp_path, gabors(shuffled, 120.0))["trained"]
+    fits = trained["scales"]
+    assert trained["best_scale"] == name
+    assert fits[name]["r2"] > 0.9999
+    assert fits[name]["rms_hz"] < 5
+    assert all(fit["r2"] < fits[name]["r2"] - 1e-4 for other, fit in fits.items() if other != name)
+    ends = SCALES[name].inverse(np.array([fits[name]["start"], fits[name]["end"]]))
+    np.testing.assert_allclose(ends, [400, 7000], atol=10)
+
+
+def test_the_straight_line_is_least_squares():
+    centres = np.sort(np.random.default_rng(0).uniform(0, 8000, 100))
+    fit = fit_scale("linear", centres)
+    slope, start = np.polyfit(np.linspace(0, 1, 100), centres, 1)
+    assert (fit.start, fit.end) == pytest.approx((start, start + slope), rel=1e-6)
+    assert fit.r2 == pytest.approx(np.corrcoef(np.arange(100), centres)[0, 1] ** 2)
+
+
+@pytest.mark.parametrize("centres", [[], [100.0, 200.0], [300.0] * 9])
+def test_what_is_no_curve_fits_no_scale(centres):
+    assert all(np.isnan(fit_scale(name, np.array(centres)).r2) for name in SCALES)
+
+
+@pytest.mark.parametrize(
+    ("bandwidths", "exponent", "verdict"),
+    [
+        (lambda f: 120.0, 0, "constant bandwidth"),
+        (lambda f: f / 6, 1, "constant Q"),
+        (lambda f: 5 * f**0.5, 0.5, "neither"),
+    ],
+)
+def test_bandwidth_laws_are_recognised(tmp_path, bandwidths, exponent, verdict):
+    centres = spaced("mel", high=6000.0)
+    trained = summary_of(tmp_path, gabors(centres, bandwidths(centres)))["trained"]
+    assert trained["exponent"] == pytest.approx(exponent, abs=0.02)
+    assert trained["verdict"] == verdict
+    table = load_filters(tmp_path).of("trained")
+    np.testing.assert_allclose(table["peak_hz"], centres, atol=3)
+    np.testing.assert_allclose(table["bandwidth_hz"], bandwidths(centres) * np.ones(48), rtol=0.03)
+    np.testing.assert_allclose(table["in_band"], 0.76, atol=0.06)  # a Gaussian's energy above its half: erf(.83)
+
+
+def test_bands_end_at_the_edges_and_between_bins():
+    assert band(np.array([4.0, 4.0, 1.0, 0.0])) == pytest.approx((0, 1.5))  # half, 2, halfway from 4 to 1 in dB
+    assert band(np.array([0.0, 1.0, 4.0])) == pytest.approx((1.5, 2))
+    assert band(np.array([4.0, 4.0])) == (0, 1)
+    assert np.isnan(band(np.zeros(3))).all()
+
+
+def test_dead_and_unmoved_filters_are_counted_and_come_last(tmp_path):
+    before = gabors(spaced("linear", 12), 150.0)
+    bank = before * 2
+    bank[3] *= 1e-4
+    bank[7] = 0
+    bank[5] = before[5] * 1.001
+    summary = summary_of(tmp_path, bank, before)
+    assert (summary["untrained"]["dead"], summary["trained"]["dead"], summary["hardly_moved"]) == (0, 2, 1)
+    assert summary["median_change"] == pytest.approx(1)
+    filters = load_filters(tmp_path)
+    rows = filters.of("trained")
+    assert set(rows.index[rows["dead"]]) == {3, 7} == set(rows.index[rows["rank"] >= 10])
+    assert rows["change"][5] == pytest.approx(0.001, rel=1e-3)
+    assert np.isnan(rows["peak_hz"][7])
+    assert 3 not in filters.strongest["trained"]
+    assert len(filters.shapes["trained"]) == 10
+    filters_figure(tmp_path)
+
+
+def test_a_unit_that_never_fires_is_dead():
+    rows = measure_bank(noise(4), noise(4), RATE, np.array([0.0, 0.5, 1.0, 0.1]))
+    assert rows["dead"].tolist() == [True, False, False, False]
+    assert rows["change"].tolist() == [0] * 4
+
+
+def test_the_image_is_sorted_by_the_frequency_of_the_maximum(tmp_path):
+    centres = np.random.default_rng(2).permutation(spaced("linear", 40))
+    summary_of(tmp_path, gabors(centres, 150.0))
+    filters = load_filters(tmp_path)
+    order = filters.live("trained").index.to_numpy()
+    np.testing.assert_array_equal(order, np.argsort(centres))
+    image = filters.responses["trained"][order]
+    assert image.shape == (40, BANDS)
+    np.testing.assert_allclose((image.argmax(axis=1) + 0.5) * RATE / 2 / BANDS, np.sort(centres), atol=40)
+    assert (image.max(axis=1) == 0).all()
+    # on the slope of the first: a Gaussian falls by 3 dB in half a bandwidth, by 12 in a whole one
+    f = (np.arange(BANDS) + 0.5) * RATE / 2 / BANDS
+    whole = np.argmin(np.abs(f - (centres.min() + 150)))
+    assert image[0, whole] == pytest.approx(-3 * ((abs(f[whole] - centres.min()) - 20) / 75) ** 2, abs=1.5 + STEP_DB)
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_a_convolutional_bank_is_measured(packed, dilation):
+    centres = np.array([500.0, 1000.0, 2000.0])
+    weight = gabors(centres, 200.0)[:, ::dilation]
+    model = Convolutions(weight, dilation)
+    model.bank.bias.data = torch.tensor([0.0, 100.0, -100.0])
+    assert first_layer(model, RATE) == ("bank", model.bank)
+    chunks = Chunks(packed, "val", first_clips=4)
+    table, arrays = measure(model, model, RATE, chunks)
+    rows = table[table["state"] == "trained"].set_index("filter")
+    assert arrays["taps"] == dilation * (weight.shape[1] - 1) + 1
+    if dilation == 1:  # with zeros between the taps there are images above half the rate
+        np.testing.assert_allclose(rows["peak_hz"], centres, atol=3)
+    assert rows["fires"][1] == 1
+    assert rows["fires"][2] == 0
+    assert 0 < rows["fires"][0] < 1
+    assert rows["dead"].tolist() == [False, False, True]
+    assert model.training
+
+
+def test_firing_is_counted_over_all_patches(packed):
+    model = Patches(noise(8))
+    chunks = Chunks(packed, "val", first_clips=5)
+    table, _ = measure(model, model, RATE, chunks)
+    x = chunks.waveforms(torch.arange(len(chunks)))
+    expected = (model.bank(x.unflatten(1, (-1, TAPS))) > 0).float().mean(dim=(0, 1)).detach().numpy()
+    np.testing.assert_allclose(table["fires"][:8], expected, atol=1e-3)
+
+
+class Begins(nn.Module):
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+        self.layer = nn.Conv1d(2, 1, 9) if how == "two channels" else nn.Linear(100, 1)
+
+    def forward(self, x):
+        if self.how == "two channels":
+            return self.layer(torch.stack([x, x], dim=1))
+        if self.how == "levels":
+            return self.layer(nn.functional.adaptive_avg_pool1d(x.abs(), 100))
+        return x  # nothing that learns is used
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("two channels", r"begins with Conv1d \(layer\): "),
+        ("levels", r"begins with Linear \(layer\), which is not given raw samples"),
+        ("nothing", "no layer with parameters"),
+    ],
+)
+def test_other_beginnings_are_refused(how, message):
+    with pytest.raises(UserError, match=message):
+        first_layer(Begins(how), RATE)
+
+
+@pytest.fixture(scope="module")
+def real(packed, tmp_path_factory):
+    """A tiny run, trained for real."""
+    folder = tmp_path_factory.mktemp("filters") / "run"
+    execute(make_spec(packed), packed, folder, device=torch.device("cpu"))
+    return folder
+
+
+@pytest.fixture
+def run(real, tmp_path):
+    return Path(shutil.copytree(real, tmp_path / "run"))
+
+
+def bytes_of(folder, names=FILES):
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def test_a_real_run_is_measured_and_drawn_again_without_weights_and_without_torch(run, packed):
+    summary = measure_filters(run, packed)
+    filters_figure(run)
+    first = bytes_of(run)
+    assert (summary["filters"], summary["taps"], summary["sample_rate"]) == (32, 400, 16_000)
+    assert summary["layer"] == "front_end.0"
+    table = pd.read_csv(run / "filters.csv")
+    assert len(table) == 64
+    assert table["fires"].between(0, 1).all()
+    assert table["fires"].between(0.01, 0.99).any()
+    rows = {state: table[table["state"] == state] for state in STATES}
+    assert (rows["untrained"]["change"] == 0).all()
+    assert (rows["trained"]["change"] > 0).all()
+    assert summary["untrained"]["best_scale"] == "linear"  # what chance draws is even in Hz
+    text = describe(summary)
+    assert "tiny, seed 0: 32 filters of 400 taps (25 ms at 16000 Hz) in front_end.0" in text
+    assert f"R2 {summary['trained']['scales']['mel']['r2']:.4f}" in text
+    with Image.open(run / "filters.png") as image:
+        assert image.width > 1000
+
+    measure_filters(run, packed)
+    assert bytes_of(run, FILES[:2]) == {name: first[name] for name in FILES[:2]}
+
+    (run / "model.safetensors").unlink()
+    for name in FILES[2:]:
+        (run / name).unlink()
+    script = (
+        "import sys; from pathlib import Path; from bench.report.filters import filters_figure, summarise\n"
+        f"folder = Path(r'{run}'); filters_figure(folder); print(summarise(folder)['trained']['best_scale'])\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == str(summary["trained"]["best_scale"])
+    assert bytes_of(run) == first
+
+
+def test_weights_are_read_and_the_seed_draws_the_untrained_ones(run, packed):
+    from safetensors.numpy import load_file
+
+    measure_filters(run)
+    table = pd.read_csv(run / "filters.csv")
+    assert table["fires"].isna().all()
+    weight = load_file(run / "model.safetensors")["front_end.0.weight"]
+    drawn = build(make_spec(packed), torch.device("cpu")).front_end[0].weight.detach().numpy()
+    for state, bank in (("trained", weight), ("untrained", drawn)):
+        gain = table.loc[table["state"] == state, "gain"]
+        np.testing.assert_allclose(gain, np.linalg.norm(bank, axis=1), rtol=1e-5)
+    change = np.linalg.norm(weight - drawn, axis=1) / np.linalg.norm(drawn, axis=1)
+    np.testing.assert_allclose(table.loc[table["state"] == "trained", "change"], change, rtol=1e-5)
+
+
+def refused(folder, message, pack=None):
+    with pytest.raises(UserError, match=message) as caught:
+        measure_filters(folder, pack)
+    assert "\n" not in str(caught.value)
+    assert str(folder) in str(caught.value)
+
+
+def test_a_cnn_begins_with_no_bank(tmp_path, packed):
+    config = configure("vgg_like", stage_widths=[[4], [4]], hidden_dim=4, num_classes=len(packed.labels))
+    tiny = make_spec(packed)
+    spec = RunSpec(**tiny.model_dump() | {"name": "cnn", "architecture": "vgg_like", "config": asdict(config)})
+    from safetensors.torch import save_file
+
+    save_file(build(spec, torch.device("cpu")).state_dict(), tmp_path / "model.safetensors")
+    record = {"spec": spec.model_dump(), "provenance": {"command": "bench run x"}}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    refused(tmp_path, r"cnn begins with Conv2d \(.*\): `bench filters` works for a Linear or Conv1d layer")
+    assert not (tmp_path / "filters.csv").exists()
+
+
+def test_missing_and_damaged_weights_are_one_line_with_the_command(run):
+    command = json.loads((run / "run.json").read_text())["provenance"]["command"]
+    weights = run / "model.safetensors"
+    whole = weights.read_bytes()
+    for damaged in (whole[:1000], b"", whole.replace(b"front_end.0.weight", b"front_end.9.weight")):
+        weights.write_bytes(damaged)
+        refused(run, "model.safetensors: damaged, or of another version")
+    weights.unlink()
+    with pytest.raises(UserError, match="no weights") as caught:
+        measure_filters(run)
+    assert command in str(caught.value)
+
+
+def test_missing_and_damaged_records_are_one_line(run, tmp_path, packed):
+    record = json.loads((run / "run.json").read_text())
+    refused(tmp_path / "nowhere", "no finished run")
+    for text in ("{", "[]", '{"provenance": {"command": "x"}}', "{}"):
+        (run / "run.json").write_text(text)
+        refused(run, "run.json: damaged")
+    (run / "run.json").write_text(json.dumps(record | {"spec": record["spec"] | {"new": 1}}))
+    refused(run, "run.json, spec: unknown field 'new'")
+    config = record["spec"]["config"] | {"old_field": 1}
+    (run / "run.json").write_text(json.dumps(record | {"spec": record["spec"] | {"config": config}}))
+    refused(run, "made by another version .*'old_field'")
+    (run / "run.json").write_text(json.dumps(record | {"spec": record["spec"] | {"pack": "other"}}))
+    refused(run, "not the pack that", packed)
+
+
+def test_a_figure_needs_whole_measurements(run):
+    with pytest.raises(UserError, match=r"filters.csv: no such file; `bench filters"):
+        filters_figure(run)
+    measure_filters(run)
+    whole = bytes_of(run, FILES[:2])
+    for name, damaged in (
+        ("filters.npz", b"x"),
+        ("filters.npz", b""),
+        ("filters.csv", b"a,b\n1,2\n"),
+        ("filters.csv", b""),
+    ):
+        (run / name).write_bytes(damaged)
+        with pytest.raises(UserError, match="damaged"):
+            summarise(run)
+        (run / name).write_bytes(whole[name])
+    summarise(run)
+
+
+def test_the_command_prints_the_findings(run, packed, bench):
+    done = bench("filters", run, "--data", packed.folder)
+    assert done.code == 0, done.err
+    assert "best scale" in done.out
+    assert (run / "filters.pdf").is_file()

@@ -1,0 +1,134 @@
+"""Inference against textbook cases, and by simulation where the truth is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import ttest_ind
+
+from bench.bootstrap import Draws, Estimate, bootstrap
+from bench.simulation import COVERAGE, checkpoints, groups_of_seeds, label_sets
+from bench.stats import absolute, benjamini_hochberg, difference, group_letters, holm, verdicts
+
+
+def estimate(runs, replicates=None):
+    runs = np.asarray(runs, float)
+    replicates = np.full(1000, runs.mean()) if replicates is None else np.asarray(replicates)
+    return Estimate(runs, replicates, np.array(replicates.var(ddof=1)))
+
+
+def test_where_clips_do_not_matter_it_is_welchs_t_test():
+    a, b = [0.41, 0.43, 0.40, 0.45, 0.42], [0.40, 0.38, 0.41, 0.36, 0.39, 0.37]
+    found, welch = difference(estimate(a), estimate(b)), ttest_ind(a, b, equal_var=False)
+    assert found.about_architectures
+    assert found.p == pytest.approx(welch.pvalue)
+    interval = welch.confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+
+
+def test_clips_widen_what_seeds_alone_would_say():
+    rng = np.random.default_rng(0)
+    a, b = [0.41, 0.43, 0.40, 0.45, 0.42], [0.40, 0.38, 0.41, 0.36, 0.39]
+    narrow = difference(estimate(a), estimate(b))
+    wide = difference(estimate(a, rng.normal(0.42, 0.02, 1000)), estimate(b, rng.normal(0.39, 0.02, 1000)))
+    assert wide.high - wide.low > narrow.high - narrow.low
+    assert wide.p > narrow.p
+
+
+def test_under_five_seeds_it_is_about_checkpoints():
+    rng = np.random.default_rng(0)
+    few = estimate([0.4, 0.5], rng.normal(0.45, 0.01, 1000))
+    found = difference(few, estimate([0.4] * 5, rng.normal(0.40, 0.01, 1000)))
+    assert not found.about_architectures
+    assert found.low < 0.05 < found.high
+    assert found.floor == pytest.approx(1 / 1001)
+    assert found.floor <= found.p < 0.01
+
+
+def test_a_run_does_not_differ_from_itself():
+    run = estimate([0.4], np.random.default_rng(0).normal(0.4, 0.01, 1000))
+    found = difference(run, run)
+    assert (found.value, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_the_basic_interval_takes_the_bias_off():
+    found = absolute(estimate([0.40], np.random.default_rng(0).normal(0.42, 0.01, 10_000)))
+    assert found.low == pytest.approx(0.38 - 0.0196, abs=1e-3)
+    assert found.high == pytest.approx(0.38 + 0.0196, abs=1e-3)
+
+
+def test_corrections():
+    p = np.array([0.01, 0.04, 0.03, np.nan, 0.005])
+    np.testing.assert_allclose(holm(p), [0.03, 0.06, 0.06, np.nan, 0.02])
+    np.testing.assert_allclose(benjamini_hochberg(p), [0.02, 0.04, 0.04, np.nan, 0.02])
+    assert np.isnan(holm(np.array([np.nan]))).all()
+
+
+def test_too_few_draws_for_so_many_pairs_are_unresolved():
+    p = np.array([1 / 501] * 27 + [0.5])  # Holm over 28 asks the least p for .0018
+    assert verdicts(p, holm(p), floor=1 / 501) == ["unresolved"] * 27 + ["not shown"]
+    p[:27] = 1 / 10_001
+    assert verdicts(p, holm(p), floor=1 / 10_001) == ["different"] * 27 + ["not shown"]
+
+
+def test_rows_share_a_letter_if_no_two_of_them_differ():
+    apart = {("a", "c"), ("a", "d"), ("b", "d")}
+    assert group_letters("abcd", lambda x, y: (x, y) in apart) == {"a": "a", "b": "ab", "c": "bc", "d": "c"}
+    assert group_letters("abc", lambda x, y: True) == {"a": "a", "b": "b", "c": "c"}
+    assert set(group_letters("abc", lambda x, y: False).values()) == {"a"}
+
+
+def test_whole_uploaders_leave_more_doubt_than_clips():
+    """Each recording twice, as if uploaded twice: drawing them one by one pretends to twice the evidence."""
+    rng = np.random.default_rng(0)
+    targets = np.repeat(rng.random((200, 5)) < 0.2, 2, axis=0)
+    scores = np.repeat((rng.normal(size=(200, 5)) + np.repeat(targets[::2], 1, axis=0)).astype(np.float32), 2, axis=0)
+    spread = {}
+    for groups in (None, [f"uploader {i // 2}" for i in range(400)]):
+        found = bootstrap({"a": [scores]}, targets, np.ones(5, bool), Draws(400, 1000, groups=groups))
+        spread[groups is None] = found["a"]["map"].replicates.std()
+    assert spread[False] == pytest.approx(2**0.5 * spread[True], rel=0.1)
+
+
+def test_label_sets_are_those_of_real_clips():
+    targets = label_sets()
+    assert targets.shape == (2048, 200)
+    assert 3 < targets.sum(axis=1).mean() < 5
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    return pd.read_csv(COVERAGE, comment="#")
+
+
+def rates(simulated, question, seeds, clips):
+    chosen = simulated[(simulated["question"] == question) & (simulated["seeds"] == seeds)]
+    chosen = chosen[chosen["clips"] == clips]
+    assert len(chosen)
+    return chosen.set_index("true_difference")["rate"]
+
+
+@pytest.mark.parametrize(("clips", "seeds"), [(2_000, 1), (5_000, 1), (10_231, 1), (2_000, 5), (5_000, 5)])
+def test_paired_intervals_hold_the_truth(simulated, clips, seeds):
+    assert rates(simulated, "difference", seeds, clips).between(0.93, 0.97).all()
+
+
+@pytest.mark.parametrize("clips", [300, 1_000, 2_000, 5_000])
+def test_seeds_of_one_architecture_are_not_called_different(simulated, clips):
+    assert (simulated["repeats"] >= 1_000).all()
+    assert rates(simulated, "called different", 5, clips)[0.0] <= 0.07
+
+
+def test_a_simulation_of_now_agrees_with_the_one_that_is_kept(simulated):
+    """Fewer repeats: within three standard errors, and a little for fewer draws."""
+    repeats = 200
+    for (question, truly), rate in checkpoints(1_000, repeats, 300).items():
+        kept = rates(simulated, question, 1, 1_000)[round(truly, 4)]
+        assert rate == pytest.approx(kept, abs=3 * (kept * (1 - kept) / repeats) ** 0.5 + 0.02), question
+
+
+def test_with_seeds_it_rejects_at_its_level_and_finds_what_is_there():
+    same = groups_of_seeds(1_000, 200, 200, advantage=0.0)
+    assert same["called different", 0.0] <= 0.07
+    other = groups_of_seeds(1_000, 100, 200, advantage=0.4)
+    (power,) = [rate for (question, _), rate in other.items() if question == "called different"]
+    assert power >= 0.9
