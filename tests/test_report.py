@@ -62,7 +62,7 @@ def markdown_cells(text, title):
 
 def latex_cells(text, name):
     body = text.split(rf"\label{{tab:{name}}}")[1].split(r"\midrule")[1].split(r"\bottomrule")[0]
-    plain = body.replace(r"$\pm$", "±").replace("$<$", "<").replace("\\_", "_")
+    plain = body.replace(r"$\pm$", "±").replace("$<$", "<").replace("$-$", "-").replace("\\_", "_")
     return [[cell.strip() for cell in line.split("&")] for line in plain.strip().split("\\\\\n") if line.strip(" \\")]
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 
 from bench.report.analysis import Analysis
@@ -51,7 +52,12 @@ def csv_text(records: Sequence[Record]) -> str:
 def latex(analysis: Analysis, made: Sequence[Table]) -> str:
     """A document that compiles as it is; its tables can be copied out one by one (they need booktabs and graphicx)."""
     lines = [r"\documentclass{article}", r"\usepackage[utf8]{inputenc}", r"\usepackage[T1]{fontenc}"]
-    lines += [r"\usepackage{booktabs,graphicx}", r"\usepackage[margin=2cm]{geometry}", r"\begin{document}"]
+    lines += [
+        r"\usepackage{booktabs,graphicx}",
+        r"\usepackage[margin=2cm]{geometry}",
+        r"\setlength{\belowcaptionskip}{4pt}",
+        r"\begin{document}",
+    ]
     for table in made:
         lines += ["", *latex_table(table, f"{analysis.results.title}: {table.title[0].lower()}{table.title[1:]}")]
     for note in reading_notes(analysis):
@@ -80,4 +86,6 @@ def latex_table(table: Table, caption: str) -> list[str]:
 
 
 def escaped(text: str) -> str:
-    return "".join(LATEX.get(character, character) for character in text)
+    """For LaTeX; a hyphen before a number is a minus."""
+    text = "".join(LATEX.get(character, character) for character in text)
+    return re.sub(r"(?<![\w.])-(?=\d)", "$-$", text)

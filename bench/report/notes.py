@@ -76,7 +76,7 @@ def _published(results: Results) -> list[str]:
     data = "" if results.labels.is_fsd50k else " The runs here are on other data altogether."
     return [
         "Published figures can't be compared with these runs directly: they were obtained on all of FSD50K, with 200 "
-        "outputs, each paper with its own sample rate, chunks, training and selection (below)." + data
+        "outputs, each paper with its own sample rate, chunks, training and selection." + data
     ]
 
 
