@@ -31,10 +31,10 @@ def run_command(
 ) -> None:
     suite, fields = load_suite(name), parse_sets(sets)
     _load_registry()
-    from bench.suite import check, contestants, plan, refuse_other_code, run_suite
+    from bench.suite import check, plan, refuse_other_code, rows, run_suite
 
     target = _device(device)
-    contestants(suite, only)  # a wrong name should not wait for the demo set to be made
+    rows(suite, only)  # a wrong name should not wait for the demo set to be made
     out = out or Path("results") / Path(name).stem
     if not data and name == "demo":
         data = [_demo_pack()]

@@ -5,9 +5,19 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from bench.errors import UserError
 
@@ -26,6 +36,7 @@ class Recipe(Strict):
 
     loss: Literal["bce", "huber"] = "bce"
     learning_rate: PositiveFloat = 5e-4
+    weight_decay: NonNegativeFloat = 0.0  # decoupled (AdamW, arXiv:1711.05101), of matrices and kernels only
     batch_size: PositiveInt = 64
     updates: PositiveInt = 10_000
     schedule: Literal["cosine", "plateau"] = "cosine"
@@ -38,6 +49,10 @@ class Recipe(Strict):
     hop_seconds: Annotated[float, Field(ge=0.01, le=1)] = 1.0  # from one chunk of a clip to the next
     precision: Literal["fp32", "bf16"] = "fp32"  # of training; evaluation is always fp32
     channels_last: bool = False  # memory layout of convolutions: speed, not arithmetic
+    # augmentation of training chunks, as PaSST does it (arXiv:2110.05069); nothing at 0, see augment.py
+    gain_db: NonNegativeFloat = 0.0  # louder or softer by up to this much
+    time_shift: Annotated[float, Field(ge=0, le=1)] = 0.0  # shifted in a circle by up to this share of the chunk
+    mixup: NonNegativeFloat = 0.0  # chunks and labels mixed in pairs, by shares from Beta(mixup, mixup)
 
     def evaluation_updates(self) -> set[int]:
         """After which updates (counted from 1) val is scored."""
@@ -73,25 +88,106 @@ class Overrides(Strict):
     inferred: dict[str, str] = {}
 
 
+class Entry(Overrides):
+    """A row of its own: an architecture with overrides, and the question that the row is to answer."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=80)]  # begins its runs' folders
+    architecture: str
+    config: dict[str, Any] = {}
+    question: str = ""
+
+
+class Dimension(Strict):
+    """What a search may choose one field from: a range, even or even in the logarithm, or a list of values."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: Annotated[tuple[bool | int | float | str, ...], Field(min_length=2)] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.choices is not None:
+            if self.low is not None or self.high is not None or self.log:
+                raise ValueError("either low and high, or choices")
+        elif self.low is None or self.high is None or not self.low < self.high:
+            raise ValueError("write {low = .., high = ..}, low below high, or {choices = [..]}")
+        elif self.log and self.low <= 0:
+            raise ValueError("with log, low must be above 0")
+        return self
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """Values that are allowed if all of the dimension is."""
+        return self.choices or (self.low, self.high)
+
+    def holds(self, value: Any) -> bool:
+        if self.choices is not None:
+            return value in self.choices
+        assert self.low is not None
+        assert self.high is not None
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+
+class Budget(Strict):
+    """What each contestant's search may spend: finished trials, or hours of compute measured over all workers."""
+
+    trials: PositiveInt | None = None
+    hours: PositiveFloat | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.trials is None) == (self.hours is None):
+            raise ValueError("give either trials or hours")
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.trials} trials" if self.trials else f"{self.hours:g} hours of compute"
+
+
 class Suite(Overrides):
-    """A declaration of runs: one recipe, family by family where that is needed, for contestants and seeds."""
+    """A declaration of runs: one recipe, family by family where that is needed, for contestants and seeds.
+
+    `runs` are rows of their own; with them, `architectures` are only those named. With a `space`, each row's recipe is
+    searched first, within the same `budget`, and its best one becomes a row beside it.
+    """
 
     title: str
-    architectures: Literal["all"] | Annotated[list[str], Field(min_length=1)] = "all"
+    architectures: Literal["all"] | Annotated[list[str], Field(min_length=1)] | None = None
     seeds: PositiveInt = 1
+    first_seed: NonNegativeInt = 0
     family: dict[Family, Overrides] = {}
+    runs: list[Entry] = []
+    space: dict[str, Dimension] = {}
+    budget: Budget | None = None
 
-    def settings(self, family: str, sets: Mapping[str, Any]) -> tuple[int, Recipe, dict[str, str]]:
-        """Sample rate, recipe and inferred settings of a family; `sets` (--set) goes last.
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        named = self.architectures if isinstance(self.architectures, list) else []
+        names = [*named, *(entry.name for entry in self.runs)]
+        twice = sorted({name for name in names if names.count(name) > 1} - set(named))
+        if twice:
+            raise ValueError(f"two rows are called {twice[0]!r}: each of [[runs]] needs a name of its own")
+        return self
+
+    @property
+    def contestants(self) -> Literal["all"] | list[str]:
+        return self.architectures or ([] if self.runs else "all")
+
+    def settings(self, entry: Entry, family: str, sets: Mapping[str, Any]) -> tuple[int, Recipe, dict[str, str]]:
+        """Sample rate, recipe and inferred settings of a row; `sets` (--set) goes last.
 
         Raises:
             UserError: a recipe field is unknown or out of range.
         """
-        own = self.family.get(family, Overrides())  # type: ignore[call-overload]
-        recipe = validated(Recipe, self.train | own.train | dict(sets), f"suite {self.title!r}, train")
-        # what the user set is no inference of ours
-        inferred = {k: v for k, v in (self.inferred | own.inferred).items() if k.removeprefix("train.") not in sets}
-        return own.sample_rate or self.sample_rate or 16_000, recipe, inferred
+        of_family = self.family.get(family, Overrides())  # type: ignore[call-overload]
+        train = self.train | of_family.train | entry.train | dict(sets)
+        recipe = validated(Recipe, train, f"suite {self.title!r}, {entry.name}, train")
+        inferred = self.inferred | of_family.inferred
+        # what the row or the user set is no inference of the suite's
+        own = set(entry.train) | set(sets)
+        inferred = {k: v for k, v in inferred.items() if k.removeprefix("train.") not in own} | entry.inferred
+        return entry.sample_rate or of_family.sample_rate or self.sample_rate or 16_000, recipe, inferred
 
 
 def load_suite(name: str) -> Suite:
@@ -113,10 +209,31 @@ def load_suite(name: str) -> Suite:
         validated(Recipe, suite.train, f"{path}, [train]")
         own = suite.family.get(family, Overrides())
         validated(Recipe, suite.train | own.train, f"{path}, [family.{family}.train]")
-        for key in suite.inferred | own.inferred:
-            if key.removeprefix("train.") not in Recipe.model_fields or not key.startswith("train."):
-                raise UserError(f"{path}: inferred names {key!r}, which is no field of [train] (write train.FIELD)")
+        _check_inferred(suite.inferred | own.inferred, path)
+    for entry in suite.runs:
+        validated(Recipe, suite.train | entry.train, f"{path}, [[runs]] {entry.name}, train")
+        _check_inferred(entry.inferred, path)
+    _check_space(suite.space, path)
     return suite
+
+
+def _check_inferred(inferred: Mapping[str, str], path: Path) -> None:
+    for key in inferred:
+        if key.removeprefix("train.") not in Recipe.model_fields or not key.startswith("train."):
+            raise UserError(f"{path}: inferred names {key!r}, which is no field of [train] (write train.FIELD)")
+
+
+# what a trial costs, and what its learning curve is read at, must be the same for all trials of a search
+NOT_SEARCHED = ("updates", "evaluations", "hop_seconds", "precision", "channels_last")
+
+
+def _check_space(space: Mapping[str, Dimension], path: Path) -> None:
+    """Recipe fields only; those of architectures are checked where these are known."""
+    for name, dimension in space.items():
+        if name in NOT_SEARCHED:
+            raise UserError(f"{path}, [space]: {name} is the same for all trials; set it in [train]")
+        for value in dimension.ends if name in Recipe.model_fields else ():
+            validated(Recipe, {name: value}, f"{path}, [space]")
 
 
 def parse_sets(sets: Sequence[str]) -> dict[str, Any]:

@@ -16,7 +16,16 @@ import torch
 
 ROOT = Path(__file__).parent.parent
 # what training and evaluation are made of; a change here makes runs incomparable, a change elsewhere does not
-REFEREE = ("config.py", "data/pack.py", "data/chunks.py", "train.py", "evaluate.py", "metrics.py", "run.py")
+REFEREE = (
+    "config.py",
+    "data/pack.py",
+    "data/chunks.py",
+    "augment.py",
+    "train.py",
+    "evaluate.py",
+    "metrics.py",
+    "run.py",
+)
 PACKAGES = ("torch", "torchaudio", "timm", "numpy", "soxr", "soundfile")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from architectures import ConfigError, configure, create, get_architecture, list_architectures
-from bench.config import RunSpec, Suite
+from bench.config import Entry, RunSpec, Suite
 from bench.cost import count_parameters
 from bench.data.pack import Pack
 from bench.disk import require_space
@@ -28,15 +28,20 @@ class Outcome:
     failed: list[str] = field(default_factory=list)
 
 
-def contestants(suite: Suite, only: Sequence[str] = ()) -> list[str]:
-    """The suite's architectures, or those named on the command line, each once. Raises UserError for unknown names."""
-    names = list_architectures(contestants_only=True) if suite.architectures == "all" else suite.architectures
+def rows(suite: Suite, only: Sequence[str] = ()) -> list[Entry]:
+    """The suite's rows, or those named on the command line, each once. Raises UserError for unknown names."""
+    every = suite.contestants
+    names = list_architectures(contestants_only=True) if every == "all" else every
+    declared = {name: Entry(name=name, architecture=name) for name in names} | {e.name: e for e in suite.runs}
     try:
-        for name in [*names, *only]:
-            get_architecture(name)
+        for entry in declared.values():
+            get_architecture(entry.architecture)
+        for name in only:
+            if name not in declared:
+                declared[name] = Entry(name=get_architecture(name).name, architecture=name)
     except ConfigError as error:
         raise UserError(str(error)) from None
-    return list(dict.fromkeys(only or names))
+    return [declared[name] for name in dict.fromkeys(only or declared)]
 
 
 def plan(
@@ -56,28 +61,39 @@ def plan(
         raise UserError(f"{packs[0].folder} and {packs[-1].folder} are packs of different data")
     if len({pack.sample_rate for pack in packs}) < len(packs):
         raise UserError("two of the packs have the same sample rate; one of each is enough")
+    entries = rows(suite, only)
+    first = suite.first_seed
+    return [
+        _spec(suite, entry, seed, packs, sets or {})
+        for seed in range(first, first + (seeds or suite.seeds))
+        for entry in entries
+    ]
+
+
+def _spec(
+    suite: Suite, entry: Entry, seed: int, packs: Sequence[Pack], sets: Mapping[str, Any]
+) -> tuple[RunSpec, Pack]:
+    architecture = get_architecture(entry.architecture)
+    sample_rate, recipe, inferred = suite.settings(entry, architecture.family, sets)
+    pack = _pack_at(sample_rate, packs, entry.name)
+    fixed = {"sample_rate": sample_rate, "num_classes": len(pack.labels)}
+    if given := sorted(fixed.keys() & entry.config.keys()):
+        raise UserError(f"{entry.name}: config may not set {given[0]}, which follows from the pack")
     try:
-        entries = [get_architecture(name) for name in contestants(suite, only)]
-        runs = []
-        for seed in range(seeds or suite.seeds):
-            for entry in entries:
-                sample_rate, recipe, inferred = suite.settings(entry.family, sets or {})
-                pack = _pack_at(sample_rate, packs, entry.name)
-                config = configure(entry.name, sample_rate=sample_rate, num_classes=len(pack.labels))
-                inferred = inferred | dict(entry.inferred)
-                spec = RunSpec(
-                    name=entry.name,
-                    architecture=entry.name,
-                    config=asdict(config),
-                    recipe=recipe,
-                    seed=seed,
-                    pack=pack.fingerprint,
-                    inferred=inferred,
-                )
-                runs.append((spec, pack))
+        config = configure(entry.architecture, **fixed, **entry.config)
     except ConfigError as error:
-        raise UserError(str(error)) from None
-    return runs
+        raise UserError(str(error) if entry.name == entry.architecture else f"{entry.name}: {error}") from None
+    inferred = inferred | {k: v for k, v in architecture.inferred.items() if k not in entry.config}
+    spec = RunSpec(
+        name=entry.name,
+        architecture=entry.architecture,
+        config=asdict(config),
+        recipe=recipe,
+        seed=seed,
+        pack=pack.fingerprint,
+        inferred=inferred,
+    )
+    return spec, pack
 
 
 def _pack_at(sample_rate: int, packs: Sequence[Pack], name: str) -> Pack:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.augment import augment
 from bench.config import Recipe
 from bench.data.chunks import Chunks
 from bench.errors import TrainingDiverged
@@ -81,6 +82,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, state.update, state.halvings)
         x, y = data.batch(data.draw(state.update, recipe.batch_size, seed))
+        x, y = augment(x, y, recipe, seed, state.update)
         losses.append(step(model, optimizer, x, y, recipe))
         state.update += 1
 
@@ -103,10 +105,14 @@ def train(
 
 
 def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Adam, and the model's memory laid out as the recipe wants it."""
+    """AdamW (without weight decay: Adam), and the model's memory laid out as the recipe wants it."""
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
-    return torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
+    # biases and the gains of norms have no direction to lose, and are left as they are
+    weights = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": weights, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
 
 
 def step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, recipe: Recipe) -> Tensor:

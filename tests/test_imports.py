@@ -14,7 +14,7 @@ LAYERS = [
     ["bench.config", "bench.disk"],
     ["bench.data", "bench.metrics", "bench.bootstrap", "bench.cost", "bench.provenance"],
     ["bench.stats"],
-    ["bench.evaluate", "bench.report"],
+    ["bench.evaluate", "bench.augment", "bench.report"],
     ["bench.train"],
     ["bench.run", "bench.contract", "bench.progress"],
     ["bench.suite", "bench.filters", "bench.simulation"],

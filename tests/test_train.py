@@ -59,6 +59,27 @@ def test_plateau_halves_after_patience_and_stops_early(packed, monkeypatch):
     assert (state.best_map, state.best_update, state.update, state.halvings) == (0.3, 6, 10, 3)
 
 
+def test_without_weight_decay_it_is_adam_to_the_bit(packed):
+    """And with it, weights shrink by rate times decay an update, biases and gains of norms do not."""
+    updated = []
+    for make in (lambda model: torch.optim.Adam(model.parameters(), lr=1e-3, fused=True), None):
+        spec = make_spec(packed)
+        model, data = build(spec, CPU), Chunks(packed, "train")
+        optimizer = make(model) if make else training.optimizer_of(model, Recipe(learning_rate=1e-3))
+        for update in range(5):
+            training.step(model, optimizer, *data.batch(data.draw(update, 4, 0)), spec.recipe)
+        updated.append([p.detach().clone() for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*updated, strict=True))
+
+    layer = torch.nn.Linear(3, 2)
+    before = [p.detach().clone() for p in (layer.weight, layer.bias)]
+    optimizer = training.optimizer_of(layer, Recipe(learning_rate=0.1, weight_decay=0.5))
+    layer.weight.grad, layer.bias.grad = torch.zeros_like(layer.weight), torch.zeros_like(layer.bias)
+    optimizer.step()
+    torch.testing.assert_close(layer.weight.detach(), before[0] * 0.95)
+    assert torch.equal(layer.bias.detach(), before[1])
+
+
 def test_losses():
     logits, y = torch.randn(4, 6), (torch.rand(4, 6) > 0.7).float()
     p = torch.sigmoid(logits)
@@ -75,10 +96,13 @@ def test_the_weights_of_the_best_evaluation_are_kept(packed):
     assert macro_map(val.targets.numpy() > 0, scores) == pytest.approx(state.best_map, abs=1e-6)
 
 
+AUGMENTED = {"gain_db": 6.0, "time_shift": 0.5, "mixup": 0.4, "weight_decay": 0.01}
+
+
 @pytest.mark.parametrize("stop_after", [1, 2, 3])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_an_interrupted_run_ends_in_the_same_numbers(packed, tmp_path, stop_after, precision):
-    spec = make_spec(packed, updates=16, evaluations=4, config={"drop_rate": 0.2}, precision=precision)
+@pytest.mark.parametrize("recipe", [{}, {"precision": "bf16"}, AUGMENTED], ids=["fp32", "bf16", "augmented"])
+def test_an_interrupted_run_ends_in_the_same_numbers(packed, tmp_path, stop_after, recipe):
+    spec = make_spec(packed, updates=16, evaluations=4, config={"drop_rate": 0.2}, **recipe)
     whole, scores, _ = run(packed, spec)
 
     class Stop(Exception):

@@ -1,0 +1,40 @@
+"""Augmentation of training chunks on the waveform, before any contestant's own front end: the same for all.
+
+What is drawn is a function of seed and update alone, so that a run can be gone on with anywhere.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.config import Recipe
+
+
+def augment(x: Tensor, y: Tensor, recipe: Recipe, seed: int, update: int) -> tuple[Tensor, Tensor]:
+    """Chunks (b, n) in [-1, 1] and labels (b, k), on their device: gain, then shift, then mixup, each if asked for.
+
+    Defaults leave both as they are, at no cost.
+    """
+    if not (recipe.gain_db or recipe.time_shift or recipe.mixup):
+        return x, y
+    random = np.random.default_rng((seed, update))
+    b, n = x.shape
+    # all are drawn, needed or not: what one of them does should not hang on the others
+    gain = 10 ** (random.uniform(-1, 1, b) * recipe.gain_db / 20)
+    shift = np.rint(random.uniform(-1, 1, b) * recipe.time_shift * n).astype(np.int64)
+    partner = random.permutation(b)
+    if recipe.gain_db:
+        x = (x * _column(gain, x)).clamp(-1, 1)  # full scale is full scale
+    if recipe.time_shift:
+        place = torch.arange(n, device=x.device) - torch.from_numpy(shift).to(x.device)[:, None]
+        x = x.gather(1, place % n)
+    if recipe.mixup:
+        share = random.beta(recipe.mixup, recipe.mixup, b)
+        other = torch.from_numpy(partner).to(x.device)
+        x, y = (_column(share, t) * t + _column(1 - share, t) * t[other] for t in (x, y))
+    return x, y
+
+
+def _column(values: np.ndarray, like: Tensor) -> Tensor:
+    """(b,) to (b, 1), on the device and in the precision of another."""
+    return torch.from_numpy(values).to(like)[:, None]
