@@ -20,26 +20,57 @@ app.add_typer(data, name="data")
 DataOption = Annotated[list[Path], typer.Option("--data", help="A pack; give one for each sample rate needed.")]
 ResamplesOption = Annotated[int, typer.Option(min=100, help="Bootstrap draws.")]
 GroupOption = Annotated[bool, typer.Option("--by-group", help="Draw whole uploaders instead of clips.")]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... or auto.")]
+TrialsOption = Annotated[int | None, typer.Option(min=1, help="Search: finished trials for each.")]
+HoursOption = Annotated[float | None, typer.Option(help="Search: hours of compute for each, over all workers.")]
+StorageOption = Annotated[str | None, typer.Option(help="Search: URL of a database [default: OUT/search.db].")]
+HeartbeatOption = Annotated[int, typer.Option(min=1, help="Search: seconds; a worker silent for three is dead.")]
 MixedOption = Annotated[bool, typer.Option("--mixed", help="Compare runs of different code all the same.")]
 
 
 @app.command()
 def run(
-    suite: Annotated[str, typer.Argument(help="demo, controlled, paper, or a TOML file.")] = "demo",
+    suite: Annotated[str, typer.Argument(help="demo, controlled, paper, tuned, or a TOML file.")] = "demo",
     data: DataOption = [],  # noqa: B006
     out: Annotated[Path | None, typer.Option(help="Results folder [default: results/SUITE].")] = None,
     only: Annotated[list[str], typer.Option(help="Run this architecture only; repeatable.")] = [],  # noqa: B006
     seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds, from 0.")] = None,
     sets: Annotated[list[str], typer.Option("--set", help="train.FIELD=VALUE, for all; repeatable.")] = [],  # noqa: B006
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16, for all.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... or auto.")] = "auto",
+    device: DeviceOption = "auto",
     mixed: MixedOption = False,
+    trials: TrialsOption = None,
+    hours: HoursOption = None,
+    storage: StorageOption = None,
+    heartbeat: HeartbeatOption = 10,
 ) -> None:
     """Run a suite: what is finished is skipped; interrupted, the same command goes on."""
-    from bench.commands import run_command
+    from bench.commands import SearchOptions, run_command
 
     sets = sets + ([f"train.precision={precision}"] if precision else [])
-    run_command(suite, data, out, only, seeds, sets, device, mixed)
+    run_command(suite, data, out, only, seeds, sets, device, mixed, SearchOptions(trials, hours, storage, heartbeat))
+
+
+@app.command()
+def search(
+    names: Annotated[list[str] | None, typer.Argument(help="Architectures [default: all of the suite's].")] = None,
+    data: DataOption = [],  # noqa: B006
+    trials: TrialsOption = None,
+    hours: HoursOption = None,
+    out: Annotated[Path | None, typer.Option(help="Results folder [default: results/SUITE].")] = None,
+    sets: Annotated[list[str], typer.Option("--set", help="train.FIELD=VALUE, not searched; repeatable.")] = [],  # noqa: B006
+    storage: StorageOption = None,
+    suite: Annotated[str, typer.Option(help="Whose recipe and [space]: tuned, or a TOML file.")] = "tuned",
+    export: Annotated[bool, typer.Option("--export", help="Write the best recipes as a suite, OUT/best.toml.")] = False,
+    device: DeviceOption = "auto",
+    heartbeat: HeartbeatOption = 10,
+) -> None:
+    """Search each contestant's recipe for val mAP, within the same budget; the same command goes on, or joins in."""
+    from bench.commands import SearchOptions, search_command
+
+    search_command(
+        suite, names or [], data, out, sets, device, SearchOptions(trials, hours, storage, heartbeat), export
+    )
 
 
 @app.command()

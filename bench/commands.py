@@ -1,13 +1,14 @@
 """What stands behind the commands: call the parts, print the outcome."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from bench.bootstrap import RESAMPLES
-from bench.config import load_suite, parse_sets
+from bench.config import Budget, RunSpec, Suite, load_suite, parse_sets, validated
 from bench.data.fsd50k import OFFICIAL_CLIPS, SPLITS, verify
 from bench.data.pack import Pack, pack, summary
 from bench.errors import UserError
@@ -16,7 +17,33 @@ from bench.progress import SuiteDisplay, bar, console
 if TYPE_CHECKING:
     import torch
 
+    from bench.tuning import Found
+
 DEMO = Path("data/demo")
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """What the command line says of a search."""
+
+    trials: int | None
+    hours: float | None
+    storage: str | None
+    heartbeat: int  # seconds
+
+    @property
+    def given(self) -> bool:
+        return self.trials is not None or self.hours is not None
+
+    def budget(self, suite: Suite) -> Budget:
+        """Raises UserError if there are two, or none."""
+        if self.trials is not None and self.hours is not None:
+            raise UserError("give either --trials or --hours, not both")
+        if self.given:
+            return validated(Budget, {"trials": self.trials, "hours": self.hours}, "--trials, --hours")
+        if suite.budget is None:
+            raise UserError(f"suite {suite.title!r} has no [budget]: give --trials N or --hours H")
+        return suite.budget
 
 
 def run_command(
@@ -28,8 +55,11 @@ def run_command(
     sets: Sequence[str],
     device: str,
     mixed: bool,
+    options: SearchOptions,
 ) -> None:
     suite, fields = load_suite(name), parse_sets(sets)
+    if options.given and not suite.space:
+        raise UserError(f"--trials and --hours: suite {suite.title!r} has no [space] to search")
     _load_registry()
     from bench.suite import check, plan, refuse_other_code, rows, run_suite
 
@@ -38,7 +68,12 @@ def run_command(
     out = out or Path("results") / Path(name).stem
     if not data and name == "demo":
         data = [_demo_pack()]
-    runs = plan(suite, [Pack(folder) for folder in data], only=only, seeds=seeds, sets=fields)
+    packs = [Pack(folder) for folder in data]
+    runs = plan(suite, packs, only=only, seeds=seeds, sets=fields)
+    if suite.space:
+        check(runs, out)
+        founds = _search(suite, runs, out, fields, target, options)
+        runs = plan(_export(out, suite, founds, packs, seeds), packs)
     if not mixed:
         refuse_other_code(runs, out)
     check(runs, out)
@@ -52,6 +87,77 @@ def run_command(
     if outcome.failed:
         console.print(f"failed: {', '.join(outcome.failed)}; the same command tries them again", markup=False)
         raise typer.Exit(1)
+
+
+def search_command(
+    name: str,
+    only: Sequence[str],
+    data: Sequence[Path],
+    out: Path | None,
+    sets: Sequence[str],
+    device: str,
+    options: SearchOptions,
+    export: bool,
+) -> None:
+    suite, fields = load_suite(name), parse_sets(sets)
+    if not suite.space:
+        raise UserError(f"suite {suite.title!r} has no [space] to search")
+    _load_registry()
+    from bench.report.results import load_search
+    from bench.report.search_figures import draw_search
+    from bench.report.tuning import summary
+    from bench.suite import check, plan, rows
+
+    target = _device(device)
+    rows(suite, only)
+    out = out or Path("results") / Path(name).stem
+    packs = [Pack(folder) for folder in data]
+    runs = plan(suite, packs, only=only, seeds=1, sets=fields)
+    check(runs, out)
+    founds = _search(suite, runs, out, fields, target, options)
+    draw_search(out)
+    typer.echo(summary(load_search(out) or {}))
+    console.print(f"on record: {out / 'search.json'}, trials.csv, figures", markup=False)
+    if export:
+        _export(out, suite, founds, packs, None)
+        console.print(f"to retrain: bench run {out / 'best.toml'} --data PACK", markup=False)
+
+
+def _search(
+    suite: Suite,
+    runs: Sequence[tuple[RunSpec, Pack]],
+    out: Path,
+    sets: Mapping[str, Any],
+    device: "torch.device",
+    options: SearchOptions,
+) -> "list[Found]":
+    """Search row after row until each has spent its budget; the record is written after each."""
+    from bench.search import run_search, searches
+    from bench.study import open_storage
+    from bench.tuning import Found, write_record
+
+    budget = options.budget(suite)
+    planned = searches(runs, suite.space, suite.search_seed, sets)
+    out.mkdir(parents=True, exist_ok=True)
+    storage = open_storage(options.storage or f"sqlite:///{out / 'search.db'}", options.heartbeat)
+    console.print(f"{suite.title}: {len(planned)} searches, {budget} each, on {device}", markup=False)
+    founds = []
+    try:
+        with SuiteDisplay() as display:
+            for search in planned:
+                founds.append(Found.after(search, run_search(search, storage, budget, device, display), budget))
+                write_record(out, suite, founds)
+    finally:
+        storage.engine.dispose()
+    return founds
+
+
+def _export(out: Path, suite: Suite, founds: "Sequence[Found]", packs: Sequence[Pack], seeds: int | None) -> Suite:
+    from bench.tuning import export
+
+    path = out / "best.toml"
+    export(path, suite, founds, {pack.fingerprint: pack.sample_rate for pack in packs}, seeds or suite.seeds)
+    return load_suite(str(path))
 
 
 def report_command(folder: Path, resamples: int = RESAMPLES, by_group: bool = False, mixed: bool = False) -> None:

@@ -160,6 +160,7 @@ class Suite(Overrides):
     runs: list[Entry] = []
     space: dict[str, Dimension] = {}
     budget: Budget | None = None
+    search_seed: NonNegativeInt = 0
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:

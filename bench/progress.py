@@ -63,9 +63,11 @@ class SuiteDisplay:
         self.live.stop()
 
     def run_started(self, number: int, of: int, spec: RunSpec) -> None:
-        self.heading = f"[{number}/{of}] {spec.name} seed {spec.seed}"
+        self.started(f"[{number}/{of}] {spec.name} seed {spec.seed}", spec.recipe.updates)
+
+    def started(self, heading: str, updates: int) -> None:
+        self.heading, self.updates = heading, updates
         self.logged = time.monotonic()
-        self.updates = spec.recipe.updates
         self.task = self.live.add_task(self.heading.replace("[", r"\["), total=self.updates, numbers="")
 
     def run_status(self, status: Any) -> None:
@@ -81,15 +83,15 @@ class SuiteDisplay:
             self._print(f"{self.heading}: {numbers}")
 
     def run_finished(self, result: dict[str, Any]) -> None:
-        self._end(f"{self.heading}: mAP {result['metrics']['map']:.3f} in {result['cost']['seconds']:.0f} s")
+        self.ended(f"mAP {result['metrics']['map']:.3f} in {result['cost']['seconds']:.0f} s")
 
     def run_failed(self, error: Exception, folder: Path) -> None:
-        self._end(f"{self.heading}: failed: {one_line(error)} (traceback in {folder}/failed.json)")
+        self.ended(f"failed: {one_line(error)} (traceback in {folder}/failed.json)")
 
-    def _end(self, line: str) -> None:
+    def ended(self, how: str) -> None:
         assert self.task is not None
         self.live.remove_task(self.task)
-        self._print(line)
+        self._print(f"{self.heading}: {how}")
 
     def _print(self, line: str) -> None:
         self.live.console.print(line, markup=False)

@@ -12,12 +12,14 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     ["architectures", "bench.errors"],
     ["bench.config", "bench.disk"],
+    ["bench.study"],
     ["bench.data", "bench.metrics", "bench.bootstrap", "bench.cost", "bench.provenance"],
     ["bench.stats"],
     ["bench.evaluate", "bench.augment", "bench.report"],
     ["bench.train"],
     ["bench.run", "bench.contract", "bench.progress"],
-    ["bench.suite", "bench.filters", "bench.simulation"],
+    ["bench.suite", "bench.filters", "bench.simulation", "bench.search"],
+    ["bench.tuning"],
     ["bench.commands"],
     ["bench.cli"],
 ]

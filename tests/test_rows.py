@@ -80,6 +80,6 @@ def test_architectures_stand_beside_rows_where_they_are_named(tmp_path, packed):
 )
 def test_a_slip_in_a_row_is_one_line(tmp_path, packed, old, new, message):
     path = write(tmp_path, SUITE.replace(old, new))
-    with pytest.raises(UserError, match="^[^\n]+$") as raised:
+    with pytest.raises(UserError, match=r"^[^\n]+$") as raised:
         plan(load_suite(path), [packed])
     assert message in str(raised.value)

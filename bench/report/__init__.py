@@ -9,7 +9,9 @@ from bench.report.filters import filters_figure
 from bench.report.formats import csv_text, latex, markdown, markdown_table
 from bench.report.page import page
 from bench.report.results import load_results
+from bench.report.search_figures import draw_search
 from bench.report.tables import class_table, tables
+from bench.report.tuning import tuning_table
 
 __all__ = ["Sampling", "write_report"]
 
@@ -21,8 +23,9 @@ def write_report(
     mixed: bool = False,
     progress: Callable[[float, float], None] = lambda done, total: None,
 ) -> str:
-    """Write tables (table.md, .csv, .tex; differences.csv, classes.csv), figures and index.html into a results folder.
+    """Write tables, figures and index.html into a results folder.
 
+    The tables are table.md, .csv and .tex; differences.csv, classes.csv, and tuning.csv if there was a search.
     Returns the Markdown of the scores and differences. The same results give the same bytes.
 
     Raises:
@@ -30,22 +33,24 @@ def write_report(
     """
     analysis = analyse(load_results(folder, mixed=mixed), sampling or Sampling(), progress)
     made = tables(analysis)
+    if analysis.results.search:
+        made.insert(1, tuning_table(analysis, analysis.results.search))
     by_name = {table.name: table for table in made}
     (folder / "table.md").write_text(markdown(analysis, made), "utf-8")
     (folder / "table.csv").write_text(csv_text(by_name["scores"].records), "utf-8")
     (folder / "table.tex").write_text(latex(analysis, [t for t in made if t.name != "published"]), "utf-8")
     if analysis.classes:
         by_name["classes"] = class_table(analysis.classes)
-    for name in ("differences", "classes"):
+    for name in ("differences", "classes", "tuning"):
         path = folder / f"{name}.csv"
         if name in by_name:
             path.write_text(csv_text(by_name[name].records), "utf-8")
         else:  # of an earlier report with more rows
             path.unlink(missing_ok=True)
-    figures = draw_all(analysis, folder)
+    figures = draw_search(folder) | draw_all(analysis, folder)
     for run in analysis.results.runs:
         if (run["folder"] / "filters.csv").is_file():
             filters_figure(run["folder"])
     (folder / "index.html").write_text(page(analysis, list(by_name.values()), figures, folder), "utf-8")
-    shown = [by_name[name] for name in ("scores", "cost")]
+    shown = [by_name[name] for name in ("scores", "tuning", "cost") if name in by_name]
     return "\n".join("\n".join(["", *markdown_table(table)]) for table in shown).strip() + "\n"

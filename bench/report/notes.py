@@ -11,7 +11,8 @@ from bench.stats import SEEDS_NEEDED
 def reading_notes(analysis: Analysis) -> list[str]:
     """Chance, intervals, groups, costs, and why published figures are no reference."""
     results = analysis.results
-    notes = [_scored(results), _intervals(analysis), _claims(analysis), _cost(results), *_published(results)]
+    notes = [_scored(results), _intervals(analysis), _claims(analysis), _search(results), _cost(results)]
+    notes += _published(results)
     return [note for note in [*_cautions(results), *notes] if note]
 
 
@@ -59,6 +60,17 @@ def _claims(analysis: Analysis) -> str:
             "pairs: use --resamples. "
         )
     return text.strip()
+
+
+def _search(results: Results) -> str:
+    if results.search is None:
+        return ""
+    return (
+        "X_best_... is the recipe for X that was best on val in a search, retrained, like the default one, on seeds "
+        "that the search had not seen. Each contestant had the same space, the default recipe as its first trial, and "
+        f"the same budget ({results.search['budget']}), to which trials that failed are counted. The val mAP of a best "
+        "trial is the largest of many, and so too high; the search did not read eval."
+    )
 
 
 def _cost(results: Results) -> str:

@@ -18,6 +18,7 @@ from bench.bootstrap import Bools, Floats
 from bench.errors import UserError
 
 Run = dict[str, Any]  # run.json, and under "folder" where it stands
+Search = dict[str, Any]  # search.json
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,10 @@ class Results:
     def chance_map(self) -> float:
         return float(self.rows[0].first["chance_map"])
 
+    @cached_property
+    def search(self) -> Search | None:
+        return load_search(self.folder)
+
     @property
     def runs(self) -> list[Run]:
         return [run for row in self.rows for run in row.runs]
@@ -127,6 +132,12 @@ def load_results(folder: Path, *, mixed: bool = False) -> Results:
 def load_run(folder: Path) -> Run:
     """A finished run. Raises UserError if it is damaged."""
     return _read(folder / "run.json", "spec", "metrics", "cost", "data", "provenance") | {"folder": folder}
+
+
+def load_search(folder: Path) -> Search | None:
+    """What the searches of a results folder found; None where there were none. Raises UserError if it is damaged."""
+    path = folder / "search.json"
+    return _read(path, "title", "budget", "space", "rows") if path.is_file() else None
 
 
 def load_labels(folder: Path) -> Labels:
