@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -33,7 +34,7 @@ def provenance(architecture_module: str, device: torch.device) -> dict[str, Any]
     """A record for run.json. `architecture_module` is the contestant's module."""
     return {
         **code(architecture_module),
-        "command": shlex.join(["bench", *sys.argv[1:]]),
+        "command": _without_passwords(shlex.join(["bench", *sys.argv[1:]])),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "device": device_name(device),
@@ -57,6 +58,11 @@ def code(architecture_module: str) -> dict[str, Any]:
             "contestant": _digest([_file_of("architectures.layers"), _file_of(architecture_module)]),
         },
     }
+
+
+def _without_passwords(command: str) -> str:
+    """A database's URL may hold one, and results are there to be shown."""
+    return re.sub(r"(://[^:@/\s]*):[^@/\s]*@", r"\1:***@", command)
 
 
 def device_name(device: torch.device) -> str:

@@ -164,7 +164,7 @@ def run_search(
                 raise optuna.TrialPruned
 
         done = len(finished(study.get_trials(deepcopy=False)))
-        display.started(f"{search.spec.name}, trial {done + 1} of {budget}", spec.recipe.updates)
+        display.started(f"{search.spec.name}, trial {done + 1}, budget {budget}", spec.recipe.updates)
         try:
             state = train(build(spec, device), data, val, spec.recipe, seed=spec.seed, report=watch)
         except optuna.TrialPruned:

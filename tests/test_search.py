@@ -1,0 +1,471 @@
+"""Searches from the command, with real databases and real processes: killed, gone on with, shared."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench import search as searching
+from bench.config import load_suite
+from bench.data.pack import Pack
+from bench.report import Sampling, write_report
+from bench.report.search_figures import SEARCH_FIGURES, draw_search
+from bench.suite import plan
+from tests.conftest import needs
+
+SUITE = """
+title = "toy"
+architectures = ["transformer_small", "vgg_like"]
+seeds = 2
+first_seed = 100
+[train]
+updates = 3
+batch_size = 4
+evaluations = 3
+learning_rate = 1e-3
+[budget]
+trials = 3
+[space]
+learning_rate = { low = 1e-6, high = 1e-2, log = true }
+batch_size = { choices = [2, 4, 8] }
+drop_rate = { low = 0.0, high = 0.5 }
+mixup = { choices = [0.0, 0.5] }
+"""
+PARAMS = ["learning_rate", "batch_size", "drop_rate", "mixup"]
+
+
+@pytest.fixture
+def suite(tmp_path):
+    path = tmp_path / "toy.toml"
+    path.write_text(SUITE)
+    return path
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Where they are not what is tested: three seconds each time."""
+    monkeypatch.setattr("bench.report.search_figures.draw_search", lambda folder: {})
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "bench", *map(str, arguments)]
+
+
+def start(*arguments, log=subprocess.DEVNULL):
+    return subprocess.Popen(command(*arguments), stdout=log, stderr=log)
+
+
+def trials(out):
+    return pd.read_csv(out / "trials.csv")
+
+
+def states(database):
+    """Of all trials that a database holds, and how many evaluations each has had."""
+    if not database.exists():
+        return []
+    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+        try:
+            return connection.execute(
+                "select state, (select count(*) from trial_intermediate_values v where v.trial_id = t.trial_id) "
+                "from trials t order by trial_id"
+            ).fetchall()
+        except sqlite3.OperationalError:  # being made
+            return []
+
+
+def kill_when(process, ready, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert process.poll() is None, "ended before it was killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_a_killed_search_ends_in_the_same_trials(suite, packed, tmp_path):
+    """SIGKILL in the first trial, which is the default, and in the middle of a later one."""
+
+    def search(out):
+        return ("search", "transformer_small", "--suite", suite, "--data", packed.folder, "--out", out,
+                "--trials", 8, "--heartbeat", 1)  # fmt: skip
+
+    subprocess.run(command(*search(tmp_path / "whole")), check=True, capture_output=True)
+    whole = trials(tmp_path / "whole")
+    assert whole["default"].tolist() == [True] + [False] * 7
+    assert {"complete", "pruned"} == set(whole["state"])
+    assert whole["val_map"].isna().eq(whole["state"] == "pruned").all(), "pruned trials have no score"
+
+    out = tmp_path / "killed"
+    for done in (0, 3):
+
+        def running(done=done):
+            now = states(out / "search.db")
+            complete = sum(state in ("COMPLETE", "PRUNED") for state, _ in now)
+            return complete >= done and any(state == "RUNNING" and steps for state, steps in now)
+
+        kill_when(start(*search(out)), running)
+    subprocess.run(command(*search(out)), check=True, capture_output=True)
+    resumed = trials(out)
+    assert sum(state == "FAIL" for state, _ in states(out / "search.db")) == 2
+    same = ["trial", "state", "val_map", "best_seen", "default", "evaluations", *PARAMS]
+    pd.testing.assert_frame_equal(whole[same], resumed[same], check_exact=True)
+
+
+@contextmanager
+def postgresql(folder):
+    """A server of this test's own, on loopback, under a user other than root, as whom it refuses to run."""
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not binaries:
+        needs("postgres")  # not on the path either
+    tool = str(binaries[-1]) + "/" if binaries else ""
+    user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    data = Path(folder) / "pg"
+    data.mkdir()
+    if user:
+        shutil.chown(data, "postgres")
+        for parent in data.parents:  # pytest's folders are root's alone
+            if parent != Path("/tmp") and parent.is_relative_to("/tmp"):
+                parent.chmod(parent.stat().st_mode | 0o011)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories= -c fsync=off"
+
+    def call(*arguments):
+        done = subprocess.run([*user, *arguments], check=False, capture_output=True, text=True, cwd="/")
+        return done.returncode == 0 or f"{done.stdout}{done.stderr}"
+
+    assert call(f"{tool}initdb", "-D", data, "-U", "bench", "-A", "trust", "--no-sync") is True
+    assert call(f"{tool}pg_ctl", "-D", data, "-w", "-l", data / "log", "-o", options, "start") is True
+    try:
+        yield f"postgresql://bench@127.0.0.1:{port}/postgres"
+    finally:
+        # now and then it says that a server which it has just stopped does not stop
+        assert (
+            call(f"{tool}pg_ctl", "-D", data, "-m", "fast", "stop") is True
+            or call(f"{tool}pg_ctl", "-D", data, "status") is not True
+        )
+
+
+def test_four_workers_on_postgresql_one_killed(suite, packed, tmp_path):
+    """As many finished trials as asked for, none twice, and the killed one's parameters among them."""
+    import psycopg
+
+    with postgresql(tmp_path) as url:
+
+        def search(out):
+            return ("search", "transformer_small", "--suite", suite, "--data", packed.folder, "--out", tmp_path / out,
+                    "--trials", 8, "--storage", url, "--heartbeat", 1)  # fmt: skip
+
+        workers = [start(*search(f"out{i}")) for i in range(4)]
+        victim = workers[0]
+
+        connection = psycopg.connect(url, autocommit=True)
+
+        def query(text):
+            try:
+                return connection.execute(text).fetchall()
+            except psycopg.errors.UndefinedTable:  # the workers make them
+                return []
+
+        of_victim = f"a.key = 'worker' and a.value_json like '%:{victim.pid}\"'"
+
+        def busy():
+            time.sleep(0.02)
+            return query(
+                "select trial_id from trials join trial_user_attributes a using (trial_id) "
+                f"where state = 'RUNNING' and {of_victim}"
+            )
+
+        kill_when(victim, busy)
+        assert [worker.wait(timeout=200) for worker in workers[1:]] == [0, 0, 0]
+        lost = query(
+            "select trial_id from trials join trial_user_attributes a using (trial_id) "
+            f"where state = 'FAIL' and {of_victim}"
+        )
+        again = query("select count(*) from trial_system_attributes where key = 'origin'")
+        assert len(lost) == 1
+        assert again == [(1,)]
+        params = query(f"select param_name, param_value from trial_params where trial_id = {lost[0][0]} order by 1")
+        twins = query(
+            "select count(*) from trials t where state in ('COMPLETE', 'PRUNED') and not exists (select 1 from "
+            f"trial_params l where l.trial_id = {lost[0][0]} and not exists (select 1 from trial_params p where "
+            "p.trial_id = t.trial_id and p.param_name = l.param_name and p.param_value = l.param_value))"
+        )
+        assert len(params) == 4
+        assert twins == [(1,)]
+        connection.close()
+    records = [trials(tmp_path / f"out{i}") for i in (1, 2, 3)]
+    for record in records:
+        assert len(record) == 8
+        assert set(record["state"]) <= {"complete", "pruned"}
+        assert record["default"].sum() == 1
+        assert not record.duplicated(PARAMS).any(), "two workers never draw the same"
+        assert not record["number"].duplicated().any()
+    assert records[0].equals(records[1])
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_eval_is_never_read(suite, packed, tmp_path, bench, monkeypatch):
+    """The same trials where eval's sounds and labels are other ones, and none of it is asked for."""
+    other = tmp_path / "other"
+    shutil.copytree(packed.folder, other)
+    eval_samples = np.load(other / "eval.npy")
+    np.save(other / "eval.npy", np.random.default_rng(0).permutation(eval_samples))
+    index = pd.read_parquet(other / "index.parquet")
+    of_eval = index["split"] == "eval"
+    index.loc[of_eval, "labels"] = index.loc[of_eval, "labels"].to_numpy()[::-1]
+    index.to_parquet(other / "index.parquet")
+    for folder in (packed.folder, other):
+        out = tmp_path / f"out-{folder.name}"
+        arguments = ("search", "transformer_small", "--suite", suite, "--data", folder, "--out", out, "--trials", 3)
+        if folder == other:
+            for name in ("targets", "samples"):
+                monkeypatch.setattr(Pack, name, refusing_eval(getattr(Pack, name), opened=name == "samples"))
+        assert bench(*arguments, "--export").code == 0
+        assert not (out / "labels.npz").exists()
+    same = ["val_map", "best_seen", *PARAMS]
+    one, two = (trials(tmp_path / f"out-{folder.name}")[same] for folder in (packed.folder, other))
+    pd.testing.assert_frame_equal(one, two, check_exact=True)
+
+
+def refusing_eval(original, *, opened):
+    """Opening a pack looks at the length of each of its arrays, once; nothing else may ask for eval."""
+    asked = []
+
+    def method(self, split):
+        if split == "eval":
+            asked.append(split)
+            assert opened, "eval was read"
+            assert len(asked) == 1, "eval was read"
+        return original(self, split)
+
+    return method
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_failed_trial_is_recorded_with_its_cause_and_counted(suite, packed, tmp_path, bench, monkeypatch):
+    train = searching.train
+
+    def breaking(model, data, val, recipe, **rest):
+        if recipe.batch_size != 4:
+            raise RuntimeError("out of memory,\nsaid the device")
+        return train(model, data, val, recipe, **rest)
+
+    monkeypatch.setattr(searching, "train", breaking)
+    arguments = ("--suite", suite, "--data", packed.folder, "--out", tmp_path / "out", "--trials", 6)
+    assert bench("search", "transformer_small", *arguments).code == 0
+    record = trials(tmp_path / "out")
+    assert len(record) == 6, "a failed trial is spent like any other"
+    failed = record[record["batch_size"] != 4]
+    assert 0 < len(failed) < 6
+    assert set(failed["state"]) == {"failed"}
+    assert set(failed["cause"]) == {"RuntimeError: out of memory, said the device"}
+    assert failed["val_map"].isna().all()
+    assert set(record[record["batch_size"] == 4]["state"]) <= {"complete", "pruned"}
+    found = json.loads((tmp_path / "out" / "search.json").read_text())["rows"][0]
+    assert (found["finished"], found["failed"]) == (6, len(failed))
+    assert found["best"]["recipe"]["batch_size"] == 4
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_hours_are_seconds_of_compute_over_all_workers(suite, packed, tmp_path, bench):
+    arguments = ("--suite", suite, "--data", packed.folder, "--out", tmp_path / "out", "--hours", 3 / 3600)
+    arguments += ("--set", "train.learning_rate=3.0e-2")  # what is set is not searched, so it may lie outside the space
+    assert bench("search", "transformer_small", *arguments).code == 0
+    record = trials(tmp_path / "out")
+    assert record["state"][0] == "complete"
+    assert "learning_rate" not in record
+    spent = record["seconds"].sum()
+    assert spent >= 3
+    assert record["spent_seconds"].iloc[-1] == pytest.approx(spent, abs=0.01)
+    assert spent - record["seconds"].iloc[-1] < 3, "no trial begins when the budget is spent"
+    assert json.loads((tmp_path / "out" / "search.json").read_text())["budget"] == f"{3 / 3600:g} hours of compute"
+
+
+@pytest.fixture(scope="module")
+def tuned(packed, tmp_path_factory):
+    """bench run of a suite with a space, killed in the search and in the retraining, and started again."""
+    folder = tmp_path_factory.mktemp("tuned")
+    (folder / "toy.toml").write_text(SUITE)
+    out = folder / "out"
+    arguments = ("run", folder / "toy.toml", "--data", packed.folder, "--out", out, "--trials", 4, "--heartbeat", 1)
+    kill_when(start(*arguments), lambda: sum(state == "COMPLETE" for state, _ in states(out / "search.db")) >= 2)
+    assert not (out / "best.toml").exists()
+    kill_when(start(*arguments), lambda: len(list(out.glob("*/run.json"))) >= 2)
+    done = subprocess.run(command(*arguments), check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return out, done.stdout, arguments
+
+
+def test_run_tuned_goes_from_nothing_to_the_report_however_often_it_is_killed(tuned):
+    out, printed, _ = tuned
+    record, found = trials(out), json.loads((out / "search.json").read_text())
+    assert record["row"].value_counts().to_dict() == {"transformer_small": 4, "vgg_like": 4}
+    rows = {row["row"]: row for row in found["rows"]}
+    names = {row[kind]["name"] for row in rows.values() for kind in ("default", "best")}
+    runs = [json.loads(path.read_text()) for path in out.glob("*/run.json")]
+    assert sorted((run["spec"]["name"], run["spec"]["seed"]) for run in runs) == sorted(
+        (name, seed) for name in names for seed in (100, 101)
+    )
+    assert len(names) > 2, "some search found better than the default"
+    for run in runs:
+        row = rows[run["spec"]["architecture"]]
+        result = next(row[kind] for kind in ("default", "best") if row[kind]["name"] == run["spec"]["name"])
+        assert run["spec"]["recipe"] == result["recipe"]
+        assert run["spec"]["config"]["drop_rate"] == result["params"]["drop_rate"]
+    for row in rows.values():
+        own = record[record["row"] == row["row"]]
+        assert row["best"]["val_map"] == own["val_map"].max()
+        assert row["default"]["val_map"] == own["val_map"].iloc[0]
+    assert "| vgg_like | 4 trials | 4 |" in printed
+    sizes = {run["spec"]["architecture"]: set() for run in runs}
+    for run in runs:
+        sizes[run["spec"]["architecture"]].add(run["cost"]["parameters"])
+    assert all(len(found) == 1 for found in sizes.values()), "the parameter count does not change"
+
+
+def test_again_it_does_nothing(tuned, bench, monkeypatch):
+    out, _, arguments = tuned
+    monkeypatch.setattr("bench.commands.report_command", lambda *_, **__: None)
+    before = {path: path.read_bytes() for path in [*out.glob("*/run.json"), out / "trials.csv", out / "best.toml"]}
+    assert bench(*arguments).code == 0
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_the_report_has_the_paired_difference_whatever_its_sign(tuned):
+    out, _, _ = tuned
+    write_report(out, Sampling(resamples=300))
+    with (out / "tuning.csv").open() as file:
+        records = {record["row"]: record for record in csv.DictReader(file)}
+    with (out / "table.csv").open() as file:
+        maps = {record["architecture"]: float(record["map"]) for record in csv.DictReader(file)}
+    texts = [(out / name).read_text() for name in ("table.md", "table.tex", "index.html")]
+    compared = 0
+    for name, record in records.items():
+        assert record["budget"] == "4 trials"
+        if not record["difference"]:
+            assert (record["best"], record["verdict"]) == (name, "the default was the best")
+            continue
+        compared += 1
+        assert record["best"] == f"{name}_best_of_4"
+        difference = float(record["difference"])
+        assert difference == pytest.approx(maps[record["best"]] - maps[name], abs=1e-9)
+        assert float(record["low"]) < difference < float(record["high"])
+        assert all(f"{difference:+.3f}" in text for text in texts)
+    assert compared
+    assert all("the same budget (4 trials)" in text for text in texts)
+
+
+def test_figures_come_from_the_folder_alone_and_have_the_same_bytes(tuned, tmp_path):
+    out, _, _ = tuned
+    for name in ("search.json", "trials.csv"):
+        shutil.copy(out / name, tmp_path)
+    code = (
+        "import sys; from pathlib import Path; from bench.report.search_figures import draw_search\n"
+        f"draw_search(Path({str(tmp_path)!r})); assert not {{'optuna', 'torch'}} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    names = [
+        f"{name}.{suffix}"
+        for name in ("best_so_far", "search_history", "search_slices")
+        for suffix in ("svg", "png", "pdf")
+    ]
+    first = {name: (tmp_path / name).read_bytes() for name in names}
+    assert {"best_so_far", "search_history", "search_slices"} <= set(draw_search(tmp_path)) <= set(SEARCH_FIGURES)
+    assert first == {name: (tmp_path / name).read_bytes() for name in names}
+    assert all((out / name).read_bytes() == first[name] for name in names if name.endswith("svg"))
+
+
+def test_the_exported_suite_loads_and_plans(tuned, packed):
+    out, _, _ = tuned
+    runs = plan(load_suite(str(out / "best.toml")), [packed])
+    assert {spec.folder for spec, _ in runs} == {path.parent.name for path in out.glob("*/run.json")}
+    assert {spec.seed for spec, _ in runs} == {100, 101}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--trials", 3, "--hours", 1], "either --trials or --hours"),
+        (["--trials", 0], "--trials"),
+        (["--hours", -1], "hours=-1.0"),
+        (["--storage", "nonsense"], "--storage nonsense: write postgresql://"),
+        (["--storage", "postgresql://me:secret@127.0.0.1:1/nothing"], "me:***@127.0.0.1:1"),
+        (["--storage", "mysql://me@127.0.0.1/nothing"], "no driver"),
+        (["vgg_lik"], "did you mean 'vgg_like'"),
+        (["--suite", "demo"], "has no [space]"),
+    ],
+)
+@pytest.mark.usefixtures("no_figures")
+def test_a_slip_on_the_command_line_is_one_line(suite, packed, tmp_path, bench, arguments, message):
+    where = [] if "--suite" in arguments else ["--suite", suite]
+    done = bench("search", *where, "--data", packed.folder, "--out", tmp_path / "out", *arguments)
+    assert done.code == 2
+    assert message in done.err
+    assert "secret" not in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("low = 1e-6, high = 1e-2", "low = 1e-2, high = 1e-6", "space.learning_rate"),
+        ("low = 1e-6, high = 1e-2", "low = 0.0, high = 1e-2", "low must be above 0"),
+        ("low = 1e-6, high = 1e-2", "low = 1e-6, high = 1e-4", "lacks transformer_small's default, 0.001"),
+        ("choices = [2, 4, 8]", "choices = [2, 4.5]", "[space]: batch_size=4.5"),
+        ("choices = [2, 4, 8]", "choices = []", "space.batch_size"),
+        ("high = 0.5 }\nmixup", "high = 0.5, step = 0.1 }\nmixup", "space.drop_rate.step"),
+        ("mixup =", "mixupp =", "[space] mixupp: neither a field of [train] nor of transformer_small"),
+        ("mixup = { choices = [0.0, 0.5] }", "updates = { choices = [4, 8] }", "updates is the same for all trials"),
+        ("mixup = { choices = [0.0, 0.5] }", "depth = { choices = [2, 3] }", "another contestant"),
+        ("trials = 3", "trials = 3\nhours = 2.0", "either trials or hours"),
+        ("[budget]\ntrials = 3", "", "has no [budget]"),
+    ],
+)
+def test_a_slip_in_the_space_is_one_line(suite, packed, tmp_path, bench, old, new, message):
+    assert old in SUITE
+    suite.write_text(SUITE.replace(old, new))
+    done = bench("search", "transformer_small", "--suite", suite, "--data", packed.folder, "--out", tmp_path / "out")
+    assert (done.code, message in done.err) == (2, True), done.err
+    assert len(done.err.splitlines()) == 1
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_password_is_not_put_on_record(monkeypatch):
+    from bench.provenance import provenance
+
+    monkeypatch.setattr(sys, "argv", ["bench", "run", "--storage", "postgresql://me:secret@host/db", "--seeds", "2"])
+    command = provenance("architectures.vgg", searching.torch.device("cpu"))["command"]
+    assert command == "bench run --storage postgresql://me:***@host/db --seeds 2"
+
+
+def test_run_with_a_budget_needs_a_space(packed, tmp_path, bench):
+    done = bench("run", "demo", "--data", packed.folder, "--trials", 3, "--out", tmp_path / "out")
+    assert (done.code, "suite 'demo' has no [space]" in done.err) == (2, True)
+
+
+def test_the_tuned_suite_that_comes_with_the_project_searches_all_contestants(packed):
+    suite = load_suite("tuned")
+    runs = plan(suite, [packed])
+    found = searching.searches(runs, suite.space, suite.search_seed, {})
+    assert [search.spec.name for search in found] == list(dict.fromkeys(spec.name for spec, _ in runs))
+    assert len(found) == 8
+    assert len({search.study for search in found}) == 8
+    assert {tuple(search.default.items()) for search in found} == {tuple(found[0].default.items())}
+    controlled = load_suite("controlled")
+    assert (suite.train, suite.family) == (controlled.train, controlled.family)
+    assert min(spec.seed for spec, _ in runs) == 100

@@ -1,0 +1,196 @@
+"""What counts as a trial, who may begin one, and what becomes of one whose process died; nothing is trained."""
+
+import threading
+import time
+from datetime import datetime, timedelta
+
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from bench.config import Budget, Dimension
+from bench.study import DEATHS, Sampler, Worker, cause, do_again, fate, finished, open_storage, reached, spent
+
+SPACE = {"x": Dimension(low=0.0, high=1.0), "kind": Dimension(choices=("a", "b"))}
+DEFAULT = {"x": 0.25, "kind": "b"}
+ALL = Budget(trials=6)
+
+
+@pytest.fixture
+def storage(tmp_path):
+    opened = open_storage(f"sqlite:///{tmp_path}/search.db", heartbeat=1)
+    yield opened
+    opened.remove_session()
+    opened.engine.dispose()
+
+
+def study_in(storage, seed=0, name="study"):
+    return optuna.create_study(
+        storage=storage, study_name=name, direction="maximize", load_if_exists=True, sampler=Sampler(seed, DEFAULT)
+    )
+
+
+def work(trial, params):
+    trial.set_user_attr("seconds", 1.0)
+    return params["x"]
+
+
+def drawn(study):
+    return [(trial.params, trial.value) for trial in finished(study.get_trials())]
+
+
+def whole(storage, name="whole"):
+    study = study_in(storage, name=name)
+    Worker(study, storage, SPACE, ALL).run(work)
+    return drawn(study)
+
+
+def test_the_first_trial_is_the_default_and_a_seed_decides_the_rest(storage):
+    first = whole(storage)
+    assert first[0] == (DEFAULT, 0.25)
+    assert len(first) == 6
+    assert len({params["x"] for params, _ in first}) == 6
+    assert whole(storage, "again") == first
+    other = study_in(storage, seed=1, name="other")
+    Worker(other, storage, SPACE, ALL).run(work)
+    assert drawn(other)[0] == first[0]
+    assert drawn(other)[1:] != first[1:]
+
+
+@pytest.mark.parametrize("at", [0, 3])
+def test_ctrl_c_and_then_the_same_trials(storage, at):
+    study = study_in(storage)
+
+    def interrupted(trial, params):
+        if trial.number == at:
+            raise KeyboardInterrupt
+        return work(trial, params)
+
+    with pytest.raises(KeyboardInterrupt):
+        Worker(study, storage, SPACE, ALL).run(interrupted)
+    assert len(finished(study.get_trials())) == at
+    Worker(study, storage, SPACE, ALL).run(work)
+    assert drawn(study) == whole(storage)
+    assert [fate(trial) for trial in study.get_trials()].count("lost") == 1
+
+
+def test_more_trials_go_on_from_fewer(storage):
+    study = study_in(storage)
+    for trials in (2, 2, 6):
+        Worker(study, storage, SPACE, Budget(trials=trials)).run(work)
+        assert len(finished(study.get_trials())) == trials
+    assert drawn(study) == whole(storage)
+
+
+@pytest.mark.parametrize("params", [{}, {"x": 0.5}])
+def test_a_trial_that_died_before_its_first_heartbeat_is_done_again(storage, params):
+    """Optuna itself would take it for running, for ever."""
+    study = study_in(storage)
+    distributions = {"x": optuna.distributions.FloatDistribution(0.0, 1.0)} if params else {}
+    orphan = create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)
+    orphan.datetime_start = datetime.now() - timedelta(hours=1)
+    study.add_trial(orphan)
+    Worker(study, storage, SPACE, ALL).run(work)
+    assert fate(study.get_trials()[0]) == "lost"
+    assert drawn(study) == whole(storage), "half-drawn parameters are drawn again"
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
+def test_a_stale_trial_is_done_again_with_its_parameters(storage):
+    study = study_in(storage)
+    Worker(study, storage, SPACE, Budget(trials=2)).run(work)
+    left = study.ask()  # by a worker that goes away
+    params = {"x": left.suggest_float("x", 0.0, 1.0), "kind": left.suggest_categorical("kind", ("a", "b"))}
+    storage.record_heartbeat(left._trial_id)
+    left.set_user_attr("worker", "elsewhere:1")
+    started = time.monotonic()
+    Worker(study, storage, SPACE, Budget(trials=3)).run(work)
+    assert time.monotonic() - started > 2, "it was waited for"
+    assert [trial.params for trial in finished(study.get_trials())][2] == params
+    assert drawn(study) == whole(storage)[:3]
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
+def test_a_trial_that_kills_every_process_is_a_failed_one(storage):
+    study = study_in(storage)
+    for death in range(DEATHS):
+        trial = study.ask()
+        for name in SPACE:
+            work_ = trial.suggest_float(name, 0, 1) if name == "x" else trial.suggest_categorical(name, ("a", "b"))
+            assert work_ == DEFAULT[name]
+        trial.set_user_attr("worker", "here:1")
+        study.tell(trial, state=TrialState.FAIL)
+        assert fate(study.get_trials()[death]) == ("lost" if death < DEATHS - 1 else "failed")
+        do_again(study, study.get_trials()[death])
+    assert len(study.get_trials()) == DEATHS
+    assert cause(study.get_trials()[-1]) == f"its process died {DEATHS} times"
+    assert len(finished(study.get_trials())) == 1
+
+
+def test_failed_trials_are_spent_and_have_no_score(storage):
+    study = study_in(storage)
+
+    def failing(trial, params):
+        if trial.number % 2:
+            raise RuntimeError("two\nlines")
+        return work(trial, params)
+
+    Worker(study, storage, SPACE, ALL).run(failing)
+    trials = finished(study.get_trials())
+    assert [fate(trial) for trial in trials] == ["complete", "failed"] * 3
+    assert {cause(trial) for trial in trials} == {"", "RuntimeError: two lines"}
+    assert all(trial.value is None for trial in trials[1::2])
+
+
+def test_many_workers_at_once_finish_as_many_trials_as_asked_for(storage, tmp_path):
+    """All ask at the same moment for the last place, again and again."""
+    study_in(storage)
+    barrier = threading.Barrier(4)
+    asked = 5
+
+    def join():
+        own = open_storage(f"sqlite:///{tmp_path}/search.db", heartbeat=5)
+        study = study_in(own)
+        barrier.wait()
+        Worker(study, own, SPACE, Budget(trials=asked)).run(work)
+        own.remove_session()
+        own.engine.dispose()
+
+    threads = [threading.Thread(target=join) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    trials = study_in(storage).get_trials()
+    assert len(finished(trials)) == asked
+    assert {fate(trial) for trial in trials} <= {"complete", "surplus"}
+    assert len({trial.params["x"] for trial in finished(trials)}) == asked
+    assert sum(trial.params == DEFAULT for trial in trials) == 1
+
+
+def test_hours_count_what_still_runs_and_not_what_was_lost(storage):
+    study = study_in(storage)
+    for state, attributes in (
+        (TrialState.RUNNING, {}),
+        (TrialState.FAIL, {"interrupted": True}),
+        (TrialState.FAIL, {"surplus": True}),
+        (TrialState.FAIL, {"cause": "x"}),
+    ):
+        study.add_trial(create_trial(state=state, user_attrs={"seconds": 10.0, **attributes}))
+    trials = study.get_trials()
+    assert spent(trials) == 20
+    assert reached(Budget(hours=20 / 3600), trials)
+    assert not reached(Budget(hours=21 / 3600), trials)
+
+
+def test_work_that_was_given_up_for_dead_is_not_counted_twice(storage):
+    study = study_in(storage)
+
+    def slow(trial, params):
+        if trial.number == 1 and len(study.get_trials()) == 2:  # another worker takes this one for dead
+            storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            do_again(study, study.get_trials()[1])
+        return work(trial, params)
+
+    Worker(study, storage, SPACE, ALL).run(slow)
+    assert drawn(study) == whole(storage)
