@@ -35,6 +35,9 @@ updates = 3
 batch_size = 4
 evaluations = 3
 learning_rate = 1e-3
+[family.cnn.train]
+precision = "bf16"
+channels_last = true
 [budget]
 trials = 3
 [space]
@@ -60,11 +63,15 @@ def no_figures(monkeypatch):
 
 
 def command(*arguments):
-    return [sys.executable, "-m", "bench", *map(str, arguments)]
+    """The real one, in a process of its own, but for the figures."""
+    code = (
+        "from bench import cli; from bench.report import search_figures as f; f.draw_search = lambda _: {}; cli.main()"
+    )
+    return [sys.executable, "-c", code, *map(str, arguments)]
 
 
-def start(*arguments, log=subprocess.DEVNULL):
-    return subprocess.Popen(command(*arguments), stdout=log, stderr=log)
+def start(*arguments):
+    return subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def trials(out):
@@ -96,7 +103,7 @@ def kill_when(process, ready, seconds=120):
 
 
 def test_a_killed_search_ends_in_the_same_trials(suite, packed, tmp_path):
-    """SIGKILL in the first trial, which is the default, and in the middle of a later one."""
+    """SIGKILL in the middle of a trial, one worker: to the bit what an uninterrupted search comes to."""
 
     def search(out):
         return ("search", "transformer_small", "--suite", suite, "--data", packed.folder, "--out", out,
@@ -109,17 +116,16 @@ def test_a_killed_search_ends_in_the_same_trials(suite, packed, tmp_path):
     assert whole["val_map"].isna().eq(whole["state"] == "pruned").all(), "pruned trials have no score"
 
     out = tmp_path / "killed"
-    for done in (0, 3):
 
-        def running(done=done):
-            now = states(out / "search.db")
-            complete = sum(state in ("COMPLETE", "PRUNED") for state, _ in now)
-            return complete >= done and any(state == "RUNNING" and steps for state, steps in now)
+    def running():
+        now = states(out / "search.db")
+        complete = sum(state in ("COMPLETE", "PRUNED") for state, _ in now)
+        return complete >= 3 and any(state == "RUNNING" and steps for state, steps in now)
 
-        kill_when(start(*search(out)), running)
+    kill_when(start(*search(out)), running)
     subprocess.run(command(*search(out)), check=True, capture_output=True)
     resumed = trials(out)
-    assert sum(state == "FAIL" for state, _ in states(out / "search.db")) == 2
+    assert sum(state == "FAIL" for state, _ in states(out / "search.db")) == 1
     same = ["trial", "state", "val_map", "best_seen", "default", "evaluations", *PARAMS]
     pd.testing.assert_frame_equal(whole[same], resumed[same], check_exact=True)
 
@@ -168,7 +174,7 @@ def test_four_workers_on_postgresql_one_killed(suite, packed, tmp_path):
 
         def search(out):
             return ("search", "transformer_small", "--suite", suite, "--data", packed.folder, "--out", tmp_path / out,
-                    "--trials", 8, "--storage", url, "--heartbeat", 1)  # fmt: skip
+                    "--trials", 6, "--storage", url, "--heartbeat", 1)  # fmt: skip
 
         workers = [start(*search(f"out{i}")) for i in range(4)]
         victim = workers[0]
@@ -210,7 +216,7 @@ def test_four_workers_on_postgresql_one_killed(suite, packed, tmp_path):
         connection.close()
     records = [trials(tmp_path / f"out{i}") for i in (1, 2, 3)]
     for record in records:
-        assert len(record) == 8
+        assert len(record) == 6
         assert set(record["state"]) <= {"complete", "pruned"}
         assert record["default"].sum() == 1
         assert not record.duplicated(PARAMS).any(), "two workers never draw the same"
@@ -302,7 +308,7 @@ def tuned(packed, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tuned")
     (folder / "toy.toml").write_text(SUITE)
     out = folder / "out"
-    arguments = ("run", folder / "toy.toml", "--data", packed.folder, "--out", out, "--trials", 4, "--heartbeat", 1)
+    arguments = ("run", folder / "toy.toml", "--data", packed.folder, "--out", out, "--heartbeat", 1)
     kill_when(start(*arguments), lambda: sum(state == "COMPLETE" for state, _ in states(out / "search.db")) >= 2)
     assert not (out / "best.toml").exists()
     kill_when(start(*arguments), lambda: len(list(out.glob("*/run.json"))) >= 2)
@@ -314,7 +320,7 @@ def tuned(packed, tmp_path_factory):
 def test_run_tuned_goes_from_nothing_to_the_report_however_often_it_is_killed(tuned):
     out, printed, _ = tuned
     record, found = trials(out), json.loads((out / "search.json").read_text())
-    assert record["row"].value_counts().to_dict() == {"transformer_small": 4, "vgg_like": 4}
+    assert record["row"].value_counts().to_dict() == {"transformer_small": 3, "vgg_like": 3}
     rows = {row["row"]: row for row in found["rows"]}
     names = {row[kind]["name"] for row in rows.values() for kind in ("default", "best")}
     runs = [json.loads(path.read_text()) for path in out.glob("*/run.json")]
@@ -331,7 +337,7 @@ def test_run_tuned_goes_from_nothing_to_the_report_however_often_it_is_killed(tu
         own = record[record["row"] == row["row"]]
         assert row["best"]["val_map"] == own["val_map"].max()
         assert row["default"]["val_map"] == own["val_map"].iloc[0]
-    assert "| vgg_like | 4 trials | 4 |" in printed
+    assert "| vgg_like | 3 trials | 3 |" in printed
     sizes = {run["spec"]["architecture"]: set() for run in runs}
     for run in runs:
         sizes[run["spec"]["architecture"]].add(run["cost"]["parameters"])
@@ -356,18 +362,18 @@ def test_the_report_has_the_paired_difference_whatever_its_sign(tuned):
     texts = [(out / name).read_text() for name in ("table.md", "table.tex", "index.html")]
     compared = 0
     for name, record in records.items():
-        assert record["budget"] == "4 trials"
+        assert record["budget"] == "3 trials"
         if not record["difference"]:
             assert (record["best"], record["verdict"]) == (name, "the default was the best")
             continue
         compared += 1
-        assert record["best"] == f"{name}_best_of_4"
+        assert record["best"] == f"{name}_best_of_3"
         difference = float(record["difference"])
         assert difference == pytest.approx(maps[record["best"]] - maps[name], abs=1e-9)
         assert float(record["low"]) < difference < float(record["high"])
         assert all(f"{difference:+.3f}" in text for text in texts)
     assert compared
-    assert all("the same budget (4 trials)" in text for text in texts)
+    assert all("the same budget (3 trials)" in text for text in texts)
 
 
 def test_figures_come_from_the_folder_alone_and_have_the_same_bytes(tuned, tmp_path):
@@ -387,7 +393,6 @@ def test_figures_come_from_the_folder_alone_and_have_the_same_bytes(tuned, tmp_p
     first = {name: (tmp_path / name).read_bytes() for name in names}
     assert {"best_so_far", "search_history", "search_slices"} <= set(draw_search(tmp_path)) <= set(SEARCH_FIGURES)
     assert first == {name: (tmp_path / name).read_bytes() for name in names}
-    assert all((out / name).read_bytes() == first[name] for name in names if name.endswith("svg"))
 
 
 def test_the_exported_suite_loads_and_plans(tuned, packed):
