@@ -9,6 +9,7 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from bench.errors import UserError
 from bench.report.results import Search, load_search
@@ -60,6 +61,8 @@ def best_so_far(search: Search, trials: pd.DataFrame, path: Path) -> bool:
         )  # fmt: skip
     unit = "finished trials" if by_trials else "hours of compute"
     axes.set(xlabel=f"{unit} (budget: {search['budget']})", ylabel="best val mAP so far", title=search["title"])
+    if by_trials:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     save(figure, path)
     return True
@@ -84,7 +87,8 @@ def search_history(search: Search, trials: pd.DataFrame, path: Path) -> bool:
             )
         axes.plot(own["trial"], own["val_map"].cummax().ffill(), color="#0173b2", linewidth=0.8, drawstyle="steps-post")
         axes.set(title=str(name), xlabel="trial", ylabel="val mAP")
-    panels[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend(figure, panels)
     figure.suptitle(f"{search['title']}: {search['budget']} each")
     save(figure, path)
     return True
@@ -126,7 +130,7 @@ def search_slices(search: Search, trials: pd.DataFrame, path: Path) -> bool:
         elif dimension.get("log"):
             axes.set_xscale("log")
         axes.set(xlabel=name, ylabel="val mAP")
-    panels[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=6)
+    _legend(figure, panels)
     figure.suptitle(f"{search['title']}: complete trials, {search['budget']} each")
     save(figure, path)
     return True
@@ -155,6 +159,15 @@ def _panels(names: list[str], height: float) -> tuple[Figure, list[Axes]]:
     for axes in panels[len(names) :]:
         axes.set_visible(False)
     return figure, panels[: len(names)]
+
+
+def _legend(figure: Figure, panels: list[Axes]) -> None:
+    """One for all panels, beside them."""
+    named = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
+    figure.legend(list(named.values()), list(named), loc="outside right center", frameon=False)
 
 
 SEARCH_FIGURES: dict[str, tuple[Draw, str]] = {

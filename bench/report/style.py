@@ -20,16 +20,22 @@ MARKERS = ("s", "D", "^", "v", "o", "P", "X", "*", "h", "<", ">", "p")
 
 
 def appearance(names: Iterable[str]) -> dict[str, tuple[tuple[float, float, float], str]]:
-    """Name to (colour, marker). The eight have their own; others get one that follows from their name alone."""
+    """Name to (colour, marker). The eight have their own; others get one that follows from their name alone, and rows
+    named after one of the eight (vgg_like_best_of_30) its colour with another marker."""
     palette = sns.color_palette("colorblind", len(MARKERS))
-    return {name: (palette[_place(name)], MARKERS[_place(name)]) for name in names}
+    return {name: (palette[_place(name)[0]], MARKERS[_place(name)[1]]) for name in names}
 
 
-def _place(name: str) -> int:
+def _place(name: str) -> tuple[int, int]:
+    """Of colour and marker."""
     if name in KNOWN:
-        return KNOWN.index(name)
-    free = len(MARKERS) - len(KNOWN)
-    return len(KNOWN) + int(hashlib.sha256(name.encode()).hexdigest(), 16) % free
+        return KNOWN.index(name), KNOWN.index(name)
+    number = int(hashlib.sha256(name.encode()).hexdigest(), 16)
+    for place, known in enumerate(KNOWN):
+        if name.startswith(f"{known}_"):
+            return place, (place + 1 + number % (len(MARKERS) - 1)) % len(MARKERS)
+    place = len(KNOWN) + number % (len(MARKERS) - len(KNOWN))
+    return place, place
 
 
 def new_figure(width: float = 7.0, height: float = 4.6) -> tuple[Figure, Axes]:
