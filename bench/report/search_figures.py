@@ -163,10 +163,10 @@ def _panels(names: list[str], height: float) -> tuple[Figure, list[Axes]]:
 
 def _legend(figure: Figure, panels: list[Axes]) -> None:
     """One for all panels, beside them."""
-    named = {}
+    named: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            named.setdefault(label, handle)
+            named.setdefault(str(label), handle)
     figure.legend(list(named.values()), list(named), loc="outside right center", frameon=False)
 
 
