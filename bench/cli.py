@@ -16,9 +16,14 @@ app = typer.Typer(
 )
 data = typer.Typer(help="Look at, make and pack data sets.", rich_markup_mode=None)
 app.add_typer(data, name="data")
+track = typer.Typer(help="Copy results to MLflow.", rich_markup_mode=None)
+app.add_typer(track, name="track")
 
 DataOption = Annotated[list[Path], typer.Option("--data", help="A pack; give one for each sample rate needed.")]
 ResamplesOption = Annotated[int, typer.Option(min=100, help="Bootstrap draws.")]
+TrackOption = Annotated[
+    bool, typer.Option("--track/--no-track", envvar="BENCH_TRACK", help="Copy the results to MLflow.")
+]
 GroupOption = Annotated[bool, typer.Option("--by-group", help="Draw whole uploaders instead of clips.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... or auto.")]
 TrialsOption = Annotated[int | None, typer.Option(min=1, help="Search: finished trials for each.")]
@@ -43,12 +48,14 @@ def run(
     hours: HoursOption = None,
     storage: StorageOption = None,
     heartbeat: HeartbeatOption = 10,
+    track: TrackOption = True,
 ) -> None:
     """Run a suite: what is finished is skipped; interrupted, the same command goes on."""
     from bench.commands import SearchOptions, run_command
 
     sets = sets + ([f"train.precision={precision}"] if precision else [])
-    run_command(suite, data, out, only, seeds, sets, device, mixed, SearchOptions(trials, hours, storage, heartbeat))
+    options = SearchOptions(trials, hours, storage, heartbeat)
+    run_command(suite, data, out, only, seeds, sets, device, mixed, track, options)
 
 
 @app.command()
@@ -167,6 +174,14 @@ def demo(folder: Path, seed: Annotated[int, typer.Option(min=0, help="Same seed,
     from bench.commands import demo_command
 
     demo_command(folder, seed)
+
+
+@track.command()
+def sync(folders: Annotated[list[Path], typer.Argument(help="Results folders.")]) -> None:
+    """Send what a tracking server lacks, each run once: to MLFLOW_TRACKING_URI, or a file beside the folder."""
+    from bench.commands import track_sync_command
+
+    track_sync_command(folders)
 
 
 def main() -> None:

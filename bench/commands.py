@@ -13,6 +13,7 @@ from bench.data.fsd50k import OFFICIAL_CLIPS, SPLITS, verify
 from bench.data.pack import Pack, pack, summary
 from bench.errors import UserError
 from bench.progress import SuiteDisplay, bar, console
+from bench.tracking.process import WAIT_SECONDS, Tracker
 
 if TYPE_CHECKING:
     import torch
@@ -55,6 +56,7 @@ def run_command(
     sets: Sequence[str],
     device: str,
     mixed: bool,
+    track: bool,
     options: SearchOptions,
 ) -> None:
     suite, fields = load_suite(name), parse_sets(sets)
@@ -78,12 +80,17 @@ def run_command(
         refuse_other_code(runs, out)
     check(runs, out)
     console.print(f"{suite.title}: {len(runs)} runs on {target}, results in {out}", markup=False)
-    with SuiteDisplay() as display:
-        outcome = run_suite(runs, out, title=suite.title, device=target, display=display)
-    if outcome.skipped:
-        console.print(f"{len(outcome.skipped)} of {len(runs)} runs were finished before", markup=False)
-    if outcome.done or outcome.skipped:
-        report_command(out, mixed=mixed)
+    with Tracker(out, on=track) as tracker:
+        with SuiteDisplay() as display:
+            outcome = run_suite(runs, out, title=suite.title, device=target, display=display, after_run=tracker.news)
+        if outcome.skipped:
+            console.print(f"{len(outcome.skipped)} of {len(runs)} runs were finished before", markup=False)
+        if outcome.done or outcome.skipped:
+            report_command(out, mixed=mixed)
+        if track:
+            console.print(f"tracking: sending what is new, for {WAIT_SECONDS:.0f} s at most", markup=False)
+        for line in tracker.finish(WAIT_SECONDS):
+            console.print(f"warning: {line}", markup=False)
     if outcome.failed:
         console.print(f"failed: {', '.join(outcome.failed)}; the same command tries them again", markup=False)
         raise typer.Exit(1)
@@ -167,6 +174,17 @@ def report_command(folder: Path, resamples: int = RESAMPLES, by_group: bool = Fa
         text = write_report(folder, Sampling(resamples, by_group), mixed=mixed, progress=progress)
     typer.echo(text)
     console.print(f"the whole report: {folder / 'index.html'}, table.md, table.csv, table.tex, figures", markup=False)
+
+
+def track_sync_command(folders: Sequence[Path]) -> None:
+    from bench.tracking.sync import sync
+
+    for folder in folders:
+        with bar(f"sending {folder}") as progress:
+            outcome = sync(folder, progress=progress)
+        for line in outcome.warnings:
+            console.print(f"warning: {line}", markup=False)
+        typer.echo(f"{folder}: {len(outcome.sent)} runs sent, {outcome.there} are there: {outcome.server}")
 
 
 def compare_command(

@@ -2,7 +2,7 @@
 
 import errno
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -158,7 +158,13 @@ def _step(spec: RunSpec, pack: Pack) -> int:
 
 
 def run_suite(
-    runs: Sequence[tuple[RunSpec, Pack]], out: Path, *, title: str, device: torch.device, display: SuiteDisplay
+    runs: Sequence[tuple[RunSpec, Pack]],
+    out: Path,
+    *,
+    title: str,
+    device: torch.device,
+    display: SuiteDisplay,
+    after_run: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Execute what is not finished; a failed run is recorded, and the rest goes on.
 
@@ -187,6 +193,7 @@ def run_suite(
         else:
             display.run_finished(result)
             outcome.done.append(spec.folder)
+        after_run()
     return outcome
 
 

@@ -25,6 +25,13 @@ def threads() -> None:
     torch.set_num_threads(2)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def untracked() -> None:
+    """Starting MLflow takes seconds: only the tests of tracking do."""
+    os.environ["BENCH_TRACK"] = "0"
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "demo"

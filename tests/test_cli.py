@@ -170,7 +170,9 @@ def test_check_tells_whether_an_architecture_keeps_the_contract(bench):
     assert (done.code, done.out.strip()) == (0, "transformer_small: keeps the contract")
 
 
-@pytest.mark.parametrize("command", ["", "run", "search", "report", "list", "check", "data", "data pack", "data demo"])
+@pytest.mark.parametrize(
+    "command", ["", "run", "search", "report", "list", "check", "data", "data pack", "data demo", "track sync"]
+)
 def test_every_command_has_help(bench, command):
     done = bench(*command.split(), "--help")
     assert done.code == 0

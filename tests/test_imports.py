@@ -18,7 +18,7 @@ LAYERS = [
     ["bench.evaluate", "bench.augment", "bench.report"],
     ["bench.train"],
     ["bench.run", "bench.contract", "bench.progress"],
-    ["bench.suite", "bench.filters", "bench.simulation", "bench.search"],
+    ["bench.suite", "bench.filters", "bench.simulation", "bench.search", "bench.tracking"],
     ["bench.tuning"],
     ["bench.commands"],
     ["bench.cli"],

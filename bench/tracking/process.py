@@ -1,0 +1,88 @@
+"""Tracking beside a suite: `bench track sync` in a process of its own, at the lowest priority."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
+
+WAIT_SECONDS = 60.0
+NICE = 19
+# neither the cores nor the GPU that a run trains and is timed on
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+class Tracker:
+    """Keeps a tracking server up to date without waiting for it: one process at a time, stopped on leaving.
+
+    Args:
+        folder: the results folder.
+        on: False does nothing at all.
+    """
+
+    def __init__(self, folder: Path, *, on: bool = True) -> None:
+        self.folder = folder
+        self.on = on
+        self.process: subprocess.Popen[bytes] | None = None
+        self.messages: IO[bytes] | None = None
+        self.warnings: list[str] = []  # of all processes, each once
+
+    def __enter__(self) -> "Tracker":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.process:
+            self.process.terminate()  # cut off where it is: the next sync mends that
+            self._wait(None)
+
+    def news(self) -> None:
+        """There is something new in the folder. Where a process is busy, it goes with the next one, or at the end."""
+        if self.on and (self.process is None or self.process.poll() is not None):
+            self._start()
+
+    def finish(self, seconds: float) -> list[str]:
+        """Send what is left, for so long at most. Returns what a user should know, if anything, a line each."""
+        if not self.on:
+            return []
+        deadline = time.monotonic() + seconds
+        try:
+            self._wait(deadline)
+            self._start()
+            errors = self._wait(deadline)
+            return self.warnings + errors
+        except subprocess.TimeoutExpired:
+            return [
+                *self.warnings,
+                f"not all was sent within {seconds:.0f} s; `bench track sync {self.folder}` sends the rest",
+            ]
+
+    def _start(self) -> None:
+        self._wait(None)
+        self.messages = TemporaryFile()  # noqa: SIM115  (_wait closes it)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "bench", "track", "sync", str(self.folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self.messages,
+            env=os.environ | ENVIRONMENT,
+            start_new_session=True,  # Ctrl-C is for the suite, which ends this one itself
+        )
+        os.setpriority(os.PRIO_PROCESS, self.process.pid, NICE)
+
+    def _wait(self, deadline: float | None) -> list[str]:
+        """Wait for the process, if there is one; returns its errors. Raises subprocess.TimeoutExpired."""
+        if self.process is None or self.messages is None:
+            return []
+        self.process.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        with self.messages as messages:
+            messages.seek(0)
+            lines = messages.read().decode(errors="replace").splitlines()
+        self.process = self.messages = None
+        self.warnings += [line for line in _marked("warning: ", lines) if line not in self.warnings]
+        return _marked("bench: error: ", lines)
+
+
+def _marked(mark: str, lines: list[str]) -> list[str]:
+    return [line.removeprefix(mark) for line in lines if line.startswith(mark)]

@@ -1,0 +1,504 @@
+"""Tracking against what it is made for: a real MLflow server, killed, slow or absent, and the store in a file."""
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from mlflow import MlflowClient
+from safetensors.torch import load_file, save_file
+
+import architectures
+from architectures import registry
+from bench.errors import UserError
+from bench.report import Sampling, write_report
+from bench.tracking.process import Tracker
+from bench.tracking.records import identity, read_records
+from bench.tracking.sync import sync
+from tests.conftest import SMALL_SUITE
+from tests.test_page import browser  # noqa: F401
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # MLflow's and selenium's, of their own connections
+    pytest.mark.filterwarnings("ignore::FutureWarning"),  # MLflow's, of itself
+    pytest.mark.filterwarnings("ignore::UserWarning:mlflow"),
+]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """A real `mlflow server` with a database and artifacts in a folder."""
+
+    def __init__(self, folder):
+        self.folder, self.port = folder, free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+
+    def start(self):
+        store = ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
+        where = ["--artifacts-destination", self.folder / "artifacts", "--port", str(self.port), "--workers", "1"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", *store, *where],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd=self.folder,
+            env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        )
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=5):
+                return
+            time.sleep(0.2)
+        pytest.fail("mlflow server does not start")
+
+    def kill(self):
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("server"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def proxy(server):
+    """Stands before the server; slow after `delay` seconds each, and gone after `left` requests."""
+
+    class Proxy(BaseHTTPRequestHandler):
+        delay, left = 0.0, 10**9
+
+        def forward(self):
+            time.sleep(Proxy.delay)
+            Proxy.left -= 1
+            if Proxy.left < 0:
+                return  # no answer at all
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            there = http.client.HTTPConnection("127.0.0.1", server.port)
+            headers = {name: value for name, value in self.headers.items() if name != "Host"}
+            there.request(self.command, self.path, body, headers)
+            answer = there.getresponse()
+            content = answer.read()
+            there.close()
+            if Proxy.left == 0:
+                return  # the server did it, and the client does not learn of it
+            self.send_response(answer.status)
+            self.send_header("Content-Type", answer.getheader("Content-Type", "application/json"))
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = forward
+
+        def log_message(self, *_):
+            pass
+
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    listening.daemon_threads, listening.block_on_close = True, False
+    threading.Thread(target=listening.serve_forever, daemon=True).start()
+    Proxy.uri = f"http://127.0.0.1:{listening.server_port}"
+    yield Proxy
+    listening.shutdown()
+    listening.server_close()
+
+
+@pytest.fixture
+def results(small_results, tmp_path):
+    folder = tmp_path / "results" / "small"
+    shutil.copytree(small_results, folder)
+    return folder
+
+
+def start_suite(packed, out, **environment):
+    """`bench run` of two quick runs, tracked, in a process of its own."""
+    out.parent.mkdir(parents=True)
+    suite = out.with_suffix(".toml")
+    suite.write_text(SMALL_SUITE)
+    command = ["run", suite, "--only", "transformer_small", "--data", packed.folder, "--out", out]
+    env = {name: value for name, value in os.environ.items() if name not in ("BENCH_TRACK", "MLFLOW_TRACKING_URI")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "bench", *command],
+        env=env | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def tracked(packed, tmp_path_factory):
+    """The results folder of a suite for whose tracking nothing was said."""
+    folder = tmp_path_factory.mktemp("tracked") / "results" / "small"
+    suite = start_suite(packed, folder)
+    _, said = suite.communicate(timeout=300)
+    assert suite.returncode == 0, said
+    if "warning: not all was sent within 60 s" in said:  # a machine too busy for the lowest priority
+        sync(folder)
+    else:
+        assert "warning" not in said
+    return folder
+
+
+def on_server(uri, folder):
+    """The parent, and the children by name, of a results folder: those that are not deleted."""
+    client = MlflowClient(uri)
+    suite = json.loads((folder / "tracking.json").read_text())["suite"]
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, f"tags.`bench.suite` = '{suite}'")
+    (parent,) = [run for run in runs if run.data.tags["bench.run"] == "."]
+    children = [run for run in runs if run is not parent]
+    names = [run.data.tags["bench.run"] for run in children]
+    assert len(names) == len(set(names)), "a run stands there twice"
+    return parent, dict(zip(names, children, strict=True))
+
+
+def assert_whole(uri, folder):
+    """Every run that ended is there once, whole, and below the parent; the best one's model too."""
+    client, records = MlflowClient(uri), read_records(folder)
+    parent, children = on_server(uri, folder)
+    assert children.keys() == records.keys()
+    for name, record in records.items():
+        run = children[name]
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.data.tags["bench.sent"] == record.digest
+        assert run.data.params == record.params()
+        assert run.info.status == ("FAILED" if record.failed else "FINISHED")
+        sent = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+        assert sent == ({"failed.json"} if record.failed else {"run.json", "history.csv"})
+        if not record.failed:
+            assert_history(client, run, folder / name)
+    best = max((r for r in records.values() if not r.failed), key=lambda r: r.content["val_map"])
+    query = f"source_run_id = '{children[best.name].info.run_id}'"
+    (model,) = client.search_logged_models([parent.info.experiment_id], query)
+    assert str(model.status) == "READY"
+    assert parent.data.tags["best_run"] == best.name
+    assert parent.data.tags["best_model"] == f"models:/{model.model_id}"
+
+
+def assert_history(client, run, folder):
+    for name, column in pd.read_csv(folder / "history.csv").set_index("update").items():
+        found = {m.step: m.value for m in client.get_metric_history(run.info.run_id, name)}
+        assert found == column.to_dict()
+    measured = json.loads((folder / "run.json").read_text())
+    for name, value in measured["metrics"].items():
+        assert run.data.metrics[f"eval.{name}"] == value
+    assert run.data.metrics["cost.parameters"] == measured["cost"]["parameters"]
+
+
+def test_a_suite_is_a_parent_and_every_run_its_child(tracked, bench):
+    uri = f"sqlite:///{tracked.parent}/mlflow.db"
+    assert_whole(uri, tracked)
+    assert bench("track", "sync", tracked).out == f"{tracked}: 0 runs sent, 2 are there: {uri}\n"
+    client, (parent, children) = MlflowClient(uri), on_server(uri, tracked)
+    assert parent.info.run_name == client.get_experiment(parent.info.experiment_id).name == "small"
+    assert parent.info.status == "FINISHED"
+    report = {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
+    assert report == {p.name for p in tracked.iterdir() if p.is_file()} - {"labels.npz", *tracking_files(tracked)}
+    assert {"table.md", "table.csv", "table.tex", "index.html", "map_vs_parameters.png", "suite.json"} <= report
+    for name, run in children.items():
+        made = json.loads((tracked / name / "run.json").read_text())
+        tags = run.data.tags
+        assert tags["commit"] == tags["mlflow.source.git.commit"] == made["provenance"]["commit"]
+        assert (tags["fingerprint"], tags["dataset"]) == (made["data"]["fingerprint"], made["data"]["dataset"])
+        assert run.info.end_time - run.info.start_time == pytest.approx(1000 * made["cost"]["seconds"], abs=2)
+
+
+def tracking_files(folder):
+    return {path.name for path in folder.glob("tracking.*")}
+
+
+def test_settings_are_flat_and_keep_their_types(tracked):
+    _, children = on_server(f"sqlite:///{tracked.parent}/mlflow.db", tracked)
+    for name, run in children.items():
+        spec, found = json.loads((tracked / name / "run.json").read_text())["spec"], run.data.params
+        assert (found["architecture"], json.loads(found["seed"])) == (spec["architecture"], spec["seed"])
+        for table, prefix in (("config", "config."), ("recipe", "train.")):
+            assert {key for key in found if key.startswith(prefix)} == {f"{prefix}{key}" for key in spec[table]}
+            for key, value in spec[table].items():
+                text = found[f"{prefix}{key}"]
+                assert (text if isinstance(value, str) else json.loads(text)) == value
+
+
+def test_only_what_is_new_or_changed_is_sent_again(results):
+    sync(results)
+    uri = f"sqlite:///{results.parent}/mlflow.db"
+    _, before = on_server(uri, results)
+    (results / "suite.json").write_text(json.dumps({"title": "renamed", "planned": []}))
+    changed, failed = sorted(before)[:2]
+    path = results / changed / "run.json"  # as if it had been run again
+    values = json.loads(path.read_text()) | {"val_map": 0.9}
+    path.write_text(json.dumps(values))
+    values = json.loads((results / failed / "run.json").read_text())
+    shutil.rmtree(results / failed)
+    (results / failed).mkdir()
+    record = {"spec": values["spec"], "error": "TrainingDiverged: the loss is nan", "traceback": "Traceback"}
+    (results / failed / "failed.json").write_text(json.dumps(record))
+    write_report(results, Sampling(resamples=100))
+    shutil.copytree(results / max(before), results / "trials" / "0")  # a search's runs lie deeper
+
+    outcome = sync(results)
+    assert (sorted(outcome.sent), outcome.there) == (sorted([changed, failed, "trials/0"]), 5)
+    assert_whole(uri, results)
+    parent, after = on_server(uri, results)
+    same = before.keys() - {changed, failed}
+    assert {name for name in before if before[name].info.run_id == after[name].info.run_id} == same
+    assert after[failed].data.tags["error"] == record["error"]
+    assert "index.html" in {artifact.path for artifact in MlflowClient(uri).list_artifacts(parent.info.run_id)}
+    assert sync(results).sent == []
+
+
+def test_the_best_model_loads_and_predicts_what_the_run_does(tracked, tmp_path, monkeypatch):
+    import mlflow
+
+    parent, _ = on_server(f"sqlite:///{tracked.parent}/mlflow.db", tracked)
+    best = parent.data.tags["best_run"]
+    spec = json.loads((tracked / best / "run.json").read_text())["spec"]
+    model = architectures.create(spec["architecture"], **spec["config"]).eval()
+    model.load_state_dict(load_file(tracked / best / "model.safetensors"))
+    waves = torch.rand(3, packed_rate := spec["config"]["sample_rate"], generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = model(waves)
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tracked.parent}/mlflow.db")
+    loaded = mlflow.pytorch.load_model(parent.data.tags["best_model"])
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(waves), expected, rtol=0, atol=1e-5)
+
+    (path,) = tracked.parent.glob("mlartifacts/models/*/artifacts")
+    assert (path / "data" / "model.pt2").is_file()
+    about = mlflow.models.Model.load(path)
+    assert about.signature.inputs.inputs[0].shape == (-1, packed_rate)
+    assert about.signature.outputs.inputs[0].shape == (-1, spec["config"]["num_classes"])
+    assert about.load_input_example(str(path)).shape == (2, packed_rate)
+    (tmp_path / "in.json").write_text(json.dumps({"inputs": waves.tolist()}))
+    command = ["models", "predict", "--env-manager", "local", "-m", path, "-i", tmp_path / "in.json"]
+    subprocess.run(
+        [sys.executable, "-m", "mlflow", *command, "-o", tmp_path / "out.json"],
+        check=True,
+        capture_output=True,
+        cwd=tmp_path,
+        env=os.environ | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
+    )
+    predicted = json.loads((tmp_path / "out.json").read_text())["predictions"]
+    np.testing.assert_allclose(predicted, expected.numpy(), rtol=0, atol=1e-5)
+
+
+def run_of(folder, architecture, model):
+    """A run folder with these weights, as far as its model is concerned."""
+    config = {"sample_rate": 16_000, "num_classes": 59}
+    recipe = {"updates": 1}
+    spec = {"name": architecture, "architecture": architecture, "seed": 0, "pack": "0", "recipe": recipe}
+    (folder / architecture).mkdir(parents=True)
+    values = {"spec": spec | {"config": config}, "metrics": {"map": 0.5}, "val_map": 0.5}
+    (folder / architecture / "run.json").write_text(json.dumps(values))
+    save_file({name: w.contiguous() for name, w in model.state_dict().items()}, path := folder / architecture / "x")
+    path.rename(path.with_name("model.safetensors"))
+    return read_records(folder)[architecture]
+
+
+@pytest.mark.parametrize("name", ["crnn", "resnet18", "transformer_multiscale"])
+def test_a_contestant_becomes_a_graph_for_any_number_of_chunks(name, tmp_path):
+    """One each with a recurrence, of timm, and with a cache; the small suite has the other kinds."""
+    import mlflow
+
+    from bench.tracking.model import save_model
+
+    model = architectures.create(name, sample_rate=16_000, num_classes=59).eval()
+    path, pickled = save_model(run_of(tmp_path / "results", name, model), tmp_path)
+    assert pickled is None
+    loaded = mlflow.pytorch.load_model(path)
+    for chunks in (1, 5):
+        waves = torch.rand(chunks, 16_000)
+        with torch.no_grad():
+            torch.testing.assert_close(loaded(waves), model(waves), rtol=0, atol=1e-5)
+
+
+class Stubborn(torch.nn.Module):
+    """What torch.export refuses: the way depends on the values."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.head = torch.nn.Linear(config.sample_rate, config.num_classes)
+
+    def forward(self, x):
+        return self.head(x) if x.mean() > 0 else self.head(-x)
+
+
+def test_what_cannot_be_exported_is_pickled_and_says_so(tmp_path, monkeypatch):
+    import mlflow
+
+    config = registry.ArchitectureConfig()
+    monkeypatch.setitem(
+        registry._architectures, "stubborn", registry.Architecture("stubborn", "hybrid", config, Stubborn)
+    )
+    model = architectures.create("stubborn", num_classes=59).eval()
+    results = tmp_path / "results" / "mine"
+    run_of(results, "stubborn", model)
+    (warning,) = sync(results).warnings
+    assert warning.startswith("stubborn: its model was pickled, since torch.export failed: ")
+    (path,) = results.parent.glob("mlartifacts/models/*/artifacts")
+    waves = torch.rand(3, 16_000)
+    torch.testing.assert_close(mlflow.pytorch.load_model(path)(waves), model(waves))
+
+
+def test_a_run_without_weights_is_sent_without_a_model(results):
+    """A clone has none: git does not keep them."""
+    for path in results.glob("*/model.safetensors"):
+        path.unlink()
+    outcome = sync(results)
+    assert len(outcome.sent) == 4
+    assert "its model was not sent" in outcome.warnings[0]
+    parent, _ = on_server(outcome.uri, results)
+    assert parent.data.tags["best_model"] == ""
+
+
+def test_no_answer_is_left_to_be_sent_twice(results, proxy, server):
+    """The server dies after every so many requests, and each time does the last one without telling."""
+    failures = []
+    for requests in range(1, 40, 3):
+        proxy.left = requests
+        try:
+            sync(results, proxy.uri)
+        except UserError as error:
+            failures.append(str(error))
+    assert len(failures) > 4
+    for line in failures:
+        assert line.startswith(f"{proxy.uri}: tracking failed: ")
+        assert line.endswith(f"; `bench track sync {results}` sends what is missing")
+        assert "\n" not in line
+    sync(results, server.uri)
+    assert_whole(server.uri, results)
+    assert sync(results, server.uri).sent == []
+
+
+def results_of(out):
+    runs = (json.loads(path.read_text()) for path in sorted(out.glob("*/run.json")))
+    return {run["hash"]: (run["metrics"], run["val_map"]) for run in runs}
+
+
+def test_a_server_killed_in_the_middle_of_a_run(results, packed, tmp_path, server, tracked):
+    """SIGKILL while one suite trains and another is being sent: nothing is lost, and nothing comes twice."""
+    out, client = tmp_path / "killed" / "out", MlflowClient(server.uri)
+    suite = start_suite(packed, out, MLFLOW_TRACKING_URI=server.uri)
+    wait_for(lambda: list(out.glob("transformer_small-*")))
+    with ThreadPoolExecutor() as pool:
+        sending = pool.submit(sync, results, server.uri)
+        wait_for(lambda: (results / "tracking.json").exists())
+        query = f"tags.`bench.suite` = '{identity(results)}' and tags.`bench.run` != '.'"
+        wait_for(lambda: client.search_runs([e.experiment_id for e in client.search_experiments()], query))
+        server.kill()
+        assert "tracking failed" in str(sending.exception())
+    assert len(results_of(out)) < 2
+    _, said = suite.communicate(timeout=300)
+    assert suite.returncode == 0, said
+    (warning,) = [line for line in said.splitlines() if line.startswith("warning: ")]
+    assert f"; `bench track sync {out}` sends" in warning
+    assert results_of(out) == results_of(tracked)
+
+    server.start()
+    for folder in (out, results):
+        assert sync(folder, server.uri).sent
+        assert_whole(server.uri, folder)
+        assert sync(folder, server.uri).sent == []
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_without_a_server_a_sync_is_one_line(bench, results, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{(port := free_port())}")
+    done = bench("track", "sync", results)
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert done.err.startswith(f"bench: error: http://127.0.0.1:{port}: tracking failed: ")
+    assert "secret" not in done.err
+
+
+def test_a_suite_is_not_tracked_if_told_so(bench, small_suite, packed, tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCH_TRACK", "1")
+    command = ("run", small_suite, "--data", packed.folder, "--out", tmp_path / "out", "--only", "transformer_small")
+    diverging = ("--set", "train.learning_rate=1e30", "--set", "train.warmup=0.0")  # and so without a report
+    done = bench(*command, *diverging, "--seeds", 1, "--no-track")
+    assert (done.code, "tracking" in done.err) == (1, False)
+    assert {path.name for path in [*tmp_path.rglob("tracking.*"), *tmp_path.rglob("mlflow.db")]} == set()
+
+
+def test_a_slow_server_costs_a_bounded_wait_at_the_end_alone(results, proxy, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
+    proxy.delay = 5.0
+    started = time.monotonic()
+    with Tracker(results) as tracker:
+        for _ in range(3):  # runs that end while the first is being sent
+            tracker.news()
+        assert time.monotonic() - started < 1
+        assert os.getpriority(os.PRIO_PROCESS, tracker.process.pid) == 19
+        (line,) = tracker.finish(3)
+    assert line == f"not all was sent within 3 s; `bench track sync {results}` sends the rest"
+    assert tracker.process is None
+    assert time.monotonic() - started < 6
+
+
+def test_two_at_the_same_time_take_turns(results, server):
+    command = [sys.executable, "-m", "bench", "track", "sync", results]
+    env = os.environ | {"MLFLOW_TRACKING_URI": server.uri}
+    other = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
+    wait_for((results / "tracking.json").exists)
+    outcome = sync(results, server.uri)
+    said, _ = other.communicate(timeout=200)
+    assert (other.returncode, said.split(": ")[1]) == (0, "4 runs sent, 4 are there")
+    assert (outcome.sent, outcome.there) == ([], 4)
+    assert_whole(server.uri, results)
+
+
+def test_no_results_is_one_line(bench, tmp_path):
+    done = bench("track", "sync", tmp_path)
+    assert (done.code, done.err) == (2, f"bench: error: {tmp_path}: no run in it; `bench run` makes them\n")
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "run.json").write_text('{"spec": {}}')
+    done = bench("track", "sync", tmp_path)
+    assert (done.code, f"{tmp_path}/x/run.json: damaged" in done.err) == (2, True)
+
+
+def test_the_servers_page_shows_the_suite(results, server, browser):  # noqa: F811
+    (results / "suite.json").write_text(json.dumps({"title": "on a page of its own", "planned": []}))
+    sync(results, server.uri)
+    parent, children = on_server(server.uri, results)
+    browser.set_window_size(1600, 1000)
+    browser.get(f"{server.uri}/#/experiments/{parent.info.experiment_id}/runs")
+    assert shown_runs(browser, 1) == {"on a page of its own"}
+    browser.find_element("css selector", f".ag-row[row-id='{parent.info.run_id}'] button").click()
+    assert shown_runs(browser, 5) == {"on a page of its own", *children}
+
+
+def shown_runs(browser, count):  # noqa: F811
+    """The names in the page's table, once it has so many."""
+    deadline, names = time.monotonic() + 60, set()
+    while len(names) < count and time.monotonic() < deadline:
+        time.sleep(0.2)
+        names = {link.text for link in browser.find_elements("css selector", ".ag-row a[href*='/runs/']")}
+    return names
