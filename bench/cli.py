@@ -71,13 +71,13 @@ def search(
     export: Annotated[bool, typer.Option("--export", help="Write the best recipes as a suite, OUT/best.toml.")] = False,
     device: DeviceOption = "auto",
     heartbeat: HeartbeatOption = 10,
+    track: TrackOption = True,
 ) -> None:
     """Search each contestant's recipe for val mAP, within the same budget; the same command goes on, or joins in."""
     from bench.commands import SearchOptions, search_command
 
-    search_command(
-        suite, names or [], data, out, sets, device, SearchOptions(trials, hours, storage, heartbeat), export
-    )
+    options = SearchOptions(trials, hours, storage, heartbeat)
+    search_command(suite, names or [], data, out, sets, device, options, export, track)
 
 
 @app.command()

@@ -72,25 +72,22 @@ def run_command(
         data = [_demo_pack()]
     packs = [Pack(folder) for folder in data]
     runs = plan(suite, packs, only=only, seeds=seeds, sets=fields)
-    if suite.space:
-        check(runs, out)
-        founds = _search(suite, runs, out, fields, target, options)
-        runs = plan(_export(out, suite, founds, packs, seeds), packs)
-    if not mixed:
-        refuse_other_code(runs, out)
-    check(runs, out)
-    console.print(f"{suite.title}: {len(runs)} runs on {target}, results in {out}", markup=False)
     with Tracker(out, on=track) as tracker:
+        if suite.space:
+            check(runs, out)
+            founds = _search(suite, runs, out, fields, target, options, tracker)
+            runs = plan(_export(out, suite, founds, packs, seeds), packs)
+        if not mixed:
+            refuse_other_code(runs, out)
+        check(runs, out)
+        console.print(f"{suite.title}: {len(runs)} runs on {target}, results in {out}", markup=False)
         with SuiteDisplay() as display:
             outcome = run_suite(runs, out, title=suite.title, device=target, display=display, after_run=tracker.news)
         if outcome.skipped:
             console.print(f"{len(outcome.skipped)} of {len(runs)} runs were finished before", markup=False)
         if outcome.done or outcome.skipped:
             report_command(out, mixed=mixed)
-        if track:
-            console.print(f"tracking: sending what is new, for {WAIT_SECONDS:.0f} s at most", markup=False)
-        for line in tracker.finish(WAIT_SECONDS):
-            console.print(f"warning: {line}", markup=False)
+        _finish(tracker)
     if outcome.failed:
         console.print(f"failed: {', '.join(outcome.failed)}; the same command tries them again", markup=False)
         raise typer.Exit(1)
@@ -105,6 +102,7 @@ def search_command(
     device: str,
     options: SearchOptions,
     export: bool,
+    track: bool,
 ) -> None:
     suite, fields = load_suite(name), parse_sets(sets)
     if not suite.space:
@@ -121,13 +119,22 @@ def search_command(
     packs = [Pack(folder) for folder in data]
     runs = plan(suite, packs, only=only, seeds=1, sets=fields)
     check(runs, out)
-    founds = _search(suite, runs, out, fields, target, options)
-    draw_search(out)
-    typer.echo(summary(load_search(out) or {}))
-    console.print(f"on record: {out / 'search.json'}, trials.csv, figures", markup=False)
-    if export:
-        _export(out, suite, founds, packs, None)
-        console.print(f"to retrain: bench run {out / 'best.toml'} --data PACK", markup=False)
+    with Tracker(out, on=track) as tracker:
+        founds = _search(suite, runs, out, fields, target, options, tracker)
+        draw_search(out)
+        typer.echo(summary(load_search(out) or {}))
+        console.print(f"on record: {out / 'search.json'}, trials.csv, figures", markup=False)
+        if export:
+            _export(out, suite, founds, packs, None)
+            console.print(f"to retrain: bench run {out / 'best.toml'} --data PACK", markup=False)
+        _finish(tracker)
+
+
+def _finish(tracker: Tracker) -> None:
+    if tracker.on:
+        console.print(f"tracking: sending what is new, for {WAIT_SECONDS:.0f} s at most", markup=False)
+    for line in tracker.finish(WAIT_SECONDS):
+        console.print(f"warning: {line}", markup=False)
 
 
 def _search(
@@ -137,6 +144,7 @@ def _search(
     sets: Mapping[str, Any],
     device: "torch.device",
     options: SearchOptions,
+    tracker: Tracker,
 ) -> "list[Found]":
     """Search row after row until each has spent its budget; the record is written after each."""
     from bench.search import run_search, searches
@@ -154,6 +162,7 @@ def _search(
             for search in planned:
                 founds.append(Found.after(search, run_search(search, storage, budget, device, display), budget))
                 write_record(out, suite, founds)
+                tracker.news()
     finally:
         storage.engine.dispose()
     return founds

@@ -18,7 +18,7 @@ from bench.data.chunks import Chunks
 from bench.data.pack import Pack
 from bench.errors import UserError, one_line
 from bench.progress import SuiteDisplay
-from bench.provenance import code
+from bench.provenance import code, provenance
 from bench.run import build, fp32_means_fp32
 from bench.study import Sampler, Worker, finished, spent
 from bench.train import Status, train
@@ -143,6 +143,7 @@ def run_search(
     def work(trial: Trial, params: dict[str, Any]) -> float:
         started = time.perf_counter()
         spec = search.variant(params)
+        trial.set_user_attr("provenance", provenance(get_architecture(spec.architecture).model.__module__, device))
         evaluations = sorted(spec.recipe.evaluation_updates())
         is_default = params == search.default
 

@@ -1,4 +1,4 @@
-"""What the searches found, on disk: trials.csv and search.json for reports, best.toml to run."""
+"""What the searches found, on disk: trials.csv, trials.json and search.json on record, best.toml to run."""
 
 import json
 import warnings
@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 import pandas as pd
+from filelock import FileLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -57,13 +58,10 @@ class Found:
 
 
 def write_record(out: Path, suite: Suite, founds: Sequence[Found]) -> None:
-    """search.json and trials.csv: all that a report needs, so that it needs neither Optuna nor the database."""
-    out.mkdir(parents=True, exist_ok=True)
-    lines = [line for found in founds for line in _trial_lines(found)]
-    text = pd.DataFrame(lines).to_csv(index=False, lineterminator="\n")
-    temporary = out / "trials.csv.partial"
-    temporary.write_text(text, "utf-8")
-    temporary.replace(out / "trials.csv")
+    """search.json, trials.csv (a line a trial) and trials.json (all of it, with its learning curve).
+
+    Reports and tracking need no more, so neither Optuna nor the database.
+    """
     record = {
         "title": suite.title,
         "budget": str(founds[0].budget),
@@ -72,7 +70,15 @@ def write_record(out: Path, suite: Suite, founds: Sequence[Found]) -> None:
         "space": {k: d.model_dump(mode="json", exclude_defaults=True) for k, d in founds[0].search.space.items()},
         "rows": [_row(found) for found in founds],
     }
-    write_json(out / "search.json", record)
+    lines = [line for found in founds for line in _trial_lines(found)]
+    out.mkdir(parents=True, exist_ok=True)
+    with FileLock(out / "search.lock"):  # two workers may share a folder
+        temporary = out / "trials.csv.partial"
+        pd.DataFrame(lines).to_csv(temporary, index=False, lineterminator="\n")
+        temporary.replace(out / "trials.csv")
+        trials = [_trial_record(found, trial) for found in founds for trial in found.trials]
+        write_json(out / "trials.json", {"trials": trials})
+        write_json(out / "search.json", record)
 
 
 def _trial_lines(found: Found) -> list[dict[str, Any]]:
@@ -99,6 +105,27 @@ def _trial_lines(found: Found) -> list[dict[str, Any]]:
             }
         )
     return lines
+
+
+def _trial_record(found: Found, trial: FrozenTrial) -> dict[str, Any]:
+    """A trial as run.json tells of a run: what was trained, by what code, and what came of it."""
+    spec = found.search.variant(trial.params)
+    updates = sorted(spec.recipe.evaluation_updates())
+    return {
+        "study": found.search.study,
+        "number": trial.number,
+        "state": fate(trial),
+        "spec": spec.model_dump(),
+        "family": get_architecture(spec.architecture).family,
+        "val_map": trial.value if trial.state == TrialState.COMPLETE else None,
+        "history": [
+            {"update": updates[place - 1], "val_map": value}
+            for place, value in sorted(trial.intermediate_values.items())
+        ],
+        "error": cause(trial) or None,
+        "cost": {"seconds": trial.user_attrs.get("seconds", 0.0)},
+        "provenance": trial.user_attrs.get("provenance", {}),
+    }
 
 
 def _row(found: Found) -> dict[str, Any]:

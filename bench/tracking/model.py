@@ -50,6 +50,7 @@ def _trained(record: Record) -> nn.Module:
     """The contestant with the weights of its run."""
     spec = RunSpec.model_validate(record.spec)
     model = architectures.create(spec.architecture, **spec.config)
+    assert record.folder  # trials keep no weights
     model.load_state_dict(load_file(record.folder / "model.safetensors"))
     return model.eval()
 

@@ -17,6 +17,7 @@ from bench.errors import UserError, one_line
 # of a folder's files those that say something to a reader: settings, tables, figures, the page; no arrays, no weights
 SUFFIXES = {".json", ".md", ".csv", ".tex", ".html", ".png", ".svg", ".pdf"}
 IDENTITY = "tracking.json"
+TRIALS = "trials.json"
 
 
 class Point(NamedTuple):
@@ -30,15 +31,22 @@ class Point(NamedTuple):
 class Record:
     """A run or trial that has ended."""
 
-    name: str  # of its folder, from the results folder on
-    folder: Path
-    content: dict[str, Any]  # run.json, or failed.json
-    digest: str  # of that file: run again, it is another one
+    name: str  # of its folder, from the results folder on; of a trial, search/ROW/NUMBER
+    folder: Path | None  # a trial has none
+    content: dict[str, Any]  # run.json or failed.json, or a trial's part of trials.json
+    digest: str  # of that: run again, it is another one
     ended: float  # seconds since 1970
 
     @property
-    def failed(self) -> bool:
-        return "traceback" in self.content
+    def status(self) -> str:
+        """In MLflow's words."""
+        if self.content.get("error"):
+            return "FAILED"
+        return "KILLED" if self.content.get("state") == "pruned" else "FINISHED"
+
+    @property
+    def files(self) -> list[Path]:
+        return readable_files(self.folder) if self.folder else []
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -59,17 +67,21 @@ class Record:
 
     def points(self) -> Iterator[Point]:
         """What was measured on val by update, then once at the end."""
-        history = self.folder / "history.csv"
-        if history.is_file():
-            for row in pd.read_csv(history).to_dict("records"):
-                for name in row.keys() - {"update"}:
-                    yield Point(str(name), float(row[name]), int(row["update"]), float(row.get("seconds", 0)))
+        for row in self._history():
+            for name in row.keys() - {"update"}:
+                yield Point(str(name), float(row[name]), int(row["update"]), float(row.get("seconds", 0)))
         measured = flat("eval", self.content.get("metrics", {})) | flat("cost", self.content.get("cost", {}))
         measured |= {"best_val_map": self.content.get("val_map"), "chance_map": self.content.get("chance_map")}
         update = self.content.get("best_update", 0)
         for name, value in measured.items():
             if isinstance(value, int | float):
                 yield Point(name, float(value), update, self.ended - self.started)
+
+    def _history(self) -> list[dict[Any, Any]]:
+        if self.folder is None:
+            return list(self.content["history"])
+        path = self.folder / "history.csv"
+        return pd.read_csv(path).to_dict("records") if path.is_file() else []
 
     def tags(self) -> dict[str, str]:
         spec, data, made = self.spec, self.content.get("data", {}), self.content.get("provenance", {})
@@ -80,7 +92,7 @@ class Record:
             "dataset": data.get("dataset"),
             "fingerprint": spec["pack"],
             **{name: made.get(name) for name in ("commit", "dirty", "command", "device")},
-            "error": self.content.get("error"),
+            **{name: self.content.get(name) for name in ("study", "state", "error")},
         }
         return {name: _text(value) for name, value in tags.items() if value is not None}
 
@@ -92,20 +104,36 @@ def read_records(folder: Path) -> dict[str, Record]:
         UserError: there is no such folder, none in it, or one is damaged.
     """
     paths = {path.parent: path for name in ("failed.json", "run.json") for path in sorted(folder.rglob(name))}
-    if not paths:
+    if not paths and not (folder / TRIALS).exists():
         raise UserError(f"{folder}: no run in it; `bench run` makes them")
-    return {record.name: record for record in (_record(folder, path) for path in paths.values())}
+    runs = [
+        _record(path, path.parent.relative_to(folder).as_posix(), path.parent, read_object(path, "spec"))
+        for path in paths.values()
+    ]
+    return {record.name: record for record in [*runs, *_read_trials(folder / TRIALS)]}
 
 
-def _record(results: Path, path: Path) -> Record:
-    values, name = read_object(path, "spec"), path.parent.relative_to(results).as_posix()
+def _read_trials(path: Path) -> Iterator[Record]:
+    if not path.exists():
+        return
+    for values in read_object(path, "trials")["trials"]:
+        try:
+            name = f"search/{values['spec']['name']}/{values['number']}"
+        except (KeyError, TypeError):
+            raise UserError(f"{path}: damaged (a trial without spec or number); run the search again") from None
+        yield _record(path, name, None, values)
+
+
+def _record(path: Path, name: str, folder: Path | None, values: dict[str, Any]) -> Record:
+    """A record, with what makes it unfit said at once, and of which file."""
     ended = path.stat().st_mtime
     try:
-        if "provenance" in values:  # a file's time is lost where it is copied
+        if "date" in values.get("provenance", {}):  # a file's time is lost where it is copied
             took = values.get("cost", {}).get("seconds", 0)
             ended = datetime.fromisoformat(values["provenance"]["date"]).timestamp() + took
-        record = Record(name, path.parent, values, hashlib.sha256(path.read_bytes()).hexdigest(), ended)
-        record.params(), record.tags()
+        digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+        record = Record(name, folder, values, digest, ended)
+        record.params(), record.tags(), list(record.points())
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         what = f"{type(error).__name__}: {one_line(error)}"
         raise UserError(f"{path}: damaged ({what}); remove it and run the suite again") from None

@@ -83,7 +83,7 @@ class RemoteSuite:
         ]
         for start in range(0, len(metrics), BATCH):
             self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
-        self.client.set_terminated(run_id, "FAILED" if record.failed else "FINISHED", _milliseconds(record.ended))
+        self.client.set_terminated(run_id, record.status, _milliseconds(record.ended))
         self.client.set_tag(run_id, SENT, record.digest)
         self.children[record.name] = run
         return True

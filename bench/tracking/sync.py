@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
@@ -90,7 +90,10 @@ def _send_all(folder: Path, outcome: SyncOutcome, progress: Callable[[float, flo
     from bench.tracking.server import RemoteSuite
 
     records = read_records(folder)
-    declared = read_object(folder / "suite.json", "title") if (folder / "suite.json").exists() else {}
+    declared: dict[str, Any] = {}
+    for name in ("search.json", "suite.json"):
+        if (folder / name).exists():
+            declared |= read_object(folder / name, "title")
     # without this a store in a file keeps artifacts in ./mlruns, wherever that is
     artifacts = folder.absolute().with_name("mlartifacts").as_uri() if outcome.uri == local_store(folder) else None
     remote = RemoteSuite(MlflowClient(outcome.uri), identity(folder), declared.get("title", folder.name), artifacts)
@@ -98,7 +101,7 @@ def _send_all(folder: Path, outcome: SyncOutcome, progress: Callable[[float, flo
         progress(done, len(records))
         if remote.send(record):
             outcome.sent.append(record.name)
-        remote.send_files(remote.children[record.name], readable_files(record.folder))
+        remote.send_files(remote.children[record.name], record.files)
     remote.send_files(remote.parent, readable_files(folder))
     unfinished = set(declared.get("planned", [])) - records.keys()
     remote.set_parent_status("RUNNING" if unfinished else "FINISHED")
@@ -126,7 +129,7 @@ def _send_model(remote: "RemoteSuite", best: Record, outcome: SyncOutcome) -> st
 
             path, pickled = save_model(best, Path(temporary))
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            outcome.warnings.append(f"{best.folder}: its model was not sent: {one_line(error)[:200]}")
+            outcome.warnings.append(f"{best.name}: its model was not sent: {one_line(error)[:200]}")
             return ""
         if pickled:
             outcome.warnings.append(f"{best.name}: its model was pickled, since torch.export failed: {pickled}")
