@@ -19,7 +19,9 @@ app.add_typer(data, name="data")
 track = typer.Typer(help="Copy results to MLflow.", rich_markup_mode=None)
 app.add_typer(track, name="track")
 
-DataOption = Annotated[list[Path], typer.Option("--data", help="A pack; give one for each sample rate needed.")]
+DataOption = Annotated[
+    list[Path], typer.Option("--data", help="A pack, one for each sample rate needed; or demo, the generated set.")
+]
 ResamplesOption = Annotated[int, typer.Option(min=100, help="Bootstrap draws.")]
 TrackOption = Annotated[
     bool, typer.Option("--track/--no-track", envvar="BENCH_TRACK", help="Copy the results to MLflow.")

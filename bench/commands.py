@@ -68,9 +68,7 @@ def run_command(
     target = _device(device)
     rows(suite, only)  # a wrong name should not wait for the demo set to be made
     out = out or Path("results") / Path(name).stem
-    if not data and name == "demo":
-        data = [_demo_pack()]
-    packs = [Pack(folder) for folder in data]
+    packs = _packs(data or [Path("demo")] if name == "demo" else data)
     runs = plan(suite, packs, only=only, seeds=seeds, sets=fields)
     with Tracker(out, on=track) as tracker:
         if suite.space:
@@ -116,7 +114,7 @@ def search_command(
     target = _device(device)
     rows(suite, only)
     out = out or Path("results") / Path(name).stem
-    packs = [Pack(folder) for folder in data]
+    packs = _packs(data)
     runs = plan(suite, packs, only=only, seeds=1, sets=fields)
     check(runs, out)
     with Tracker(out, on=track) as tracker:
@@ -239,8 +237,13 @@ def _device(name: str) -> "torch.device":
     return torch.device(name)
 
 
+def _packs(data: Sequence[Path]) -> list[Pack]:
+    """`demo` is the generated data set, unless there is a folder of that name."""
+    return [Pack(_demo_pack() if folder == Path("demo") and not folder.exists() else folder) for folder in data]
+
+
 def _demo_pack() -> Path:
-    """The demo suite brings its own data, made where it is missing."""
+    """The generated data set at 16 kHz, made where it is missing."""
     packed = DEMO.with_name("demo-16000")
     if not (packed / "manifest.json").exists():
         if not DEMO.exists():
