@@ -458,7 +458,10 @@ def test_a_slow_server_costs_a_bounded_wait_at_the_end_alone(results, proxy, mon
         for _ in range(3):  # runs that end while the first is being sent
             tracker.news()
         assert time.monotonic() - started < 1
-        assert os.getpriority(os.PRIO_PROCESS, tracker.process.pid) == 19
+        sender = tracker.process.pid
+        assert os.getpriority(os.PRIO_PROCESS, sender) == 19
+        assert os.getsid(sender) == os.getsid(0), "between sessions priorities count for nothing"
+        assert os.getpgid(sender) != os.getpgid(0), "Ctrl-C would reach it"
         (line,) = tracker.finish(3)
     assert line == f"not all was sent within 3 s; `bench track sync {results}` sends the rest"
     assert tracker.process is None

@@ -67,7 +67,9 @@ class Tracker:
             stdout=subprocess.DEVNULL,
             stderr=self.messages,
             env=os.environ | ENVIRONMENT,
-            start_new_session=True,  # Ctrl-C is for the suite, which ends this one itself
+            # Ctrl-C is for the suite, which ends this one itself. No session of its own: Linux shares the cores evenly
+            # among sessions (autogroups), whatever their priorities
+            process_group=0,
         )
         os.setpriority(os.PRIO_PROCESS, self.process.pid, NICE)
 
