@@ -22,7 +22,9 @@ TINY = {"depth": 1, "front_end_dim": 32, "embed_dim": 16, "num_heads": 2, "head_
 
 @pytest.fixture(scope="session", autouse=True)
 def threads() -> None:
-    torch.set_num_threads(2)
+    """One, in this process and in those that tests start: models are small, and other cores have tests of their own."""
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session", autouse=True)
