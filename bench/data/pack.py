@@ -9,10 +9,11 @@ Clips shorter than a second are stored repeated up to a second, so that every ch
 
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,9 +32,12 @@ from bench.data.fsd50k import (
     OFFICIAL_CLIPS,
     SPLITS,
     AudioError,
+    AudioFolder,
     AudioInfo,
     Clip,
     Dataset,
+    Recording,
+    file_name,
     probe_all,
     read_dataset,
 )
@@ -120,6 +124,7 @@ def pack(
     sample_rate: int = 16_000,
     strict: bool = False,
     progress: Progress | None = None,
+    archived: Mapping[str, AudioFolder] | None = None,
 ) -> Pack:
     """Decode, downmix and resample a data set in FSD50K's layout into a pack.
 
@@ -129,11 +134,12 @@ def pack(
     Args:
         sample_rate: of the pack, in Hz.
         strict: raise for the first recording that cannot be used.
+        archived: folders of recordings that are not in `folder` but in archives, by their names.
 
     Raises:
         UserError: the data set is unusable, `out` is taken, the disk is too small, or (strict) a recording is broken.
     """
-    dataset = read_dataset(folder)
+    dataset = read_dataset(folder, archived)
     if dataset.problems:
         raise UserError(dataset.problems[0] + _and_more(dataset.problems))
     slots, broken = _lay_out(dataset, sample_rate)
@@ -196,7 +202,7 @@ def resampled_length(info: AudioInfo, sample_rate: int) -> int:
 
 def _identity(slot: Slot) -> list[Any]:
     """What must be unchanged for a half-made pack to be gone on with."""
-    stat = slot.clip.path.stat()
+    stat = slot.clip.recording.stat()
     return [slot.key, slot.clip.labels, slot.clip.group, slot.length, stat.st_size, stat.st_mtime_ns]
 
 
@@ -228,7 +234,7 @@ def _decode_all(
 
     def work(slot: Slot) -> tuple[Slot, str]:
         try:
-            samples = decode(slot.clip.path, sample_rate, slot.length)
+            samples = decode(slot.clip.recording, sample_rate, slot.length)
         except AudioError as error:
             return slot, f"!{error}"
         data = samples.astype("<i2", copy=False).tobytes()
@@ -268,18 +274,20 @@ def _write_at(file: int, data: bytes, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
-def decode(path: Path, sample_rate: int, length: int) -> Samples:
+def decode(recording: Recording, sample_rate: int, length: int) -> Samples:
     """A recording as `length` int16 samples, mono, at `sample_rate`; repeated if it is shorter.
 
     Raises:
         AudioError: it cannot be read, is shorter than its header says, or holds samples that are not finite.
     """
     try:
-        with sf.SoundFile(str(path)) as file:
+        with sf.SoundFile(file_name(recording) or io.BytesIO(recording.read_bytes())) as file:
             frames, rate = file.frames, file.samplerate
             x = file.read(dtype="float32", always_2d=True)
-    except (sf.LibsndfileError, OSError) as error:
-        raise AudioError(f"unreadable: {one_line(error)}") from None
+    except OSError as error:
+        raise AudioError(f"unreadable: {error.strerror}") from None
+    except sf.LibsndfileError as error:
+        raise AudioError(f"unreadable: {error.error_string.strip()}") from None
     if len(x) < frames or not len(x):
         raise AudioError(f"truncated: {len(x)} frames of {frames}")
     if not np.isfinite(x).all():
