@@ -1,6 +1,5 @@
 """RunSpec to run folder."""
 
-import json
 import os
 import time
 import traceback
@@ -21,6 +20,7 @@ from bench.config import RunSpec, digest
 from bench.cost import count_macs, count_parameters, latency, peak_memory
 from bench.data.chunks import Chunks
 from bench.data.pack import Pack
+from bench.disk import write_json
 from bench.errors import UserError, one_line
 from bench.evaluate import score_clips
 from bench.metrics import average_precision, chance_map, evaluate
@@ -175,13 +175,6 @@ def write_labels(out: Path, pack: Pack) -> None:
         targets=pack.targets("eval"),
         train_counts=pack.train_counts,
     )
-    os.replace(temporary, path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Atomically: the file is whole or not there."""
-    temporary = path.with_suffix(".json.partial")
-    temporary.write_text(json.dumps(value, indent=1) + "\n", "utf-8")
     os.replace(temporary, path)
 
 

@@ -13,11 +13,11 @@ from architectures import ConfigError, configure, create, get_architecture, list
 from bench.config import Entry, RunSpec, Suite
 from bench.cost import count_parameters
 from bench.data.pack import Pack
-from bench.disk import require_space
+from bench.disk import require_space, write_json
 from bench.errors import UserError, one_line
 from bench.progress import SuiteDisplay
 from bench.provenance import code
-from bench.run import clean_up, execute, finished, write_json, write_labels
+from bench.run import clean_up, execute, finished, write_labels
 from bench.train import loss_of
 
 

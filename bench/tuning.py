@@ -15,8 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from architectures import get_architecture
 from bench.config import Budget, Entry, RunSpec, Suite
+from bench.disk import write_json
 from bench.errors import UserError
-from bench.run import write_json
 from bench.search import Search
 from bench.study import cause, fate, finished
 

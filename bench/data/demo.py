@@ -27,7 +27,7 @@ from bench.data.synthesis import (
     samples,
     total,
 )
-from bench.disk import require_space
+from bench.disk import partial_path, require_space
 from bench.errors import UserError
 
 SECONDS = (0.3, 6.0)
@@ -76,7 +76,7 @@ def write_demo(
     check_vacant(folder)
     require_space(folder, BYTES_PER_CLIP * (dev_clips + eval_clips))
     whole = folder.resolve()
-    partial = whole.with_name(f"{whole.name}.partial")
+    partial = partial_path(whole)
     shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
     try:
         clips = plan(dev_clips, eval_clips, seed)

@@ -7,7 +7,6 @@ A pack is a folder:
 Clips shorter than a second are stored repeated up to a second, so that every chunk is a plain slice.
 """
 
-import errno
 import hashlib
 import io
 import json
@@ -41,7 +40,7 @@ from bench.data.fsd50k import (
     probe_all,
     read_dataset,
 )
-from bench.disk import require_space
+from bench.disk import full_disk_told, partial_path, require_space
 from bench.errors import UserError, one_line
 
 FORMAT = 1
@@ -148,11 +147,10 @@ def pack(
     if (out / "manifest.json").is_file() and (made := Pack(out)).manifest.get("plan") == plan:
         _refuse_broken(folder, made.manifest["left_out"] if strict else {})
         return made
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} exists and holds something else: remove it or choose another --out")
+    refuse_taken(out)
 
-    partial = out.with_name(out.name + ".partial")
-    try:
+    partial = partial_path(out)
+    with full_disk_told(partial):
         journal = _prepare(partial, plan, slots)
         hashes = _decode_all(slots, partial, sample_rate, journal, progress)
         broken |= {key: value[1:] for key, value in hashes.items() if value.startswith("!")}
@@ -161,11 +159,12 @@ def pack(
         if out.exists():
             out.rmdir()  # empty, as checked above
         partial.rename(out)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise UserError(f"{partial}: the disk is full; free some space and run the same command again") from None
-        raise
     return Pack(out)
+
+
+def refuse_taken(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists and holds something else: remove it or name another folder")
 
 
 def _and_more(items: tuple[str, ...] | list[str]) -> str:
