@@ -19,9 +19,9 @@ from typing import IO, Any
 from bench.errors import UserError, one_line
 
 # signature, ..., in the order of the format
-ENTRY = struct.Struct("<4s6H3L5H2L")  # [8] compressed and [9] full size, [10:13] lengths, [13] piece, [16] offset
-END = struct.Struct("<4s4H2LH")  # [1] number of the last piece, [2] piece of the directory, [5] its size, [6] offset
-END64 = struct.Struct("<4sQ2H2L4Q")  # [5] piece of the directory, [8] its size, [9] offset
+ENTRY = struct.Struct("<4s6H3L5H2L")  # [4] method, [8:10] sizes, [10:13] lengths, [13] piece, [16] offset
+END = struct.Struct("<4s4H2LH")  # [1] last piece, [2] piece of the directory, [4] its entries, [5] size, [6] offset
+END64 = struct.Struct("<4sQ2H2L4Q")  # [5] piece of the directory, [7] its entries, [8] size, [9] offset
 LOCATOR = struct.Struct("<4sLQL")  # [1] piece of END64, [2] offset
 LONG, LONG_PIECE = 0xFFFFFFFF, 0xFFFF  # stand for a value in the zip64 field
 ZIP64 = 1  # this field's id
@@ -33,11 +33,9 @@ class DamagedArchive(UserError):
 
 @contextmanager
 def readable(what: str) -> Iterator[None]:
-    """Tells what goes wrong within as one line that begins with `what`."""
+    """Raises DamagedArchive, with a line that begins with `what`, for whatever zipfile makes of damage."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: no such file; it is a part of {what}") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, IndexError, RuntimeError, UnicodeError) as error:
         raise DamagedArchive(f"{what}: not readable: {one_line(error) or 'it ends too early'}") from None
 
@@ -94,7 +92,11 @@ class Joined(io.RawIOBase):
 def _pieces(path: Path) -> list[Path]:
     with path.open("rb") as file:
         _, (_, last, *_) = _end(file)
-    return [path.with_suffix(f".z{number:02}") for number in range(1, last + 1)] + [path]
+    pieces = [path.with_suffix(f".z{number:02}") for number in range(1, last + 1)] + [path]
+    for piece in pieces:
+        if not piece.is_file():
+            raise UserError(f"{piece}: no such file; it is a piece of {path}")
+    return pieces
 
 
 def _end(file: IO[bytes] | Joined) -> tuple[int, tuple[Any, ...]]:
@@ -109,30 +111,32 @@ def _end(file: IO[bytes] | Joined) -> tuple[int, tuple[Any, ...]]:
 
 def _directory(pieces: Joined) -> bytes:
     """The directory anew, as what follows the last piece."""
-    place, size = _place_of_directory(pieces)
+    place, size, count = _place_of_directory(pieces)
     pieces.seek(place)
     entries = list(_entries(pieces.read(size), pieces.starts))
+    if len(entries) != count:
+        raise zipfile.BadZipFile(f"{len(entries)} entries of {count} in its directory")
     size, place = sum(map(len, entries)), pieces.starts[-1]
     return b"".join(
         (
             *entries,
-            END64.pack(b"PK\6\6", END64.size - 12, 45, 45, 0, 0, len(entries), len(entries), size, place),
+            END64.pack(b"PK\6\6", END64.size - 12, 45, 45, 0, 0, count, count, size, place),
             LOCATOR.pack(b"PK\6\7", 0, place + size, 1),
             END.pack(b"PK\5\6", 0, 0, LONG_PIECE, LONG_PIECE, LONG, LONG, 0),
         )
     )
 
 
-def _place_of_directory(pieces: Joined) -> tuple[int, int]:
-    """Where it begins, and its size."""
-    at, (_, _, piece, _, _, size, offset, _) = _end(pieces)
+def _place_of_directory(pieces: Joined) -> tuple[int, int, int]:
+    """Where it begins, its size, and its number of entries."""
+    at, (_, _, piece, _, count, size, offset, _) = _end(pieces)
     pieces.seek(max(0, at - LOCATOR.size))
     locator = pieces.read(LOCATOR.size)
     if locator.startswith(b"PK\6\7"):
         _, number, place, _ = LOCATOR.unpack(locator)
         pieces.seek(pieces.starts[number] + place)
-        *_, piece, _, _, size, offset = END64.unpack(pieces.read(END64.size))
-    return pieces.starts[piece] + offset, size
+        *_, piece, _, count, size, offset = END64.unpack(pieces.read(END64.size))
+    return pieces.starts[piece] + offset, size, count
 
 
 def _entries(directory: bytes, starts: Sequence[int]) -> Iterator[bytes]:
@@ -140,6 +144,8 @@ def _entries(directory: bytes, starts: Sequence[int]) -> Iterator[bytes]:
     at = 0
     while directory.startswith(b"PK\1\2", at):
         entry = list(ENTRY.unpack_from(directory, at))
+        if entry[4] not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise zipfile.BadZipFile(f"compression method {entry[4]}")
         name_end = at + ENTRY.size + entry[10]
         extra_end = name_end + entry[11]
         end = extra_end + entry[12]
