@@ -142,6 +142,30 @@ def check(
 
 
 @data.command()
+def fetch(
+    folder: Path,
+    pack: Annotated[
+        Path | None, typer.Option(help="Make this pack straight from the archives, and write no WAV.")
+    ] = None,
+    sample_rate: Annotated[int, typer.Option(min=1000, help="Of the pack, in Hz.")] = 16_000,
+    delete_archives: Annotated[
+        bool, typer.Option("--delete-archives", help="Delete them when all else is done; else they are kept.")
+    ] = False,
+    mirror: Annotated[
+        str | None,
+        typer.Option(
+            envvar="BENCH_FSD50K_URL",
+            help="URL of a folder with the files, or one with NAME for their names [default: Zenodo].",
+        ),
+    ] = None,
+) -> None:
+    """Download FSD50K (25 GB), check and unpack it, or pack it; interrupted, the same command goes on."""
+    from bench.commands import fetch_command
+
+    fetch_command(folder, pack, sample_rate, delete_archives, mirror)
+
+
+@data.command()
 def verify(folder: Path) -> None:
     """Say what a folder in FSD50K's layout holds, and what is wrong with it."""
     from bench.commands import verify_command

@@ -290,6 +290,28 @@ def check_command(names: Sequence[str], data: Path | None, clips: int) -> None:
         raise typer.Exit(1)
 
 
+def fetch_command(folder: Path, out: Path | None, sample_rate: int, delete_archives: bool, mirror: str | None) -> None:
+    from bench.data.fetch import Fetch, alone
+    from bench.data.fsd50k_files import ZENODO
+
+    with alone(folder):
+        fetch = Fetch(folder, source=mirror or ZENODO, out=out, sample_rate=sample_rate)
+        console.print(fetch.summary(), markup=False)
+        fetch.require_space()
+        with bar(f"downloading to {folder}") as progress:
+            fetch.download(progress, lambda line: console.print(line, markup=False))
+        for archive in fetch.to_unpack:
+            with bar(f"unpacking {archive.name}") as progress:
+                fetch.unpack(archive, progress)
+        if out and not fetch.is_packed:
+            with bar(f"packing {folder} at {sample_rate} Hz") as progress:
+                packed = fetch.pack(progress)
+            _describe(packed)
+        if delete_archives:
+            fetch.delete_archives()
+    typer.echo(f"{out or folder}: all there", err=True)
+
+
 def verify_command(folder: Path) -> None:
     with bar(f"reading {folder}") as progress:
         found = verify(folder, progress)
@@ -321,11 +343,15 @@ def info_command(folder: Path) -> None:
 def pack_command(folder: Path, out: Path, sample_rate: int, strict: bool) -> None:
     with bar(f"packing {folder} at {sample_rate} Hz") as progress:
         packed = pack(folder, out, sample_rate=sample_rate, strict=strict, progress=progress)
+    _describe(packed)
+
+
+def _describe(packed: Pack) -> None:
     left_out = packed.manifest["left_out"]
     for clip, cause in left_out.items():
         typer.echo(f"left out: {clip}: {cause}")
     clips = ", ".join(f"{split} {count}" for split, count in packed.manifest["clips"].items())
-    typer.echo(f"{out}: {clips}; {len(left_out)} left out", err=True)
+    typer.echo(f"{packed.folder}: {clips}; {len(left_out)} left out", err=True)
 
 
 def demo_command(folder: Path, seed: int) -> None:

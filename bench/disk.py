@@ -25,9 +25,8 @@ def on_one_disk(first: Path, second: Path) -> bool:
 
 
 def space_taken(path: Path) -> int:
-    """Bytes that a file, or all files of a folder, take: 0 if there is none, and without what was never written."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    stats = [file.stat() for file in files]
+    """Bytes that the files of a folder take, 0 if it is not there; what was never written of them does not count."""
+    stats = [file.stat() for file in path.rglob("*") if file.is_file()]
     return sum(min(stat.st_size, 512 * stat.st_blocks) for stat in stats)
 
 

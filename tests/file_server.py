@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import os
 import re
 import socket
 import struct
@@ -38,6 +39,7 @@ class FileServer(ThreadingHTTPServer):
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.folder = folder
+        os.environ["no_proxy"] = "127.0.0.1"
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.faults: dict[str, Iterator[Answer]] = {}
         self.requests: list[tuple[str, str | None, float]] = []  # name, range, time

@@ -60,7 +60,9 @@ def loaded(code):
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["bench.metrics", "bench.report", "bench.config", "bench.data.pack"])
+@pytest.mark.parametrize(
+    "module", ["bench.metrics", "bench.report", "bench.config", "bench.data.pack", "bench.data.fetch"]
+)
 def test_tables_are_made_without_torch(module):
     assert "torch" not in loaded(f"import {module}")
 

@@ -1,2 +1,2 @@
-"""From a folder of WAVs to batches of chunks: fsd50k and demo make or read the folder, pack decodes it once, chunks
-gathers batches from the pack."""
+"""From a folder of WAVs to batches of chunks: fetch, fsd50k and demo bring, read or make the folder, pack decodes
+it once, chunks gathers batches from the pack."""

@@ -1,0 +1,190 @@
+"""FSD50K into a folder: download its archives, unpack them, or pack straight from them.
+
+Each stage goes on from where it was, and what is finished is not done again.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from bench.data.archive import ArchiveFolder, unpack
+from bench.data.download import download
+from bench.data.fsd50k_files import ZENODO, Archive, File, official_archives, url_of
+from bench.data.pack import Pack, pack, refuse_taken
+from bench.data.record import Record
+from bench.data.split_zip import DamagedArchive, open_zip
+from bench.disk import full_disk_told, on_one_disk, partial_path, require_space, space_taken
+from bench.errors import UserError
+
+AUDIO_RATE = 44_100  # of FSD50K's recordings, which have 16 bits and one channel, as a pack has
+
+Progress = Callable[[float, float], None]  # bytes done, and in all
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Makes the folder, and keeps other fetches out of it. Raises UserError if one is at work."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(FileLock(folder / ".fetch.lock", timeout=0))
+        except Timeout:
+            raise UserError(f"{folder}: another `bench data fetch` is at work here; wait for it, or stop it") from None
+        yield
+
+
+class Fetch:
+    """What is to be done, found out when it is made; its methods are the stages, in their order.
+
+    Attributes:
+        needed: the archives that have to be there.
+        to_unpack: those of them that are to be unpacked; with `out`, the recordings are not.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        source: str = ZENODO,
+        archives: Sequence[Archive] | None = None,
+        out: Path | None = None,
+        sample_rate: int = 16_000,
+    ) -> None:
+        """
+        Args:
+            source: where the files are: a folder's URL, or one with NAME in it for a file's name.
+            archives: those of FSD50K, if not given.
+            out: a pack to make from the archives.
+            sample_rate: of the pack, in Hz.
+
+        Raises:
+            UserError: `source` is no URL, `out` is taken, or the folder's record is damaged.
+        """
+        if not re.fullmatch(r"https?://[^/\s]\S*", source):
+            raise UserError(f"--mirror {source!r}: should be the URL of a folder, http://... or https://...")
+        self.folder, self.source, self.out, self.sample_rate = folder, source, out, sample_rate
+        self.archives = official_archives() if archives is None else archives
+        self.record = Record(folder)
+        self.is_packed = self._is_packed()
+        self.needed = [
+            archive
+            for archive in self.archives
+            if not self.record.is_unpacked(archive.name) and not (archive.is_audio and self.is_packed)
+        ]
+        self.to_unpack = [archive for archive in self.needed if not (archive.is_audio and out)]
+
+    def _is_packed(self) -> bool:
+        """Whether `out` is made of these archives already."""
+        if not self.out:
+            return False
+        if not (self.out / "manifest.json").is_file():
+            refuse_taken(self.out)
+            return False
+        made = Pack(self.out)
+        if made.sample_rate != self.sample_rate:
+            raise UserError(f"{self.out} is a pack at {made.sample_rate} Hz: remove it or name another folder")
+        return self.record.has_pack(made.fingerprint)
+
+    # What it takes
+
+    @property
+    def files(self) -> list[File]:
+        return [file for archive in self.needed for file in archive.files]
+
+    @property
+    def bytes_to_download(self) -> int:
+        return sum(file.size - self._present(file) for file in self.files)
+
+    @property
+    def bytes_to_unpack(self) -> int:
+        lacking = (archive.unpacked - space_taken(self.folder / archive.name) for archive in self.to_unpack)
+        return sum(max(0, size) for size in lacking)
+
+    @property
+    def bytes_to_pack(self) -> int:
+        if not self.out or self.is_packed:
+            return 0
+        sound = sum(archive.unpacked for archive in self.archives if archive.is_audio)
+        return max(0, sound * self.sample_rate // AUDIO_RATE - space_taken(partial_path(self.out)))
+
+    def _present(self, file: File) -> int:
+        """Bytes of it that are there."""
+        path = self.folder / file.name
+        sizes = [found.stat().st_size for found in (path, partial_path(path)) if found.is_file()]
+        return min(file.size, max(sizes, default=0))
+
+    def summary(self) -> str:
+        """What will be done and what it takes, in a line."""
+        sizes = {"download": self.bytes_to_download, "unpack": self.bytes_to_unpack, "pack": self.bytes_to_pack}
+        parts = [f"{size / 1e9:.2f} GB to {what}" for what, size in sizes.items() if size]
+        return f"{self.folder}: {', '.join(parts) or 'nothing to do'}: needs {sum(sizes.values()) / 1e9:.2f} GB of disk"
+
+    def require_space(self) -> None:
+        """Raises UserError if a disk is too small for what is still to be written."""
+        here, there = self.bytes_to_download + self.bytes_to_unpack, self.bytes_to_pack
+        if self.out and on_one_disk(self.folder, self.out):
+            here, there = here + there, 0
+        require_space(self.folder, here)
+        if self.out:
+            require_space(self.out, there)
+
+    # The stages
+
+    def download(self, progress: Progress, notice: Callable[[str], None]) -> None:
+        """Have all needed archives there and checked. Raises UserError."""
+        done, total = 0, sum(file.size for file in self.files)
+        for file in self.files:
+
+            def told(here: int, before: int = done) -> None:
+                progress(before + here, total)
+
+            if not self.record.is_right(file.name, file.md5):
+                with full_disk_told(self.folder / file.name):
+                    download(
+                        url_of(self.source, file.name),
+                        self.folder / file.name,
+                        size=file.size,
+                        md5=file.md5,
+                        progress=told,
+                        notice=notice,
+                    )
+                self.record.note_right(file.name, file.md5)
+            done += file.size
+            progress(done, total)
+
+    def unpack(self, archive: Archive, progress: Progress) -> None:
+        """Unpack one of `to_unpack`. Raises UserError."""
+        with self._distrusting(archive), full_disk_told(self.folder), open_zip(self._zip(archive)) as opened:
+            files = unpack(opened, self.folder, progress)
+        self.record.note_unpacked(archive.name, files)
+
+    def pack(self, progress: Progress) -> Pack:
+        """Make `out`: of what is unpacked from the folder, of the rest from the archives. Raises UserError."""
+        assert self.out
+        archives = [archive for archive in self.needed if archive.is_audio]
+        with self._distrusting(*archives), ExitStack() as stack:
+            opened = {archive.name: stack.enter_context(open_zip(self._zip(archive))) for archive in archives}
+            archived = {name: ArchiveFolder(zipped, name) for name, zipped in opened.items()}
+            made = pack(self.folder, self.out, sample_rate=self.sample_rate, progress=progress, archived=archived)
+        self.record.note_pack(made.fingerprint)
+        return made
+
+    def delete_archives(self) -> None:
+        for archive in self.archives:
+            for file in archive.files:
+                (self.folder / file.name).unlink(missing_ok=True)
+
+    def _zip(self, archive: Archive) -> Path:
+        return self.folder / f"{archive.name}.zip"
+
+    @contextmanager
+    def _distrusting(self, *archives: Archive) -> Iterator[None]:
+        """An archive that turns out to be damaged was changed since it was checked."""
+        try:
+            yield
+        except DamagedArchive as error:
+            self.record.distrust(file.name for archive in archives for file in archive.files)
+            raise UserError(f"{error}; the same command checks the archive again and fetches what is wrong") from None
