@@ -39,11 +39,10 @@ class Chunks:
         )
         self.clip = torch.from_numpy(clip)
         self.start = torch.from_numpy(start)
-        samples = torch.from_numpy(pack.samples(split))
-        if _fits(samples, self.device):
-            samples = samples.to(self.device)
-        # every window of the array as a row, without a copy: (samples - size + 1, size)
-        self.windows = samples.unfold(0, size, 1)
+        self.size = size
+        self.samples = torch.from_numpy(pack.samples(split))
+        if _fits(self.samples, self.device):
+            self.samples = self.samples.to(self.device)
         self.targets = torch.from_numpy(pack.targets(split)[:first_clips]).float().to(self.device)
 
     def __len__(self) -> int:
@@ -51,12 +50,18 @@ class Chunks:
 
     def waveforms(self, ids: Tensor) -> Tensor:
         """Chunks as float32 in [-1, 1]: (b,) ids on the CPU -> (b, n) on the device."""
-        rows = self.windows[self.start[ids].to(self.windows.device)]  # (b, n) int16, the only copy
-        return rows.to(self.device, non_blocking=True).float() / 32768
+        starts = self.start[ids]
+        if self.samples.device.type == "cpu":
+            # row by row: copies of memory, where an index of windows would look up every sample
+            rows = torch.stack([self.samples[i : i + self.size] for i in starts.tolist()])  # (b, n) int16
+            rows = to_device(rows, self.device)
+        else:
+            rows = self.samples.unfold(0, self.size, 1)[to_device(starts, self.device)]
+        return rows.float().mul_(2.0**-15)  # exact
 
     def batch(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Chunks with their clips' labels: (b,) -> (b, n), (b, k)."""
-        return self.waveforms(ids), self.targets[self.clip[ids].to(self.device)]
+        return self.waveforms(ids), self.targets[to_device(self.clip[ids], self.device)]
 
     def in_order(self, batch_size: int) -> Iterator[Tensor]:
         """The ids of all chunks, once, in batches."""
@@ -67,6 +72,11 @@ class Chunks:
         place = torch.arange(update * batch_size, (update + 1) * batch_size)
         epoch, place = place // len(self), place % len(self)
         return torch.cat([_order(len(self), seed, int(e))[place[epoch == e]] for e in epoch.unique()])
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """From pinned memory where there is an accelerator, so that the host goes on while they travel."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 def chunk_starts(start: np.ndarray, length: np.ndarray, size: int, hop: int) -> tuple[np.ndarray, np.ndarray]:
