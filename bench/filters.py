@@ -4,18 +4,15 @@ A run folder gets filters.csv, a line for each state and filter, and filters.npz
 filters' shapes; bench.report.filters draws and concludes from these two alone.
 """
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from safetensors import SafetensorError
 
-from bench.config import RunSpec, validated
 from bench.data.pack import CHUNK_SECONDS, Pack
-from bench.errors import UserError, one_line
+from bench.errors import UserError
 from bench.report.filters import COLUMNS, FLOOR_DB, STATES, STEP_DB, summarise
 
 if TYPE_CHECKING:  # a bank is measured without torch; what needs a model imports it there
@@ -43,10 +40,16 @@ def measure_filters(folder: Path, pack: Pack | None = None) -> dict[str, Any]:
     Raises:
         UserError: no finished run, no or damaged weights, another pack, or a first layer that is no bank of filters.
     """
-    run, spec = _read_run(folder)
+    import torch
+
+    from bench.run import build
+    from bench.trained import load_model, read_run
+
+    run, spec = read_run(folder)
     if pack is not None and pack.fingerprint != spec.pack:
         raise UserError(f"{pack.folder}: not the pack that {folder} was trained on; give that one, or none")
-    untrained, trained = _models(folder, run, spec)
+    trained = load_model(folder, run, spec, torch.device("cpu"))
+    untrained = build(spec, torch.device("cpu"))
     chunks = None
     if pack is not None:
         from bench.data.chunks import Chunks
@@ -268,43 +271,3 @@ def share_of_firing(model: "nn.Module", layer: "Layer", chunks: "Chunks") -> Arr
         model.train(was_training)
     share: Array = (fired / patches).numpy().astype(np.float64)
     return share
-
-
-def _read_run(folder: Path) -> tuple[dict[str, Any], RunSpec]:
-    """A finished run's record and spec. Raises UserError."""
-    path = folder / "run.json"
-    if not path.is_file():
-        raise UserError(f"{folder}: no finished run (no run.json); give a run folder, such as results/NAME/RUN")
-    try:
-        run = json.loads(path.read_text("utf-8"))
-        str(run["provenance"]["command"])
-        return run, validated(RunSpec, run["spec"], f"{path}, spec")
-    except (ValueError, KeyError, TypeError) as error:
-        what = f"{type(error).__name__}: {one_line(error)}"
-        raise UserError(f"{path}: damaged ({what}); remove the folder and run the suite again") from None
-
-
-def _models(folder: Path, run: dict[str, Any], spec: RunSpec) -> "tuple[nn.Module, nn.Module]":
-    """The contestant as its seed draws it, and as it was trained. Raises UserError."""
-    import torch
-    from safetensors.torch import load_file
-
-    from architectures import ConfigError
-    from bench.run import build
-
-    path, again = folder / "model.safetensors", f"make it again with `{run['provenance']['command']}`"
-    if not path.is_file():
-        # the run is finished by its run.json, and would be skipped
-        raise UserError(f"{path}: no weights (git does not keep them); move the folder away and {again}")
-    try:
-        untrained, trained = (build(spec, torch.device("cpu")) for _ in STATES)
-    except ConfigError as error:
-        raise UserError(f"{folder / 'run.json'}: made by another version ({error}); {again}") from None
-    try:
-        trained.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError) as error:
-        reason = one_line(error)[:200]
-        raise UserError(
-            f"{path}: damaged, or of another version ({reason}); move the folder away and {again}"
-        ) from None
-    return untrained, trained

@@ -18,6 +18,7 @@ LAYERS = [
     ["bench.evaluate", "bench.augment", "bench.report"],
     ["bench.train"],
     ["bench.run", "bench.contract", "bench.progress"],
+    ["bench.trained"],
     ["bench.suite", "bench.filters", "bench.simulation", "bench.search", "bench.tracking"],
     ["bench.tuning"],
     ["bench.commands"],

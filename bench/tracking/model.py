@@ -9,13 +9,13 @@ import mlflow.pytorch
 import numpy as np
 import torch
 from mlflow.models import Model, infer_signature
-from safetensors.torch import load_file
 from torch import nn
 
 import architectures
 from bench.config import RunSpec
 from bench.errors import one_line
 from bench.tracking.records import Record
+from bench.trained import load_model
 
 PACKAGES = ("torch", "torchaudio", "timm", "numpy", "pydantic")  # what a contestant is made of
 
@@ -26,11 +26,14 @@ def save_model(record: Record, folder: Path) -> tuple[Path, str | None]:
     It takes chunks (b, n) of a second as float32 and returns logits (b, k).
 
     Raises:
-        OSError, ValueError, RuntimeError, SafetensorError: no weights, or not those of this architecture.
+        UserError: no weights, or not those of this architecture.
+        OSError, ValueError, RuntimeError: it does not take two chunks, or cannot be written.
     """
-    model = _trained(record)
+    assert record.folder  # trials keep no weights
+    spec = RunSpec.model_validate(record.spec)
+    model = load_model(record.folder, record.content, spec, torch.device("cpu")).eval()
     # two chunks: an exported graph would take a batch of one for a constant
-    example = np.zeros((2, record.spec["config"]["sample_rate"]), dtype=np.float32)
+    example = np.zeros((2, spec.config["sample_rate"]), dtype=np.float32)
     with torch.no_grad():  # before the export, whose symbolic tensors a contestant may cache
         logits = model(torch.from_numpy(example)).numpy()
     options = {
@@ -44,15 +47,6 @@ def save_model(record: Record, folder: Path) -> tuple[Path, str | None]:
         reason = f"{type(error).__name__}: {one_line(error)[:200]}"
     code = [str(Path(path)) for path in architectures.__path__]
     return _save(model, folder / "pickle", serialization_format="pickle", code_paths=code, **options), reason
-
-
-def _trained(record: Record) -> nn.Module:
-    """The contestant with the weights of its run."""
-    spec = RunSpec.model_validate(record.spec)
-    model = architectures.create(spec.architecture, **spec.config)
-    assert record.folder  # trials keep no weights
-    model.load_state_dict(load_file(record.folder / "model.safetensors"))
-    return model.eval()
 
 
 def _save(model: nn.Module, path: Path, **options: Any) -> Path:

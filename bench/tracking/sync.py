@@ -121,14 +121,12 @@ def _send_best(remote: "RemoteSuite", records: dict[str, Record], outcome: SyncO
 
 def _send_model(remote: "RemoteSuite", best: Record, outcome: SyncOutcome) -> str:
     """Returns its URI, or nothing where there is no such model to send."""
-    from safetensors import SafetensorError
-
     with TemporaryDirectory() as temporary:
         try:
             from bench.tracking.model import save_model  # and with it the contestants, one of which may be broken
 
             path, pickled = save_model(best, Path(temporary))
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        except (UserError, OSError, ValueError, RuntimeError) as error:
             outcome.warnings.append(f"{best.name}: its model was not sent: {one_line(error)[:200]}")
             return ""
         if pickled:
