@@ -1,0 +1,121 @@
+"""Any sound file as the samples that packing would make of it, in memory that does not grow with its length."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soundfile as sf
+import soxr
+
+from bench.data.fsd50k import AudioError, AudioInfo, probe
+from bench.data.pack import CHUNK_SECONDS, Samples, resampled_length
+
+BLOCK = 1 << 20  # samples, of all channels: 4 MB as they are decoded
+WINDOW_SECONDS = 0.032  # of a spectrogram; the hop is half of it
+
+
+class _Forwards(sf.SoundFile):  # type: ignore[misc]  # soundfile has no types
+    """Read from front to end only.
+
+    Where it can, soundfile seeks after every read to the place where it is already. MP3 and Opus decoders lose their
+    state by that, and the next samples are others than in one piece, if not a click.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+def probe_file(path: Path) -> AudioInfo:
+    """Length and sample rate from a file's header. Raises AudioError with the cause."""
+    if not path.is_file():
+        raise AudioError("a folder; name the files in it" if path.is_dir() else "no such file")
+    try:
+        return probe(path)
+    except TypeError:  # soundfile goes by the name
+        raise AudioError("cannot be read as audio (a .raw file does not tell its sample rate)") from None
+    except AudioError as error:
+        raise AudioError(f"cannot be read as audio ({error})") from None
+
+
+def packed_length(info: AudioInfo, sample_rate: int) -> int:
+    """In samples at `sample_rate`, a second at least."""
+    return max(resampled_length(info, sample_rate), CHUNK_SECONDS * sample_rate)
+
+
+def blocks(path: Path, sample_rate: int) -> Iterator[Samples]:
+    """What bench.data.pack.decode gives, in pieces: int16 samples, mono; less than a second is repeated up to one.
+
+    Raises:
+        AudioError: as `decode` does; what is wrong further on in the file is met there.
+    """
+    try:
+        with _Forwards(path) as file:
+            info = AudioInfo(file.frames, file.samplerate)
+            length = packed_length(info, sample_rate)
+            pieces = _decode(file, info, sample_rate)
+            if length > resampled_length(info, sample_rate):
+                yield np.resize(np.concatenate(list(pieces)), length)
+            else:
+                yield from pieces
+    except OSError as error:
+        raise AudioError(f"unreadable: {error.strerror}") from None
+    except sf.LibsndfileError as error:
+        raise AudioError(f"unreadable: {error.error_string.strip()}") from None
+
+
+def _decode(file: sf.SoundFile, info: AudioInfo, sample_rate: int) -> Iterator[Samples]:
+    done, left = 0, resampled_length(info, sample_rate)
+    # in pieces it gives the same samples, to the last bit, as soxr.resample does in one
+    resampler = soxr.ResampleStream(info.sample_rate, sample_rate, 1, dtype="float32", quality="HQ")
+    while done < max(info.frames, 1):
+        x = file.read(max(1, min(BLOCK // file.channels, info.frames - done)), dtype="float32", always_2d=True)
+        done += len(x)
+        if not len(x):
+            raise AudioError(f"truncated: {done} frames of {info.frames}")
+        if not np.isfinite(x).all():
+            raise AudioError("samples that are not finite")
+        mono = x[:, 0] if x.shape[1] == 1 else x.mean(axis=1)
+        if info.sample_rate != sample_rate:
+            mono = resampler.resample_chunk(mono, last=done >= info.frames)
+        samples = np.clip(np.rint(mono * 32768), -32768, 32767).astype(np.int16)[:left]
+        left -= len(samples)
+        yield samples
+    yield np.zeros(left, dtype=np.int16)  # the resampler may end a sample early
+
+
+def windows(pieces: Iterable[Samples], starts: npt.NDArray[np.int64], size: int) -> Iterator[Samples]:
+    """The windows of `size` samples from each of the ascending `starts` on, as many at a time as a piece completes.
+
+    Yields (m, size) int16.
+    """
+    rest, first, done = np.empty(0, dtype=np.int16), 0, 0  # `rest` begins with sample number `first`
+    for piece in pieces:
+        rest = np.concatenate([rest, piece])
+        ready = int(np.searchsorted(starts, first + len(rest) - size, side="right"))
+        if ready > done:
+            yield np.lib.stride_tricks.sliding_window_view(rest, size)[starts[done:ready] - first]
+            done = ready
+        if done == len(starts):
+            break
+        used = min(starts[done] - first, len(rest))
+        rest, first = rest[used:], first + used
+
+
+def spectrogram(path: Path, info: AudioInfo, sample_rate: int, columns: int) -> npt.NDArray[np.float64]:
+    """Mean power in at most `columns` equal parts of a file: (frequencies, columns), from 0 Hz to half the sample rate.
+
+    Raises:
+        AudioError: as `blocks`.
+    """
+    size = 2 * round(WINDOW_SECONDS * sample_rate / 2)
+    starts = np.arange(0, packed_length(info, sample_rate) - size + 1, size // 2)
+    columns = min(columns, len(starts))
+    column = np.arange(len(starts)) * columns // len(starts)  # of each window
+    power, done = np.zeros((columns, size // 2 + 1)), 0
+    for frames in windows(blocks(path, sample_rate), starts, size):
+        spectra = np.abs(np.fft.rfft(frames / 32768 * np.hanning(size))) ** 2
+        found, first = np.unique(column[done : done + len(frames)], return_index=True)
+        power[found] += np.add.reduceat(spectra, first, axis=0)
+        done += len(frames)
+    return (power / np.bincount(column)[:, None]).T
