@@ -121,6 +121,23 @@ def filters(
     filters_command(run, data)
 
 
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run's folder, with its weights; or RESULTS/ARCHITECTURE[-sSEED].")],
+    files: Annotated[list[Path], typer.Argument(help="WAV, FLAC, OGG, MP3, ...: of any length and sample rate.")],
+    top: Annotated[int, typer.Option(min=1, help="How many tags to show.")] = 5,
+    csv: Annotated[Path | None, typer.Option(help="Write all tags' scores over time to this CSV file.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw spectrogram and tags over time into this folder, as STEM.png.")
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Say what a trained model hears in sound files; a broken one is named, and the others are done."""
+    from bench.commands import predict_command
+
+    predict_command(run, files, top, csv, plot, device)
+
+
 @app.command("list")
 def list_() -> None:
     """Show the registered architectures."""

@@ -1,6 +1,7 @@
 """What stands behind the commands: call the parts, print the outcome."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ import typer
 
 from bench.bootstrap import RESAMPLES
 from bench.config import Budget, RunSpec, Suite, load_suite, parse_sets, validated
-from bench.data.fsd50k import OFFICIAL_CLIPS, SPLITS, verify
+from bench.data.fsd50k import OFFICIAL_CLIPS, SPLITS, AudioError, AudioInfo, verify
 from bench.data.pack import Pack, pack, summary
 from bench.errors import UserError
 from bench.progress import SuiteDisplay, bar, console
@@ -211,10 +212,65 @@ def filters_command(run: Path, data: Path | None) -> None:
     _load_registry()
     from bench.filters import measure_filters
     from bench.report.filters import describe, filters_figure
+    from bench.trained import find_run
 
+    run = find_run(run)
     summary = measure_filters(run, Pack(data) if data else None)
     filters_figure(run)
     typer.echo(describe(summary))
+
+
+def predict_command(
+    run: Path, files: Sequence[Path], top: int, csv: Path | None, plot: Path | None, device: str
+) -> None:
+    from bench.data.audio import spectrogram
+    from bench.report.tags import PIXELS, ScoreTable, describe, figure_paths, tags_figure
+
+    files = list(dict.fromkeys(files))
+    figures = figure_paths(files, plot) if plot else {}
+    with ScoreTable(csv) if csv else nullcontext() as scores:
+        infos = _probe(files)
+        if not infos:
+            raise typer.Exit(2)  # before a model is loaded
+        _load_registry()
+        from bench.predict import Tagger
+        from bench.trained import find_run
+
+        tagger, done = Tagger(find_run(run), _device(device)), 0
+        if plot:
+            plot.mkdir(parents=True, exist_ok=True)
+        for file, info in infos.items():
+            try:
+                with bar(f"listening to {file}") as progress:
+                    tags = tagger.tag(file, info, progress)
+                typer.echo(describe(tags, top))
+                if scores:
+                    scores.add(tags)
+                if plot:
+                    power = spectrogram(file, info, tagger.sample_rate, PIXELS)
+                    tags_figure(tags, power, tagger.sample_rate, top, figures[file])
+                done += 1
+            except AudioError as error:
+                _left_out(file, error)
+    if done < len(files):
+        raise typer.Exit(2)
+
+
+def _probe(files: Sequence[Path]) -> dict[Path, AudioInfo]:
+    """Of the files whose headers can be read."""
+    from bench.data.audio import probe_file
+
+    infos = {}
+    for file in files:
+        try:
+            infos[file] = probe_file(file)
+        except AudioError as error:
+            _left_out(file, error)
+    return infos
+
+
+def _left_out(file: Path, error: AudioError) -> None:
+    console.print(f"bench: error: {file}: {error}", markup=False)
 
 
 def _load_registry() -> None:

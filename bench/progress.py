@@ -22,7 +22,7 @@ LOG_SECONDS = 30  # between lines where there is no terminal
 def bar(description: str) -> Iterator[Callable[[float, float], None]]:
     """A bar for work that reports how much is done, and of how much; shown from the first report on."""
     progress = Progress(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
         console=console, disable=not console.is_terminal,
     )  # fmt: skip

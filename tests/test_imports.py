@@ -19,7 +19,7 @@ LAYERS = [
     ["bench.train"],
     ["bench.run", "bench.contract", "bench.progress"],
     ["bench.trained"],
-    ["bench.suite", "bench.filters", "bench.simulation", "bench.search", "bench.tracking"],
+    ["bench.suite", "bench.filters", "bench.predict", "bench.simulation", "bench.search", "bench.tracking"],
     ["bench.tuning"],
     ["bench.commands"],
     ["bench.cli"],
@@ -62,7 +62,8 @@ def loaded(code):
 
 
 @pytest.mark.parametrize(
-    "module", ["bench.metrics", "bench.report", "bench.config", "bench.data.pack", "bench.data.fetch"]
+    "module",
+    ["bench.metrics", "bench.report", "bench.report.tags", "bench.config", "bench.data.audio", "bench.data.fetch"],
 )
 def test_tables_are_made_without_torch(module):
     assert "torch" not in loaded(f"import {module}")

@@ -1,0 +1,67 @@
+"""A trained model on any sound file: what it hears, second by second."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.data.audio import blocks, packed_length, windows
+from bench.data.chunks import chunk_starts
+from bench.data.fsd50k import AudioInfo
+from bench.data.pack import CHUNK_SECONDS
+from bench.errors import UserError
+from bench.evaluate import ACCELERATOR_BATCH_SIZE, CPU_BATCH_SIZE
+from bench.report.results import load_labels
+from bench.report.tags import Tags
+from bench.run import fp32_means_fp32
+from bench.trained import load_model, read_run
+
+
+class Tagger:
+    """The model of a run. It decodes, cuts and scores a file as packing and evaluation do a clip of eval."""
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        """Raises UserError: no finished run, no or damaged weights, or no labels.npz beside the run's folder."""
+        run, self.spec = read_run(folder)
+        labels = folder.parent / "labels.npz"
+        if not labels.is_file():
+            raise UserError(f"{labels}: missing; the names of the classes stand in it: keep it beside the run's folder")
+        known = load_labels(folder.parent)
+        if known.dataset != run.get("data", {}).get("dataset"):
+            raise UserError(f"{labels}: of other data than {folder}; move the run's folder back to where it was made")
+        self.classes, self.device = known.classes, device
+        fp32_means_fp32()
+        self.model = load_model(folder, run, self.spec, device).eval()
+
+    @property
+    def name(self) -> str:
+        return f"{self.spec.name}, seed {self.spec.seed}"
+
+    @property
+    def sample_rate(self) -> int:
+        rate: int = self.spec.config["sample_rate"]
+        return rate
+
+    @torch.inference_mode()
+    def tag(
+        self, file: Path, info: AudioInfo, progress: Callable[[float, float], None] = lambda done, total: None
+    ) -> Tags:
+        """Score a file's chunks, cut as the run's recipe says; `progress` is told of files of more than one batch.
+
+        Raises:
+            AudioError: the file is broken further on than its header.
+        """
+        size, hop = CHUNK_SECONDS * self.sample_rate, self.spec.recipe.hop_seconds
+        length = packed_length(info, self.sample_rate)
+        _, starts = chunk_starts(np.array([0]), np.array([length]), size, round(hop * self.sample_rate))
+        batch_size = CPU_BATCH_SIZE if self.device.type == "cpu" else ACCELERATOR_BATCH_SIZE
+        scores, done = [], 0
+        for chunks in windows(blocks(file, self.sample_rate), starts, size):
+            for x in torch.from_numpy(chunks).split(batch_size):
+                logits = self.model(x.to(self.device).float() / 32768)
+                scores.append(torch.sigmoid(logits.float()).cpu().numpy())
+                done += len(x)
+                if len(starts) > batch_size:
+                    progress(done, len(starts))
+        return Tags(file, self.name, info.seconds, hop, self.classes, starts / self.sample_rate, np.concatenate(scores))

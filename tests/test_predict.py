@@ -1,0 +1,321 @@
+"""A file is heard as packing and evaluation hear a clip, whatever its format and length; what cannot be is one line."""
+
+import json
+import shutil
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+import torch
+from PIL import Image
+
+from bench.data import audio
+from bench.data.audio import blocks, packed_length, probe_file, spectrogram, windows
+from bench.data.fsd50k import AudioError
+from bench.data.pack import decode
+from bench.errors import UserError
+from bench.predict import Tagger
+from bench.report.tags import Tags, clock, describe, figure_paths, tags_figure
+from bench.trained import find_run, load_model, read_run
+
+RATE = 16_000
+FORMATS = {
+    "16.wav": ("WAV", "PCM_16"),
+    "24.wav": ("WAV", "PCM_24"),
+    "float.wav": ("WAV", "FLOAT"),
+    "flac": ("FLAC", "PCM_16"),
+    "ogg": ("OGG", "VORBIS"),
+    "opus": ("OGG", "OPUS"),
+    "mp3": ("MP3", "MPEG_LAYER_III"),
+}
+
+
+def write(path, seconds, rate=44_100, channels=1, kind="16.wav", seed=0):
+    """A sweep in noise, partly over full scale."""
+    t = np.arange(round(seconds * rate)) / rate
+    noise = np.random.default_rng(seed).normal(size=(len(t), channels))
+    sound = 0.8 * np.sin(2 * np.pi * (200 + 300 * t) * t)[:, None] + 0.2 * noise
+    container, subtype = FORMATS[kind]
+    sf.write(path, sound if kind == "float.wav" else np.clip(sound, -1, 1), rate, format=container, subtype=subtype)
+    return path
+
+
+SOURCES = [(48_000, 2), (32_000, 1), (16_000, 2), (22_050, 1), (8_000, 1)]  # sample rate, channels
+SECONDS = 118_401 / 32_000  # at that rate the resampler ends a sample late
+CASES = [(kind, *source) for kind in FORMATS for source in SOURCES if kind != "opus" or source[0] in (8_000, 48_000)]
+
+
+@pytest.mark.parametrize(("kind", "rate", "channels"), CASES)
+def test_blocks_are_bitwise_what_packing_decodes(kind, rate, channels, tmp_path, monkeypatch):
+    path = write(tmp_path / f"x.{kind}", SECONDS, rate, channels, kind)
+    whole = decode(path, RATE, packed_length(probe_file(path), RATE))
+    np.testing.assert_array_equal(np.concatenate(list(blocks(path, RATE))), whole)
+    monkeypatch.setattr(audio, "BLOCK", 5000)
+    pieces = list(blocks(path, RATE))
+    assert len(pieces) > 5
+    np.testing.assert_array_equal(np.concatenate(pieces), whole)
+
+
+@pytest.mark.parametrize("seconds", [1 / 44_100, 0.2, 0.99999, 1.0])
+def test_less_than_a_second_is_repeated_up_to_one(seconds, tmp_path):
+    path = write(tmp_path / "x.wav", seconds)
+    samples = np.concatenate(list(blocks(path, RATE)))
+    assert len(samples) == RATE == packed_length(probe_file(path), RATE)
+    np.testing.assert_array_equal(samples, decode(path, RATE, RATE))
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 1000])
+def test_windows_do_not_depend_on_how_the_samples_come(size):
+    samples = np.arange(1000, dtype=np.int16)
+    starts = np.array([0, 3, 3, 90, 400, 401, 900])
+    found = np.concatenate(list(windows(np.array_split(samples, -(-1000 // size)), starts, 100)))
+    np.testing.assert_array_equal(found, starts[:, None] + np.arange(100))
+
+
+def test_a_long_file_takes_no_more_memory_than_a_short_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio, "BLOCK", 1 << 16)
+    peaks = {}
+    for minutes in (2, 12):
+        path = write(tmp_path / f"{minutes}.wav", 60 * minutes, 8000)
+        info = probe_file(path)
+        starts = np.arange(60 * minutes) * RATE
+        tracemalloc.start()
+        assert sum(len(chunks) for chunks in windows(blocks(path, RATE), starts, RATE)) == 60 * minutes
+        spectrogram(path, info, RATE, 100)
+        peaks[minutes] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peaks[12] < 1.2 * peaks[2] + 2e6  # the 12 minutes alone are 23 MB
+
+
+def test_a_spectrogram_shows_what_sounds_when(tmp_path, monkeypatch):
+    t = np.arange(2 * RATE) / RATE
+    path = tmp_path / "x.wav"
+    sf.write(path, 0.5 * np.sin(2 * np.pi * np.where(t < 1, 1000, 3000) * t), RATE)
+    whole = spectrogram(path, probe_file(path), RATE, 20)
+    monkeypatch.setattr(audio, "BLOCK", 2_500)
+    power = spectrogram(path, probe_file(path), RATE, 20)
+    np.testing.assert_allclose(power, whole)
+    assert power.shape == (257, 20)
+    hertz = power.argmax(axis=0) * RATE / 512
+    np.testing.assert_allclose(hertz[:10], 1000, atol=RATE / 512)
+    np.testing.assert_allclose(hertz[11:], 3000, atol=RATE / 512)
+    assert spectrogram(path, probe_file(path), RATE, 10_000).shape == (257, 124)  # as many as there are windows
+
+
+@pytest.fixture
+def results(small_results, tmp_path):
+    return Path(shutil.copytree(small_results, tmp_path / "small"))
+
+
+@pytest.fixture
+def run(results):
+    return find_run(results / "transformer_small-s0")
+
+
+def eval_clips(dataset, packed):
+    return [dataset / "FSD50K.eval_audio" / f"{clip}.wav" for clip in packed.clips("eval")["clip"]]
+
+
+@pytest.mark.parametrize("name", ["transformer_small-s1", "vgg_like-s0"])
+def test_eval_clips_get_the_scores_that_the_run_has(name, small_results, dataset, packed):
+    folder = find_run(small_results / name)
+    tagger = Tagger(folder, torch.device("cpu"))
+    found = [tagger.tag(file, probe_file(file)).clip for file in eval_clips(dataset, packed)]
+    with np.load(folder / "scores.npz") as expected:
+        np.testing.assert_allclose(found, expected["scores"], rtol=0, atol=1e-6)
+    assert np.ptp(found, axis=0).max() > 1e-4  # they tell clips apart
+
+
+def test_overlapping_chunks_and_small_blocks_are_scored_alike(run, tmp_path, monkeypatch):
+    """As the paper suite cuts them; every chunk is the model's answer to its own samples."""
+    record = json.loads((run / "run.json").read_text())
+    record["spec"]["recipe"]["hop_seconds"] = 0.5
+    (run / "run.json").write_text(json.dumps(record))
+    monkeypatch.setattr(audio, "BLOCK", 5000)
+    path = write(tmp_path / "x.mp3", 40.3, 22_050, kind="mp3")
+    info, told = probe_file(path), []
+    tagger = Tagger(run, torch.device("cpu"))
+    tags = tagger.tag(path, info, lambda done, total: told.append((done, total)))
+    length = packed_length(info, RATE)
+    assert tags.starts.tolist() == [*np.arange(0, length / RATE - 1, 0.5), length / RATE - 1]
+    assert told[-1] == (len(tags.starts), len(tags.starts))
+    samples = decode(path, RATE, length)
+    for k in (0, 7, len(tags.starts) - 1):
+        first = round(tags.starts[k] * RATE)
+        x = torch.from_numpy(samples[first : first + RATE]).float()[None] / 32768
+        with torch.no_grad():
+            np.testing.assert_allclose(tags.scores[k], torch.sigmoid(tagger.model(x))[0], rtol=0, atol=1e-6)
+
+
+def tags_of(scores, hop=1.0):
+    """Of a file as long as its chunks, with the classes Bark and Car."""
+    scores = np.asarray(scores, dtype=np.float32)
+    starts = hop * np.arange(len(scores))
+    return Tags(Path("x.wav"), "crnn, seed 0", float(starts[-1] + 1), hop, ["Bark", "Car"], starts, scores)
+
+
+def test_the_text_says_how_much_and_when():
+    tags = tags_of([[0, 0.1], [1, 0.2], [0.5, 0.1], [0.06, 0.0]])
+    assert describe(tags, 1) == "x.wav: 4.0 s; a column is 1 s\n  Bark 0.39 | █▄ | peak 1.00 at 0:01"
+    assert describe(tags, 5).splitlines()[2] == "  Car  0.10 |▁▂▁ | peak 0.20 at 0:01"
+    assert describe(replace(tags_of([[0.3, 0.7]]), seconds=0.25), 1) == (
+        "x.wav: 0.25 s, repeated to one second\n  Car 0.70"
+    )
+
+
+def test_a_long_file_is_summarised_by_the_loudest_moments():
+    scores = np.zeros((3601, 2))
+    scores[3000] = (0.9, 0.5)
+    header, line = describe(tags_of(scores), 1).splitlines()
+    assert header == "x.wav: 1:00:01; a column is 61 s"
+    assert line == f"  Bark 0.00 |{' ' * 49}▇{' ' * 10}| peak 0.90 at 50:00"
+    assert describe(tags_of(scores[:240], hop=0.5), 1).splitlines()[0] == "x.wav: 2:00; a column is 2 s"
+    assert [clock(s) for s in (0, 59.9, 60, 3599, 3600)] == ["0:00", "0:59", "1:00", "59:59", "1:00:00"]
+
+
+def test_the_command_writes_text_table_and_figures(bench, results, tmp_path):
+    files = [write(tmp_path / "a.wav", 2.5), write(tmp_path / "b.ogg", 0.2, 48_000, 2, "ogg")]
+    files.append(write(tmp_path / "silence.flac", 1.5, kind="flac"))
+    sf.write(files[-1], np.zeros(24_000), RATE)
+    options = ("--csv", tmp_path / "out.csv", "--plot", tmp_path / "figures" / "here", "--top", 3)
+    arguments = ("predict", results / "vgg_like-s1", *files, *options)
+    done = bench(*arguments)
+    assert (done.code, done.err) == (0, "")
+    assert [line for line in done.out.splitlines() if not line.startswith(" ")] == [
+        f"{files[0]}: 2.5 s; a column is 1 s",
+        f"{files[1]}: 0.20 s, repeated to one second",
+        f"{files[2]}: 1.5 s; a column is 1 s",
+    ]
+    table = pd.read_csv(tmp_path / "out.csv")
+    assert table.columns.tolist() == ["file", "second", "tag", "score"]
+    assert table["file"].unique().tolist() == [str(file) for file in files]
+    first = table[table["file"] == str(files[0])]
+    assert first["second"].unique().tolist() == [0, 1, 1.5]
+    means = first.groupby("tag")["score"].mean().sort_values(ascending=False)
+    for line, (tag, score) in zip(done.out.splitlines()[1:4], means.items(), strict=False):
+        assert line.split()[:2] == [tag, f"{score:.2f}"]
+    for file in files:
+        with Image.open(tmp_path / "figures" / "here" / f"{file.stem}.png") as image:
+            assert image.width > 1000
+    assert bench(*arguments).code == 0  # its own figures and tables may be written again
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a.wav", "b.ogg", "figures", "out.csv", "silence.flac", "small"
+    ]  # fmt: skip
+
+
+def broken_files(tmp_path):
+    good = write(tmp_path / "good.wav", 1.5)
+    whole = good.read_bytes()
+    contents = {"empty.wav": b"", "words.wav": b"not a sound\n" * 99, "header.wav": whole[:44], "x.raw": whole}
+    for name, data in contents.items():
+        (tmp_path / name).write_bytes(data)
+    sf.write(tmp_path / "none.wav", np.zeros(0), RATE)
+    sound = np.zeros(3 * RATE)
+    sound[-1] = np.nan
+    sf.write(tmp_path / "nan.wav", sound, RATE, subtype="FLOAT")  # its header does not tell
+    return good, [tmp_path / n for n in (*contents, "none.wav", "nan.wav", "absent.wav")] + [tmp_path]
+
+
+def test_broken_files_are_named_and_the_others_done(bench, run, tmp_path):
+    good, broken = broken_files(tmp_path)
+    done = bench("predict", run, *broken, good, "--csv", tmp_path / "out.csv")
+    assert done.code == 2
+    assert done.out.startswith(f"{good}: 1.5 s")
+    assert set(pd.read_csv(tmp_path / "out.csv")["file"]) == {str(good)}
+    lines = [line.removeprefix("bench: error: ") for line in done.err.splitlines()]
+    assert [line.partition(": ")[0] for line in lines] == [
+        *(str(path) for path in broken if path.name != "nan.wav"), str(tmp_path / "nan.wav")
+    ]  # fmt: skip
+    causes = ("audio", "audio", "truncated", "sample rate", "no samples", "no such file", "a folder", "not finite")
+    for line, cause in zip(lines, causes, strict=True):
+        assert cause in line
+
+
+def test_nothing_is_loaded_or_written_for_broken_files_alone(bench, tmp_path):
+    done = bench("predict", tmp_path, tmp_path / "absent.wav", "--csv", tmp_path / "out.csv", "--plot", tmp_path / "x")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == f"bench: error: {tmp_path}/absent.wav: no such file\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_others_made_is_not_written_over(bench, run, tmp_path):
+    sound = write(tmp_path / "a.wav", 1)
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (9, 9)).save(picture)
+    before = {path: path.read_bytes() for path in (sound, picture)}
+    for option, place, named in (("--csv", sound, sound), ("--plot", tmp_path, picture)):
+        done = bench("predict", run, sound, option, place)
+        assert (done.code, done.out) == (2, "")
+        assert done.err.startswith(f"bench: error: {named}: exists, and is not from `bench predict`")
+    assert before == {path: path.read_bytes() for path in before}
+    with pytest.raises(UserError, match=r"a.png: would be the figure of .*a.wav and of .*a.ogg"):
+        figure_paths([sound, tmp_path / "a.ogg"], tmp_path / "new")
+
+
+def test_names_of_any_kind_are_drawn(tmp_path):
+    tags = replace(tags_of([[0.1, 0.2]] * 300), file=Path("a$b_犬[/x] " + 20 * "long "))
+    tags_figure(tags, np.zeros((10, 5)), RATE, 2, tmp_path / "x.png")
+    with Image.open(tmp_path / "x.png") as image:
+        assert image.text["Software"] == "bench predict"
+
+
+def test_a_run_is_found_by_how_its_name_begins(results):
+    (folder,) = results.glob("vgg_like-s1-*")
+    assert find_run(folder) == find_run(results / "vgg_like-s1") == folder
+    with pytest.raises(UserError, match=r"vgg_like: 2 runs begin like this; name one of vgg_like-s0-.*, vgg_like-s1-"):
+        find_run(results / "vgg_like")
+    for path in (results / "vgg", results / "vgg_like-s", results / "*", results / "absent" / "x"):
+        with pytest.raises(UserError, match=r"no finished run; give a run folder"):
+            find_run(path)
+
+
+def refused(run, message):
+    with pytest.raises(UserError, match=message) as caught:
+        Tagger(run, torch.device("cpu"))
+    assert "\n" not in str(caught.value)
+    assert str(run.parent) in str(caught.value)
+
+
+def test_what_a_run_lacks_is_one_line(run, results):
+    record = json.loads((run / "run.json").read_text())
+    refused(results, "no finished run")
+    labels = results / "labels.npz"
+    labels.rename(results / "elsewhere.npz")
+    refused(run, "labels.npz: missing; the names of the classes")
+    (results / "elsewhere.npz").rename(labels)
+    other = record | {"data": record["data"] | {"dataset": "other"}}
+    (run / "run.json").write_text(json.dumps(other))
+    refused(run, "labels.npz: of other data than")
+    (run / "run.json").write_text(json.dumps(record | {"spec": record["spec"] | {"architecture": "mine"}}))
+    refused(run, r"run.json: no architecture 'mine'.*; put the file that has it into architectures/")
+    (run / "run.json").write_text(json.dumps(record))
+    (run / "model.safetensors").unlink()
+    refused(run, "no weights .they stay on the machine that trained, git does not keep them.; move the folder away")
+
+
+def test_a_model_is_the_trained_one(run):
+    record, spec = read_run(run)
+    assert (record["spec"]["seed"], spec.seed) == (0, 0)
+    weights = load_model(run, record, spec, torch.device("cpu")).state_dict()
+    from safetensors.torch import load_file
+
+    assert all(torch.equal(value, weights[name]) for name, value in load_file(run / "model.safetensors").items())
+
+
+def test_sound_that_ends_before_its_header_says_is_met_when_it_is_read(tmp_path):
+    """Of a FLAC file, whose header does not tell how many bytes there should be."""
+    path = write(tmp_path / "x.flac", 5, kind="flac")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    probe_file(path)
+    with pytest.raises(AudioError, match=r"truncated|unreadable"):
+        list(blocks(path, RATE))
+
+
+def test_the_command_has_help(bench):
+    done = bench("predict", "--help")
+    assert done.code == 0
+    assert done.out.startswith("Usage: bench predict ")
