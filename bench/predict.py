@@ -56,12 +56,13 @@ class Tagger:
         length = packed_length(info, self.sample_rate)
         _, starts = chunk_starts(np.array([0]), np.array([length]), size, round(hop * self.sample_rate))
         batch_size = CPU_BATCH_SIZE if self.device.type == "cpu" else ACCELERATOR_BATCH_SIZE
-        scores, done = [], 0
+        # one array from the start: small ones, kept between the large ones of the batches, would let memory grow
+        scores, done = np.empty((len(starts), len(self.classes)), dtype=np.float32), 0
         for chunks in windows(blocks(file, self.sample_rate), starts, size):
             for x in torch.from_numpy(chunks).split(batch_size):
                 logits = self.model(x.to(self.device).float() / 32768)
-                scores.append(torch.sigmoid(logits.float()).cpu().numpy())
+                scores[done : done + len(x)] = torch.sigmoid(logits.float()).cpu()
                 done += len(x)
                 if len(starts) > batch_size:
                     progress(done, len(starts))
-        return Tags(file, self.name, info.seconds, hop, self.classes, starts / self.sample_rate, np.concatenate(scores))
+        return Tags(file, self.name, info.seconds, hop, self.classes, starts / self.sample_rate, scores)
