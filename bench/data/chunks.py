@@ -4,6 +4,7 @@ No worker processes, no decoding, no second copy. Which chunks an update sees is
 so that a run can be resumed anywhere.
 """
 
+import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -40,7 +41,9 @@ class Chunks:
         self.clip = torch.from_numpy(clip)
         self.start = torch.from_numpy(start)
         self.size = size
-        self.samples = torch.from_numpy(pack.samples(split))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nor is it written
+            self.samples = torch.from_numpy(pack.samples(split))
         if _fits(self.samples, self.device):
             self.samples = self.samples.to(self.device)
         self.targets = torch.from_numpy(pack.targets(split)[:first_clips]).float().to(self.device)

@@ -93,8 +93,8 @@ class Pack:
         return self.index[self.index["split"] == split].reset_index(drop=True)
 
     def samples(self, split: str) -> Samples:
-        """The split's array, mapped copy-on-write: never written, but torch wants writable memory."""
-        samples: Samples = np.load(self.folder / f"{split}.npy", mmap_mode="c")
+        """The split's array, mapped: what is read of it is the system's cache of the file, and no memory of ours."""
+        samples: Samples = np.load(self.folder / f"{split}.npy", mmap_mode="r")
         return samples
 
     def targets(self, split: str) -> npt.NDArray[np.bool_]:
@@ -282,20 +282,24 @@ def decode(recording: Recording, sample_rate: int, length: int) -> Samples:
     try:
         with sf.SoundFile(file_name(recording) or io.BytesIO(recording.read_bytes())) as file:
             frames, rate = file.frames, file.samplerate
-            x = file.read(dtype="float32", always_2d=True)
+            # 16-bit recordings as they are: libsndfile takes longer to make floats of them than numpy
+            x = file.read(dtype="int16" if file.subtype == "PCM_16" else "float32", always_2d=True)
     except OSError as error:
         raise AudioError(f"unreadable: {error.strerror}") from None
     except sf.LibsndfileError as error:
         raise AudioError(f"unreadable: {error.error_string.strip()}") from None
     if len(x) < frames or not len(x):
         raise AudioError(f"truncated: {len(x)} frames of {frames}")
-    if not np.isfinite(x).all():
+    if x.dtype != np.int16 and not np.isfinite(x).all():
         raise AudioError("samples that are not finite")
-    mono = x[:, 0] if x.shape[1] == 1 else x.mean(axis=1)
+    # one way for every format: floats in steps of 16 bits, so that 24-bit, float and stereo sources are rounded once
+    mono = x[:, 0].astype(np.float32) if x.shape[1] == 1 else x.mean(axis=1, dtype=np.float32)
+    if x.dtype != np.int16:
+        mono *= 32768
     if rate != sample_rate:
         mono = soxr.resample(mono, rate, sample_rate, quality="HQ")
-    # one way for every format: floats, so that 24-bit, float and stereo sources are rounded once, here
-    samples = np.clip(np.rint(mono * 32768), -32768, 32767).astype(np.int16)
+    np.rint(mono, out=mono)
+    samples = np.clip(mono, -32768, 32767, out=mono).astype(np.int16)
     own_length = resampled_length(AudioInfo(frames, rate), sample_rate)
     # the resampler may end a sample early or late
     samples = np.pad(samples[:own_length], (0, max(0, own_length - len(samples))))
