@@ -138,6 +138,19 @@ def predict(
     predict_command(run, files, top, csv, plot, device)
 
 
+@app.command()
+def speed(
+    quick: Annotated[bool, typer.Option("--quick", help="A look, in minutes: smaller batches, fewer turns.")] = False,
+    only: Annotated[list[str], typer.Option(help="This part only; repeatable.")] = [],  # noqa: B006
+    out: Annotated[Path, typer.Option(help="Results folder.")] = Path("results/speed"),
+    device: DeviceOption = "auto",
+) -> None:
+    """Measure this machine: every part beside what one would otherwise write, in turns, and beside its limits."""
+    from bench.commands import speed_command
+
+    speed_command(quick, only, out, device)
+
+
 @app.command("list")
 def list_() -> None:
     """Show the registered architectures."""

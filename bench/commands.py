@@ -273,6 +273,19 @@ def _left_out(file: Path, error: AudioError) -> None:
     console.print(f"bench: error: {file}: {error}", markup=False)
 
 
+def speed_command(quick: bool, only: Sequence[str], out: Path, device: str) -> None:
+    _load_registry()
+    from bench.speed.run import measure_speed
+
+    def say(part: str) -> None:
+        console.print(f"measuring: {part}", markup=False)
+
+    pack = _demo_pack()
+    text = measure_speed(out, dataset=DEMO, pack=pack, device=_device(device), only=only, quick=quick, progress=say)
+    typer.echo(text)
+    console.print(f"the whole record, with figures: {out}", markup=False)
+
+
 def _load_registry() -> None:
     """A slip in one's own file should be one line, whichever command meets it first."""
     try:

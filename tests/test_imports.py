@@ -21,6 +21,7 @@ LAYERS = [
     ["bench.trained"],
     ["bench.suite", "bench.filters", "bench.predict", "bench.simulation", "bench.search", "bench.tracking"],
     ["bench.tuning"],
+    ["bench.speed"],
     ["bench.commands"],
     ["bench.cli"],
 ]

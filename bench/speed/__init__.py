@@ -1,0 +1,1 @@
+"""How fast this machine runs the benchmark, beside what a user would otherwise write and what the machine allows."""

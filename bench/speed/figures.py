@@ -1,0 +1,60 @@
+"""Where the contestants stand against the machine, and how cost grows. No torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from bench.report.style import appearance, new_figure, save, set_style
+from bench.speed.growth import exponent
+
+
+def roofline(frame: pd.DataFrame, machine: Mapping[str, Any], path: Path) -> None:
+    """Achieved operations a second against operations a byte; the roofs are what the machine was seen to reach."""
+    steps = frame[frame["part"].str.startswith("step") & frame["flops"].notna()]
+    if steps.empty:
+        return
+    figure, axes = new_figure(height=5.0)
+    intensity = steps["flops"] / steps["bytes"]
+    x = np.geomspace(min(1.0, intensity.min() / 2), 4 * intensity.max(), 200)
+    for name, style in (("bf16", "--"), ("fp32", "-")):
+        peak = machine[f"flops_{name}"]
+        roof = np.minimum(peak, x * machine["copy_bytes"])
+        axes.plot(x, roof / 1e9, style, color="0.4", label=f"{name} matrix product, {peak / 1e9:,.0f} GFLOP/s")
+    looks = appearance(steps["item"])
+    for (_, row), where in zip(steps.iterrows(), intensity, strict=True):
+        colour, marker = looks[row["item"]]
+        label = f"{row['item']}, {row['flops'] / row['ours_seconds'] / 1e9:.0f} GFLOP/s, "
+        label += f"{row['bytes'] / row['ours_seconds'] / 1e9:.1f} GB/s"
+        y = row["flops"] / row["ours_seconds"] / 1e9
+        axes.plot(where, y, marker, color=colour, markersize=8, linestyle="none", label=label)
+        axes.plot(
+            where, row["flops"] / row["other_seconds"] / 1e9, marker, color=colour, fillstyle="none", markersize=8
+        )
+    axes.set(xscale="log", yscale="log", xlabel="operations a byte", ylabel="GFLOP/s")
+    axes.set_title(f"A training step on {machine['name']}\n(hollow: fp32, eager; filled: as the demo suite trains)")
+    axes.legend(fontsize=7, loc="lower right")
+    save(figure, path)
+
+
+def growth(points: pd.DataFrame, path: Path) -> None:
+    set_style()
+    kinds = list(points["what"].unique())
+    figure, grid = plt.subplots(2, len(kinds), figsize=(2.6 * len(kinds), 5.0), layout="constrained", squeeze=False)
+    for column, what in enumerate(kinds):
+        own = points[points["what"] == what].sort_values("value")
+        for axes, measure in zip(grid[:, column], ("seconds", "megabytes"), strict=True):
+            axes.plot(own["value"], own[measure], "o-", label="measured")
+            first = own.iloc[-1]
+            axes.plot(own["value"], first[measure] * own["value"] / first["value"], ":", color="0.5", label="linear")
+            axes.set(xscale="log", xlabel=own.iloc[0]["unit"], ylabel=measure)
+            axes.set_yscale("log" if measure == "seconds" else "linear")
+            if measure == "seconds":
+                axes.set_title(f"{own.iloc[0]['work']}\n(exponent {exponent(own, measure):.2f})", fontsize=7)
+            else:
+                axes.set_ylim(bottom=0)
+    grid[0, 0].legend(fontsize=7)
+    save(figure, path)

@@ -1,0 +1,83 @@
+"""Data sets and packs of any size, made for measuring: noise and silence, in the real layouts."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import soundfile as sf
+
+from bench.data.fsd50k import SPLITS
+from bench.data.pack import FORMAT
+from bench.disk import require_space
+
+RATE = 44_100
+SECONDS = 15.0
+
+
+def recordings(folder: Path, hours: float) -> Path:
+    """A data set in FSD50K's layout: noise of 15 s a recording at 44.1 kHz, 16 bits; ten classes."""
+    if (folder / "FSD50K.ground_truth" / "eval.csv").exists():
+        return folder
+    count = max(10, round(hours * 3600 / SECONDS))
+    require_space(folder, 2 * RATE * SECONDS * count)
+    rng = np.random.default_rng(0)
+    noise = (3000 * rng.standard_normal(round(RATE * (SECONDS + 10)))).astype(np.int16)
+    listed: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for number in range(count):
+        split = "eval" if number % 10 == 0 else "val" if number % 10 == 1 else "train"
+        audio = folder / ("FSD50K.eval_audio" if split == "eval" else "FSD50K.dev_audio")
+        audio.mkdir(parents=True, exist_ok=True)
+        start = int(rng.integers(RATE * 10))
+        sf.write(audio / f"{number}.wav", noise[start : start + round(RATE * SECONDS)], RATE, subtype="PCM_16")
+        listed[split].append(f"{number},Class_{number % 10},/m/{number % 10}")
+    truth = folder / "FSD50K.ground_truth"
+    truth.mkdir()
+    (truth / "vocabulary.csv").write_text("".join(f"{k},Class_{k},/m/{k}\n" for k in range(10)))
+    dev = [f"{line},{split}" for split in ("train", "val") for line in listed[split]]
+    (truth / "dev.csv").write_text("\n".join(["fname,labels,mids,split", *dev]) + "\n")
+    (truth / "eval.csv").write_text("\n".join(["fname,labels,mids", *listed["eval"]]) + "\n")
+    return folder
+
+
+def silent_pack(folder: Path, *, clips: int, classes: int = 200, seconds: float = 1.0, rate: int = 16_000) -> Path:
+    """A pack of silence: its arrays are holes in the disk, so that it may be larger than memory, and take no time.
+
+    Val and eval have a tenth of the train split's clips each.
+    """
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    length = round(seconds * rate)
+    parts = []
+    for split in SPLITS:
+        count = clips if split == "train" else max(classes, clips // 10)
+        np.lib.format.open_memmap(folder / f"{split}.npy", mode="w+", dtype=np.int16, shape=(count * length,))
+        parts.append(
+            pd.DataFrame(
+                {
+                    "clip": [f"{split}{i}" for i in range(count)],
+                    "split": split,
+                    "start": length * np.arange(count, dtype=np.int64),
+                    "length": np.int64(length),
+                    "seconds": seconds,
+                    "labels": [sorted({i % classes, int(k)}) for i, k in enumerate(rng.integers(classes, size=count))],
+                    "group": None,
+                }
+            )
+        )
+    index = pd.concat(parts, ignore_index=True)
+    index.to_parquet(folder / "index.parquet", index=False)
+    manifest = {
+        "format": FORMAT,
+        "sample_rate": rate,
+        "source": "silence",
+        "clips": {split: int((index["split"] == split).sum()) for split in SPLITS},
+        "hours": dict.fromkeys(SPLITS, 0.0),
+        "left_out": {},
+        "dataset": f"silence-{clips}-{classes}-{seconds}",
+        "fingerprint": f"silence-{clips}-{classes}-{seconds}-{rate}",
+        "classes": [f"class {k}" for k in range(classes)],
+        "leaf": [True] * classes,
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder

@@ -1,0 +1,63 @@
+"""Two ways to do the same work, timed in turns: A B A B ..., so that what else the machine does meets both alike."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Work = Callable[[], object]  # ends when its result is there: on an accelerator, it waits
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Seconds of each turn of the other way and of ours."""
+
+    other: list[float]
+    ours: list[float]
+
+    @property
+    def ratios(self) -> list[float]:
+        """How many times as fast ours was, turn by turn."""
+        return sorted(a / b for a, b in zip(self.other, self.ours, strict=True))
+
+    @property
+    def ratio(self) -> float:
+        return statistics.median(self.ratios)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """Of the ratios; with fewer than four turns, their ends."""
+        if len(self.ratios) < 4:
+            return self.ratios[0], self.ratios[-1]
+        low, _, high = statistics.quantiles(self.ratios, n=4, method="inclusive")
+        return low, high
+
+
+def in_turns(other: Work, ours: Work, *, seconds: float, least: int = 3, most: int = 50, pause: float = 0.0) -> Turns:
+    """Each once untimed, then by turns for about `seconds` in all.
+
+    Args:
+        pause: seconds before each of our turns, for what the other leaves running.
+    """
+    other()
+    ours()
+    turns = Turns([], [])
+    end = time.perf_counter() + seconds
+    while len(turns.ours) < most and (len(turns.ours) < least or time.perf_counter() < end):
+        turns.other.append(clock(other))
+        time.sleep(pause)
+        turns.ours.append(clock(ours))
+    return turns
+
+
+def clock(work: Work) -> float:
+    """Seconds that a work takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def median_seconds(work: Work, repeats: int = 5) -> float:
+    """Of a work done once before."""
+    work()
+    return statistics.median(clock(work) for _ in range(repeats))
