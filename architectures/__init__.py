@@ -6,8 +6,9 @@ A contestant is an `nn.Module` made from one frozen config dataclass. `forward` 
 [-1, 1] at the config's `sample_rate` and returns `(b, k)` logits, k being the config's `num_classes`. If it wants a
 spectrogram, that is its own first layer. It knows nothing of how it is trained or judged.
 
-To join: put one file into this folder, with a config, a class that takes it, and `@register` (vgg.py is a short
-example). `bench list` then shows it, every suite runs it, and the contract tests cover it.
+To join: one file with a config, a class that takes it, and `@register` (vgg.py is a short example). In this folder,
+`bench list` shows it, every suite runs it, and the contract tests cover it; from anywhere else `--with FILE.py` does,
+and an installed package may name its module under the entry point group `bench.architectures`.
 
 Shape letters, used in every file here
 --------------------------------------
@@ -18,6 +19,7 @@ f  mel bins     d  embed_dim         k  classes
 import importlib
 import pkgutil
 
+from architectures.outside import failure, load_file, load_installed
 from architectures.registry import (
     ArchitectureConfig,
     ConfigError,
@@ -35,8 +37,10 @@ __all__ = [
     "Published",
     "configure",
     "create",
+    "failure",
     "get_architecture",
     "list_architectures",
+    "load_file",
     "register",
 ]
 
@@ -46,3 +50,5 @@ for _module in pkgutil.iter_modules(__path__):
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"architectures/{_module.name}.py: {type(error).__name__}: {reason}") from error
+
+load_installed()

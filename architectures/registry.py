@@ -2,16 +2,21 @@
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
+from architectures.source import source_of
+
 Family = Literal["cnn", "transformer", "hybrid"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")  # begins its runs' folders
 ModelClass = TypeVar("ModelClass", bound=type[nn.Module])
+Zoo: TypeAlias = "Callable[[str], Architecture]"
 
 
 class ConfigError(ValueError):
@@ -51,6 +56,7 @@ class Architecture:
     published: Published | None = None
     contestant: bool = True
     inferred: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""  # of one from outside this package: a digest of its text
 
     @property
     def summary(self) -> str:
@@ -59,6 +65,7 @@ class Architecture:
 
 
 _architectures: dict[str, Architecture] = {}
+_zoos: dict[str, Zoo] = {}
 
 
 def register(
@@ -78,22 +85,49 @@ def register(
         inferred: config fields that no source documents, with what the chosen value rests on. Tables footnote them.
 
     Raises:
-        ConfigError: the name is taken, the family unknown, or `inferred` names a field that the config lacks.
+        ConfigError: the name is taken or no name for a folder, the family unknown, `config` a class, or `inferred`
+            names a field that the config lacks.
     """
 
     def enter(model: ModelClass) -> ModelClass:
-        if name in _architectures:
-            taken_by = _architectures[name].model
-            raise ConfigError(
-                f"architecture {name!r} is registered twice: {taken_by.__module__} and {model.__module__}"
-            )
+        _check_name(name, model)
+        if isinstance(config, type):
+            raise ConfigError(f"{name}: config should be an instance: {config.__name__}()")
         if family not in FAMILIES:
             raise ConfigError(f"{name}: family {family!r} should be one of {', '.join(FAMILIES)}")
         unknown = set(inferred or {}) - field_names(config)
         if unknown:
             raise ConfigError(f"{name}: inferred names fields that the config lacks: {', '.join(sorted(unknown))}")
-        _architectures[name] = Architecture(name, family, config, model, published, contestant, inferred or {})
+        source = source_of(model.__module__) or source_of(type(config).__module__)
+        _architectures[name] = Architecture(name, family, config, model, published, contestant, inferred or {}, source)
         return model
+
+    return enter
+
+
+def _check_name(name: str, model: type[nn.Module]) -> None:
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"architecture {name!r}: a name is letters and digits, then also . _ + -")
+    prefix = name.partition("-")[0]
+    if prefix in _zoos:
+        raise ConfigError(f"architecture {name!r}: {prefix}- begins the rows of {prefix}:MODEL; choose another name")
+    if name in _architectures:
+        places = f"{_architectures[name].model.__module__} and {model.__module__}"
+        raise ConfigError(f"architecture {name!r} is registered twice: {places}; choose another name")
+
+
+def forget(names: Iterable[str]) -> None:
+    """Take registrations back."""
+    for name in names:
+        del _architectures[name]
+
+
+def register_zoo(prefix: str) -> Callable[[Zoo], Zoo]:
+    """Enter a function from what follows `prefix:` in a name to the entry of that name, which no list shows."""
+
+    def enter(zoo: Zoo) -> Zoo:
+        _zoos[prefix] = zoo
+        return zoo
 
     return enter
 
@@ -104,11 +138,25 @@ def list_architectures(*, contestants_only: bool = False) -> list[str]:
     return [entry.name for entry in entries if entry.contestant or not contestants_only]
 
 
-def get_architecture(name: str) -> Architecture:
-    """The entry of that name. Raises ConfigError for an unknown one, with the nearest known name."""
+def get_architecture(name: str, source: str | None = None) -> Architecture:
+    """The entry of that name.
+
+    Args:
+        source: of the text that it should be made of, as a run's record has it; None asks nothing.
+
+    Raises:
+        ConfigError: there is none (with the nearest known name), or only one made of another text.
+    """
+    prefix, colon, rest = name.partition(":")
+    if colon and prefix in _zoos:
+        return _zoos[prefix](rest)
     if name not in _architectures:
-        raise ConfigError(f"no architecture {name!r}{did_you_mean(name, _architectures)}; `bench list` shows all")
-    return _architectures[name]
+        near = did_you_mean(name, _architectures)
+        raise ConfigError(f"no architecture {name!r}{near}; `bench list` shows all, --with FILE.py adds your own")
+    entry = _architectures[name]
+    if source not in (None, entry.source):
+        raise ConfigError(f"architecture {name!r}: its source is not the one that the run was made with")
+    return entry
 
 
 def configure(name: str, **overrides: Any) -> ArchitectureConfig:

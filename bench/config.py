@@ -15,7 +15,9 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -69,6 +71,12 @@ class RunSpec(Strict):
     seed: NonNegativeInt
     pack: str  # fingerprint
     inferred: dict[str, str] = {}  # field -> what its value rests on, where no source documents it
+    source: str = ""  # digest of the architecture's text, if it is from outside the project
+
+    @model_serializer(mode="wrap")
+    def _no_source_inside(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = serialize(self)
+        return values if self.source else {k: v for k, v in values.items() if k != "source"}
 
     @property
     def hash(self) -> str:

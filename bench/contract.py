@@ -7,7 +7,7 @@ from dataclasses import asdict
 import torch
 from torch import nn
 
-from architectures import configure, create, get_architecture
+from architectures import configure, create, failure, get_architecture
 from bench.config import Recipe
 from bench.data.chunks import Chunks
 from bench.data.pack import Pack
@@ -38,7 +38,7 @@ def broken_promises(name: str) -> dict[str, str]:
         try:
             check(name)
         except Exception as error:
-            broken[text] = f"{error}" if isinstance(error, BrokenPromise) else f"{type(error).__name__}: {error}"
+            broken[text] = str(error) if isinstance(error, BrokenPromise) else failure(name, error)
     return broken
 
 

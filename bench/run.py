@@ -131,7 +131,8 @@ def _static_cost(spec: RunSpec, device: torch.device) -> dict[str, Any]:
 
 
 def build(spec: RunSpec, device: torch.device) -> nn.Module:
-    """The contestant as the seed draws it."""
+    """The contestant as the seed draws it. Raises ConfigError if there is none such, or made of another source."""
+    get_architecture(spec.architecture, spec.source)
     torch.manual_seed(spec.seed)
     return create(spec.architecture, **spec.config).to(device)
 

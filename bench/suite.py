@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from architectures import ConfigError, configure, create, get_architecture, list_architectures
+from architectures import ConfigError, configure, create, failure, get_architecture, list_architectures
 from bench.config import Entry, RunSpec, Suite
 from bench.cost import count_parameters
 from bench.data.pack import Pack
 from bench.disk import require_space, write_json
-from bench.errors import UserError, one_line
+from bench.errors import UserError
 from bench.progress import SuiteDisplay
 from bench.provenance import code
 from bench.run import clean_up, execute, finished, write_labels
@@ -30,18 +30,24 @@ class Outcome:
 
 def rows(suite: Suite, only: Sequence[str] = ()) -> list[Entry]:
     """The suite's rows, or those named on the command line, each once. Raises UserError for unknown names."""
-    every = suite.contestants
-    names = list_architectures(contestants_only=True) if every == "all" else every
-    declared = {name: Entry(name=name, architecture=name) for name in names} | {e.name: e for e in suite.runs}
+    names = list_architectures(contestants_only=True) if suite.contestants == "all" else suite.contestants
     try:
-        for entry in declared.values():
+        for entry in suite.runs:
             get_architecture(entry.architecture)
-        for name in only:
-            if name not in declared:
-                declared[name] = Entry(name=get_architecture(name).name, architecture=name)
+        declared = {entry.name: entry for entry in [*map(_row, names), *suite.runs]}
+        chosen = [declared.get(row_name(name)) or _row(name) for name in only or declared]
     except ConfigError as error:
         raise UserError(str(error)) from None
-    return [declared[name] for name in dict.fromkeys(only or declared)]
+    return list({entry.name: entry for entry in chosen}.values())
+
+
+def _row(architecture: str) -> Entry:
+    return Entry(name=row_name(get_architecture(architecture).name), architecture=architecture)
+
+
+def row_name(architecture: str) -> str:
+    """What an architecture's row and folders are called; those of timm:convnext_atto are timm-convnext_atto."""
+    return architecture.replace(":", "-")
 
 
 def plan(
@@ -92,6 +98,7 @@ def _spec(
         seed=seed,
         pack=pack.fingerprint,
         inferred=inferred,
+        source=architecture.source,
     )
     return spec, pack
 
@@ -140,7 +147,7 @@ def check(runs: Sequence[tuple[RunSpec, Pack]], out: Path) -> None:
             try:
                 parameters[spec.name] = _step(spec, pack)
             except Exception as error:
-                raise UserError(f"{spec.name} does not run: {type(error).__name__}: {one_line(error)}") from error
+                raise UserError(f"{spec.name} does not run: {failure(spec.architecture, error)}") from error
     kept = sum(4 * parameters[spec.name] for spec, _ in runs if not finished(out / spec.folder))
     # weights, two moments and the best weights, and all of it twice while a checkpoint replaces the last
     require_space(out, kept + 2 * 4 * 4 * max(parameters.values()) + 50e6)

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from architectures import ConfigError, get_architecture
+from architectures import ConfigError
 from bench.config import RunSpec, validated
 from bench.errors import UserError, one_line
 from bench.run import build
@@ -65,13 +65,10 @@ def load_model(folder: Path, run: Mapping[str, Any], spec: RunSpec, device: torc
             f"move the folder away and {_make_again(run)}"
         )
     try:
-        get_architecture(spec.architecture)
-    except ConfigError as error:
-        raise UserError(f"{folder / 'run.json'}: {error}; put the file that has it into architectures/") from None
-    try:
         model = build(spec, device)
     except ConfigError as error:
-        raise UserError(f"{folder / 'run.json'}: made by another version ({error}); {_make_again(run)}") from None
+        hint = f"name its file as it was (--with FILE.py), or {_make_again(run)}" if spec.source else _make_again(run)
+        raise UserError(f"{folder / 'run.json'}: made by another version ({error}); {hint}") from None
     try:
         model.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:

@@ -219,7 +219,14 @@ def _labels(name: str, groups: list[list[Run]]) -> list[str]:
 
 
 def _flat(spec: dict[str, Any]) -> dict[str, Any]:
-    return {f"train.{k}": v for k, v in spec["recipe"].items()} | dict(spec["config"]) | {"pack": spec["pack"][:8]}
+    return (
+        {f"train.{k}": v for k, v in spec["recipe"].items()}
+        | dict(spec["config"])
+        | {
+            "pack": spec["pack"][:8],
+            "source": spec.get("source", "")[:8],  # of an architecture from outside
+        }
+    )
 
 
 def _order(planned: list[str]) -> Callable[[Row], tuple[int, str]]:
