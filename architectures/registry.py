@@ -107,7 +107,7 @@ def register(
 
 def _check_name(name: str, model: type[nn.Module]) -> None:
     if not NAME.fullmatch(name):
-        raise ConfigError(f"architecture {name!r}: a name is letters and digits, then also . _ + -")
+        raise ConfigError(f"architecture {name!r}: a name is letters and digits, then also . _ + -, 80 at most")
     prefix = name.partition("-")[0]
     if prefix in _zoos:
         raise ConfigError(f"architecture {name!r}: {prefix}- begins the rows of {prefix}:MODEL; choose another name")

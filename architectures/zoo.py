@@ -7,6 +7,7 @@ if it runs, and if its patches cover all of it (patches of 14 leave out 12 of 96
 """
 
 import difflib
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -80,13 +81,11 @@ def _family(body: str) -> Family:
 
 
 def _size(body: str) -> int:
-    """The first size that a model takes; found out without storage, and so in no time, whatever its size."""
+    """The first size that a model takes."""
     reason = ""
     for size in _sizes(body):
         try:
-            with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
-                model = _body(body, size, num_classes=7)
-                logits = model.eval()(torch.zeros(2, 1, size, size))
+            model, logits = _try(body, size)
         except Exception as error:  # each model has its own way to refuse
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             continue
@@ -95,6 +94,14 @@ def _size(body: str) -> int:
         if not size % _patch_size(model):
             return size
     raise ConfigError(f"timm:{body} takes no spectrogram: {reason}")
+
+
+def _try(body: str, size: int) -> tuple[nn.Module, Any]:
+    """Build a model and run it, both without storage; the caller's random numbers stay what they were."""
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
+        warnings.simplefilter("ignore")  # building it in earnest says so again
+        model = _body(body, size, num_classes=7).eval()
+        return model, model(torch.zeros(2, 1, size, size))
 
 
 def _sizes(body: str) -> Iterator[int]:

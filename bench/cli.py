@@ -22,6 +22,9 @@ app.add_typer(track, name="track")
 DataOption = Annotated[
     list[Path], typer.Option("--data", help="A pack, one for each sample rate needed; or demo, the generated set.")
 ]
+WithOption = Annotated[
+    list[Path], typer.Option("--with", help="A Python file with architectures of your own; repeatable.")
+]
 ResamplesOption = Annotated[int, typer.Option(min=100, help="Bootstrap draws.")]
 TrackOption = Annotated[
     bool, typer.Option("--track/--no-track", envvar="BENCH_TRACK", help="Copy the results to MLflow.")
@@ -51,13 +54,14 @@ def run(
     storage: StorageOption = None,
     heartbeat: HeartbeatOption = 10,
     track: TrackOption = True,
+    own: WithOption = [],  # noqa: B006
 ) -> None:
     """Run a suite: what is finished is skipped; interrupted, the same command goes on."""
     from bench.commands import SearchOptions, run_command
 
     sets = sets + ([f"train.precision={precision}"] if precision else [])
     options = SearchOptions(trials, hours, storage, heartbeat)
-    run_command(suite, data, out, only, seeds, sets, device, mixed, track, options)
+    run_command(suite, data, out, only, seeds, sets, device, mixed, track, options, own)
 
 
 @app.command()
@@ -74,12 +78,13 @@ def search(
     device: DeviceOption = "auto",
     heartbeat: HeartbeatOption = 10,
     track: TrackOption = True,
+    own: WithOption = [],  # noqa: B006
 ) -> None:
     """Search each contestant's recipe for val mAP, within the same budget; the same command goes on, or joins in."""
     from bench.commands import SearchOptions, search_command
 
     options = SearchOptions(trials, hours, storage, heartbeat)
-    search_command(suite, names or [], data, out, sets, device, options, export, track)
+    search_command(suite, names or [], data, out, sets, device, options, export, track, own)
 
 
 @app.command()
@@ -114,11 +119,12 @@ def compare(
 def filters(
     run: Annotated[Path, typer.Argument(help="A run's folder, with its weights.")],
     data: Annotated[Path | None, typer.Option(help="The run's pack: also count filters that never fire.")] = None,
+    own: WithOption = [],  # noqa: B006
 ) -> None:
     """Show what a learned front end listens to: filters.csv and figures in the run's folder."""
     from bench.commands import filters_command
 
-    filters_command(run, data)
+    filters_command(run, data, own)
 
 
 @app.command()
@@ -131,11 +137,12 @@ def predict(
         Path | None, typer.Option(help="Draw spectrogram and tags over time into this folder, as STEM.png.")
     ] = None,
     device: DeviceOption = "auto",
+    own: WithOption = [],  # noqa: B006
 ) -> None:
     """Say what a trained model hears in sound files; a broken one is named, and the others are done."""
     from bench.commands import predict_command
 
-    predict_command(run, files, top, csv, plot, device)
+    predict_command(run, files, top, csv, plot, device, own)
 
 
 @app.command()
@@ -152,23 +159,37 @@ def speed(
 
 
 @app.command("list")
-def list_() -> None:
+def list_(own: WithOption = []) -> None:  # noqa: B006
     """Show the registered architectures."""
     from bench.commands import list_command
 
-    list_command()
+    list_command(own)
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Of the architecture, and of its file.")],
+    out: Annotated[Path, typer.Option(help="The file's folder.")] = Path(),
+) -> None:
+    """Write an architecture of your own to begin with: a file that keeps the contract."""
+    from bench.commands import new_command
+
+    new_command(name, out)
 
 
 @app.command()
 def check(
-    names: Annotated[list[str] | None, typer.Argument(help="Architectures [default: all].")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Architectures, or files with some of your own [default: all].")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="A pack: also overfit some of its train clips.")] = None,
     clips: Annotated[int, typer.Option(min=1, help="How many train clips to overfit.")] = 64,
+    own: WithOption = [],  # noqa: B006
 ) -> None:
     """Check architectures against the contract; with --data, also that they can learn at all."""
     from bench.commands import check_command
 
-    check_command(names or [], data, clips)
+    check_command(names or [], data, clips, own)
 
 
 @data.command()
@@ -233,11 +254,14 @@ def demo(folder: Path, seed: Annotated[int, typer.Option(min=0, help="Same seed,
 
 
 @track.command()
-def sync(folders: Annotated[list[Path], typer.Argument(help="Results folders.")]) -> None:
+def sync(
+    folders: Annotated[list[Path], typer.Argument(help="Results folders.")],
+    own: WithOption = [],  # noqa: B006
+) -> None:
     """Send what a tracking server lacks, each run once: to MLFLOW_TRACKING_URI, or a file beside the folder."""
     from bench.commands import track_sync_command
 
-    track_sync_command(folders)
+    track_sync_command(folders, own)
 
 
 def main() -> None:

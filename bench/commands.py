@@ -59,11 +59,12 @@ def run_command(
     mixed: bool,
     track: bool,
     options: SearchOptions,
+    own: Sequence[Path],
 ) -> None:
     suite, fields = load_suite(name), parse_sets(sets)
     if options.given and not suite.space:
         raise UserError(f"--trials and --hours: suite {suite.title!r} has no [space] to search")
-    _load_registry()
+    _load_registry(own)
     from bench.suite import check, plan, refuse_other_code, rows, run_suite
 
     target = _device(device)
@@ -71,7 +72,7 @@ def run_command(
     out = out or Path("results") / Path(name).stem
     packs = _packs(data or [Path("demo")] if name == "demo" else data)
     runs = plan(suite, packs, only=only, seeds=seeds, sets=fields)
-    with Tracker(out, on=track) as tracker:
+    with Tracker(out, on=track, own=own) as tracker:
         if suite.space:
             check(runs, out)
             founds = _search(suite, runs, out, fields, target, options, tracker)
@@ -102,11 +103,12 @@ def search_command(
     options: SearchOptions,
     export: bool,
     track: bool,
+    own: Sequence[Path],
 ) -> None:
     suite, fields = load_suite(name), parse_sets(sets)
     if not suite.space:
         raise UserError(f"suite {suite.title!r} has no [space] to search")
-    _load_registry()
+    _load_registry(own)
     from bench.report.results import load_search
     from bench.report.search_figures import draw_search
     from bench.report.tuning import summary
@@ -118,14 +120,14 @@ def search_command(
     packs = _packs(data)
     runs = plan(suite, packs, only=only, seeds=1, sets=fields)
     check(runs, out)
-    with Tracker(out, on=track) as tracker:
+    with Tracker(out, on=track, own=own) as tracker:
         founds = _search(suite, runs, out, fields, target, options, tracker)
         draw_search(out)
         typer.echo(summary(load_search(out) or {}))
         console.print(f"on record: {out / 'search.json'}, trials.csv, figures", markup=False)
         if export:
             _export(out, suite, founds, packs, None)
-            console.print(f"to retrain: bench run {out / 'best.toml'} --data PACK", markup=False)
+            console.print(f"to retrain: bench run {out / 'best.toml'} --data PACK{_with(own)}", markup=False)
         _finish(tracker)
 
 
@@ -184,7 +186,9 @@ def report_command(folder: Path, resamples: int = RESAMPLES, by_group: bool = Fa
     console.print(f"the whole report: {folder / 'index.html'}, table.md, table.csv, table.tex, figures", markup=False)
 
 
-def track_sync_command(folders: Sequence[Path]) -> None:
+def track_sync_command(folders: Sequence[Path], own: Sequence[Path]) -> None:
+    if own:
+        _load_registry(own)
     from bench.tracking.sync import sync
 
     for folder in folders:
@@ -208,8 +212,8 @@ def compare_command(
         found.classes.table.to_csv(classes, index=False, lineterminator="\n")
 
 
-def filters_command(run: Path, data: Path | None) -> None:
-    _load_registry()
+def filters_command(run: Path, data: Path | None, own: Sequence[Path]) -> None:
+    _load_registry(own)
     from bench.filters import measure_filters
     from bench.report.filters import describe, filters_figure
     from bench.trained import find_run
@@ -221,7 +225,13 @@ def filters_command(run: Path, data: Path | None) -> None:
 
 
 def predict_command(
-    run: Path, files: Sequence[Path], top: int, csv: Path | None, plot: Path | None, device: str
+    run: Path,
+    files: Sequence[Path],
+    top: int,
+    csv: Path | None,
+    plot: Path | None,
+    device: str,
+    own: Sequence[Path],
 ) -> None:
     from bench.data.audio import spectrogram
     from bench.report.tags import PIXELS, ScoreTable, describe, figure_paths, tags_figure
@@ -232,7 +242,7 @@ def predict_command(
         infos = _probe(files)
         if not infos:
             raise typer.Exit(2)  # before a model is loaded
-        _load_registry()
+        _load_registry(own)
         from bench.predict import Tagger
         from bench.trained import find_run
 
@@ -286,12 +296,22 @@ def speed_command(quick: bool, only: Sequence[str], out: Path, device: str) -> N
     console.print(f"the whole record, with figures: {out}", markup=False)
 
 
-def _load_registry() -> None:
-    """A slip in one's own file should be one line, whichever command meets it first."""
+def _load_registry(own: Sequence[Path] = ()) -> list[str]:
+    """Load the contestants, those in files of one's own behind the others; returns the names of these.
+
+    A slip in one's own file should be one line, whichever command meets it first.
+    """
     try:
-        import architectures  # noqa: F401
+        from architectures import load_file
+
+        return [name for path in own for name in load_file(path)]
     except ValueError as error:  # its ConfigError; the class is out of reach if its package does not load
         raise UserError(str(error)) from error
+
+
+def _with(own: Sequence[Path]) -> str:
+    """Those files as options of a command."""
+    return "".join(f" --with {path}" for path in own)
 
 
 def _device(name: str) -> "torch.device":
@@ -321,26 +341,40 @@ def _demo_pack() -> Path:
     return packed
 
 
-def list_command() -> None:
-    _load_registry()
+def list_command(own: Sequence[Path]) -> None:
+    _load_registry(own)
     from architectures import get_architecture, list_architectures
 
     layout = "{:24} {:12} {:>13} {:>11}  {}"
     typer.echo(layout.format("architecture", "family", "published mAP", "parameters", "source"))
     for name in list_architectures():
         entry, row = get_architecture(name), get_architecture(name).published
-        figures = (f"{row.map:.3f}", f"{row.parameters / 1e6:.2f}M", row.source) if row else ("", "", "")
+        outside = entry.model.__module__ if entry.source else ""
+        figures = (f"{row.map:.3f}", f"{row.parameters / 1e6:.2f}M", row.source) if row else ("", "", outside)
         typer.echo(layout.format(name if entry.contestant else f"{name} *", entry.family, *figures).rstrip())
-    typer.echo("* runs only where it is named: bench run --only NAME")
+    typer.echo("* runs only where it is named: bench run --only NAME; so does timm:MODEL, any of timm's models")
 
 
-def check_command(names: Sequence[str], data: Path | None, clips: int) -> None:
+def new_command(name: str, folder: Path) -> None:
     _load_registry()
+    from architectures import list_architectures
+    from bench.new import write_architecture
+
+    path = write_architecture(name, folder, list_architectures())
+    typer.echo(f"{path}: an architecture to change as you like; then")
+    typer.echo(f"    bench check {path}")
+    typer.echo(f"    bench run demo --with {path}")
+
+
+def check_command(names: Sequence[str], data: Path | None, clips: int, own: Sequence[Path]) -> None:
+    _load_registry(own)
+    in_files = _load_registry([Path(name) for name in names if name.endswith(".py")])
     from architectures import ConfigError, get_architecture, list_architectures
     from bench.contract import broken_promises, overfit
 
     failed, pack_ = False, Pack(data) if data else None
-    for name in names or list_architectures():
+    named = [name for name in names if not name.endswith(".py")]
+    for name in [*named, *in_files] or list_architectures():
         try:
             get_architecture(name)
         except ConfigError as error:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 # a module may import from lower layers only, and within its own folder
 LAYERS = [
     ["architectures", "bench.errors"],
-    ["bench.config", "bench.disk"],
+    ["bench.config", "bench.disk", "bench.new"],
     ["bench.study"],
     ["bench.data", "bench.metrics", "bench.bootstrap", "bench.cost", "bench.provenance"],
     ["bench.stats"],

@@ -1,9 +1,11 @@
 """Tracking beside a suite: `bench track sync` in a process of its own, at the lowest priority."""
 
 import os
+import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
@@ -20,11 +22,13 @@ class Tracker:
     Args:
         folder: the results folder.
         on: False does nothing at all.
+        own: files with architectures that are not the project's.
     """
 
-    def __init__(self, folder: Path, *, on: bool = True) -> None:
+    def __init__(self, folder: Path, *, on: bool = True, own: Sequence[Path] = ()) -> None:
         self.folder = folder
         self.on = on
+        self.command = ["track", "sync", str(folder), *(part for path in own for part in ("--with", str(path)))]
         self.process: subprocess.Popen[bytes] | None = None
         self.messages: IO[bytes] | None = None
         self.warnings: list[str] = []  # of all processes, each once
@@ -55,14 +59,14 @@ class Tracker:
         except subprocess.TimeoutExpired:
             return [
                 *self.warnings,
-                f"not all was sent within {seconds:.0f} s; `bench track sync {self.folder}` sends the rest",
+                f"not all was sent within {seconds:.0f} s; `{shlex.join(['bench', *self.command])}` sends the rest",
             ]
 
     def _start(self) -> None:
         self._wait(None)
         self.messages = TemporaryFile()  # noqa: SIM115  (_wait closes it)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "bench", "track", "sync", str(self.folder)],
+            [sys.executable, "-m", "bench", *self.command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self.messages,

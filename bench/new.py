@@ -1,0 +1,69 @@
+"""A file to begin an architecture of one's own with."""
+
+import keyword
+from collections.abc import Container
+from pathlib import Path
+
+from bench.errors import UserError
+
+TEMPLATE = '''"""NAME: what it is, and where it comes from.
+
+`bench check NAME.py` tells whether it keeps the contract, `bench run demo --with NAME.py` runs it beside the others.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from architectures import register
+from architectures.layers import LogMel, LogMelConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(LogMelConfig):  # without a spectrogram: architectures.ArchitectureConfig
+    width: int = 64
+    drop_rate: float = 0.0
+
+
+@register("NAME", family="cnn", config=Config())  # or "transformer" or "hybrid"
+class Model(nn.Module):
+    """Two convolutions on a log-mel spectrogram, and the mean over bands and time."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.log_mel = LogMel(config)
+        self.convs = nn.Sequential(
+            nn.Conv2d(1, config.width, kernel_size=5, stride=2, padding=2),
+            nn.BatchNorm2d(config.width),
+            nn.ReLU(),
+            nn.Conv2d(config.width, config.width, kernel_size=5, stride=2, padding=2),
+            nn.BatchNorm2d(config.width),
+            nn.ReLU(),
+        )
+        self.head = nn.Sequential(nn.Dropout(config.drop_rate), nn.Linear(config.width, config.num_classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.log_mel(x)  # (b, n) samples in [-1, 1] -> (b, 1, f, t)
+        x = self.convs(x)  # (b, width, f / 4, t / 4)
+        return self.head(x.mean(dim=(2, 3)))  # (b, k) logits: no sigmoid
+'''
+
+
+def write_architecture(name: str, folder: Path, taken: Container[str]) -> Path:
+    """Write NAME.py into a folder, with an architecture that keeps the contract; returns its path.
+
+    Raises:
+        UserError: the name is taken, or can name no module, or there is such a file.
+    """
+    if not (name.isidentifier() and name.isascii() and name[0] != "_") or keyword.iskeyword(name):
+        raise UserError(f"{name!r} can't name a Python module: use letters, digits and _, and a letter first")
+    if name in taken:
+        raise UserError(f"there is an architecture {name!r} already, see `bench list`; choose another name")
+    path = folder / f"{name}.py"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(TEMPLATE.replace("NAME", name))
+    except FileExistsError:
+        raise UserError(f"{path} is there already; choose another name or --out") from None
+    return path
