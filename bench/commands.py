@@ -1,5 +1,6 @@
 """What stands behind the commands: call the parts, print the outcome."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -311,7 +312,7 @@ def _load_registry(own: Sequence[Path] = ()) -> list[str]:
 
 def _with(own: Sequence[Path]) -> str:
     """Those files as options of a command."""
-    return "".join(f" --with {path}" for path in own)
+    return "".join(f" --with {shlex.quote(str(path))}" for path in own)
 
 
 def _device(name: str) -> "torch.device":

@@ -172,7 +172,20 @@ def test_check_tells_whether_an_architecture_keeps_the_contract(bench):
 
 @pytest.mark.parametrize(
     "command",
-    ["", "run", "search", "report", "list", "check", "data", "data fetch", "data pack", "data demo", "track sync"],
+    [
+        "",
+        "run",
+        "search",
+        "report",
+        "list",
+        "new",
+        "check",
+        "data",
+        "data fetch",
+        "data pack",
+        "data demo",
+        "track sync",
+    ],
 )
 def test_every_command_has_help(bench, command):
     done = bench(*command.split(), "--help")

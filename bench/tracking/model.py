@@ -1,5 +1,6 @@
 """A run's model as MLflow keeps models: with signature and example, as a graph that loads without this project."""
 
+import shutil
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +13,7 @@ from mlflow.models import Model, infer_signature
 from torch import nn
 
 import architectures
+from architectures.source import root_of
 from bench.config import RunSpec
 from bench.errors import one_line
 from bench.tracking.records import Record
@@ -45,8 +47,17 @@ def save_model(record: Record, folder: Path) -> tuple[Path, str | None]:
         return _save(model, folder / "pt2", serialization_format="pt2", **options), None
     except Exception as error:  # torch.export raises nearly anything
         reason = f"{type(error).__name__}: {one_line(error)[:200]}"
-    code = [str(Path(path)) for path in architectures.__path__]
+    code = [str(path) for path in _code(model, folder)]
     return _save(model, folder / "pickle", serialization_format="pickle", code_paths=code, **options), reason
+
+
+def _code(model: nn.Module, folder: Path) -> list[Path]:
+    """What a pickle needs to be read: the contestants, and where the model is from outside, its package or file."""
+    inside, module = [Path(path) for path in architectures.__path__], type(model).__module__
+    root = root_of(module)
+    if root is None or root.is_dir():
+        return [*inside, *([root] if root else [])]
+    return [*inside, Path(shutil.copyfile(root, folder / f"{module}.py"))]  # a file's module is not called as it is
 
 
 def _save(model: nn.Module, path: Path, **options: Any) -> Path:

@@ -1,0 +1,374 @@
+"""Architectures of one's own: a file from anywhere, an installed package, and what is said when they are at fault."""
+
+import dataclasses
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from architectures import create, get_architecture, list_architectures, load_file, outside, registry
+from bench.config import RunSpec, load_suite
+from bench.suite import plan, rows
+from bench.tracking.process import Tracker
+from tests.test_cli import one_line
+
+ROOT = Path(__file__).parent.parent
+MINE = '''"""An architecture of one's own."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from architectures import ArchitectureConfig, register
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(ArchitectureConfig):
+    width: int = 4
+    drop_rate: float = 0.0
+
+
+@register("mine", family="hybrid", config=Config())
+@register("mine_wide", family="hybrid", config=Config(width=8), contestant=False)
+class Mine(nn.Module):
+    """Two layers on the loudness of each tenth of a second."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(10, config.width), nn.Tanh(), nn.Linear(config.width, config.num_classes))
+
+    def forward(self, x):
+        return self.layers(nn.functional.adaptive_avg_pool1d(x.abs(), 10))
+'''
+FORWARD = next(line for line, text in enumerate(MINE.splitlines(), start=1) if "return self.layers" in text)
+QUICK = ("--seeds", 1, "--only", "mine", "--only", "vgg_like", "--set", "train.updates=2")
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch):
+    """A registry as a new process has it, whatever a test adds to it; call it to begin anew."""
+    monkeypatch.setattr(registry, "_architectures", known := dict(registry._architectures))
+    monkeypatch.setattr(outside, "_loaded", {})
+    before = dict(known)
+
+    def begin_anew():
+        known.clear()
+        known.update(before)
+        outside._loaded.clear()
+
+    return begin_anew
+
+
+@pytest.fixture
+def mine(tmp_path):
+    path = tmp_path / "elsewhere" / "my_arch.py"
+    path.parent.mkdir()
+    path.write_text(MINE)
+    return path
+
+
+def edit(path, old, new):
+    path.write_text(path.read_text().replace(old, new))
+
+
+def records(out):
+    return {(run := json.loads(path.read_text()))["spec"]["name"]: run for path in out.glob("*/run.json")}
+
+
+def in_a_new_process(code, *paths):
+    """Run it, with `paths` to import from; returns what it prints."""
+    script = f"import sys; sys.path[:0] = {[str(ROOT), *map(str, paths)]}\n{code}"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_file_from_anywhere_joins_the_suites(mine, packed, fresh):
+    assert load_file(mine) == ["mine_wide", "mine"]
+    for suite in ("demo", "controlled"):
+        specs = {spec.name: spec for spec, _ in plan(load_suite(suite), [packed])}
+        assert len(specs) == 9
+        assert specs["mine"].config["width"] == 4
+        assert "mine_wide" not in specs, "it is no contestant"
+    assert [entry.name for entry in rows(load_suite("demo"), ["mine_wide"])] == ["mine_wide"]
+    assert load_file(mine.parent / ".." / "elsewhere" / "my_arch.py") == ["mine_wide", "mine"], "once is enough"
+    assert not (mine.parent / "__pycache__").exists()
+    fresh()
+    assert "mine" not in list_architectures()
+
+
+def test_it_runs_beside_the_others_and_its_source_is_part_of_the_run(bench, small_suite, packed, mine, tmp_path, fresh):
+    out = tmp_path / "out"
+    command = ("run", small_suite, "--data", packed.folder, "--out", out, *QUICK)
+    done = bench(*command, "--with", mine)
+    assert done.code == 0, done.err
+    runs = records(out)
+    spec = RunSpec.model_validate(runs["mine"]["spec"])
+    assert spec.source == get_architecture("mine").source != ""
+    assert spec.hash == runs["mine"]["hash"] != spec.model_copy(update={"source": ""}).hash
+    assert "source" not in runs["vgg_like"]["spec"]
+
+    # who has the results alone
+    fresh()
+    before = (out / "table.md").read_text()
+    assert bench("report", out).code == 0
+    assert (out / "table.md").read_text() == before
+    one_line(bench(*command), "no architecture 'mine'; `bench list` shows all, --with FILE.py adds your own")
+    folder = next(out.glob("mine-*"))
+    one_line(bench("filters", folder), "name its file as it was (--with FILE.py), or make it again with `bench run")
+    one_line(bench("filters", folder, "--with", mine), "begins with Linear")
+
+    # a changed file is another contestant, and the runs of the old one are not taken for its own
+    fresh()
+    edit(mine, "Tanh", "ReLU")
+    one_line(bench("filters", folder, "--with", mine), "its source is not the one that the run was made with")
+    done = bench(*command, "--with", mine)
+    assert "1 of 2 runs were finished before" in done.err
+    assert len(list(out.glob("mine-s0-*"))) == 2
+    sources = {json.loads(path.read_text())["spec"]["source"] for path in out.glob("mine-s0-*/run.json")}
+    assert all(f"mine (source={source[:8]})" in done.out for source in sources)
+    assert "not compared" not in done.err
+
+
+def test_the_hashes_of_the_projects_own_contestants_are_what_they_were():
+    fields = {"name": "a", "architecture": "vgg_like", "config": {"width": 4}, "recipe": {}, "seed": 1, "pack": "0"}
+    assert RunSpec(**fields).hash == "4e608750"
+    assert RunSpec(**fields, source="0123").hash != "4e608750"
+
+
+def test_annotations_may_be_put_off(mine):
+    mine.write_text("from __future__ import annotations\n" + MINE)
+    load_file(mine)
+    assert create("mine", width="6").layers[0].out_features == 6
+    with pytest.raises(registry.ConfigError, match="width: Input should be a valid integer"):
+        create("mine", width="many")
+
+
+def test_what_is_pickled_is_read_wherever_the_same_text_is_loaded(mine, tmp_path):
+    load_file(mine)
+    model = create("mine", num_classes=3)
+    pickled = tmp_path / "model.pickle"
+    pickled.write_bytes(pickle.dumps((get_architecture("mine").config, model)))
+    copy = tmp_path / "other" / "my_arch.py"
+    copy.parent.mkdir()
+    shutil.copy(mine, copy)
+    code = f"""
+import pickle, torch
+from pathlib import Path
+from architectures import get_architecture, load_file
+load_file(Path({str(copy)!r}))
+config, model = pickle.loads(Path({str(pickled)!r}).read_bytes())
+assert config == get_architecture("mine").config
+print(tuple(model(torch.zeros(2, 16_000)).shape))
+"""
+    assert in_a_new_process(code) == "(2, 3)"
+
+
+def line_of(text):
+    return next(n for n, line in enumerate(MINE.splitlines(), start=1) if text in line)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"mine_wide", family', '"mine_wide", familly', f":{line_of('mine_wide')}: TypeError"),
+        ("class Mine(nn.Module):", "class Mine(nn.Module:", "SyntaxError"),
+        ("import torch\n", "import nothing_like_it\n", f":{line_of('import torch')}: ModuleNotFoundError"),
+        ('register("mine"', 'register("vgg_like"', "architecture 'vgg_like' is registered twice: architectures.vgg"),
+        ('register("mine"', 'register("mine_wide"', "'mine_wide' is registered twice"),
+        ('register("mine"', 'register("my arch"', "architecture 'my arch': a name is letters"),
+        ('register("mine"', 'register("timm-mine"', "choose another name"),
+        ("config=Config()", "config=Config", f":{line_of('config=Config()')}: mine: config should be an instance"),
+        ('family="hybrid"', 'family="rnn"', "family 'rnn' should be one of cnn, transformer, hybrid"),
+        ("import torch\n", "raise SystemExit('bye')\n", "SystemExit: bye"),
+        ("@register", "# @register", "registers no architecture"),
+    ],
+)
+def test_a_slip_in_the_file_is_one_line_with_its_place(bench, mine, tmp_path, monkeypatch, old, new, message):
+    monkeypatch.chdir(mine.parent)
+    edit(mine, old, new)
+    for command in (["list", "--with", "my_arch.py"], ["check", "my_arch.py"]):
+        done = bench(*command)
+        one_line(done, message)
+        assert done.err.startswith("bench: error: my_arch.py:")
+    assert "mine_wide" not in list_architectures(), "all or nothing"
+    one_line(bench("run", "demo", "--with", "gone.py"), "gone.py: No such file or directory")
+    one_line(bench("run", "demo", "--with", tmp_path), "Is a directory")
+
+
+def test_check_takes_files_and_says_what_fails_and_where(bench, mine, fresh):
+    done = bench("check", mine, "transformer_notes")
+    assert done.code == 0
+    assert sorted(done.out.splitlines()) == [
+        "mine: keeps the contract", "mine_wide: keeps the contract", "transformer_notes: keeps the contract",
+    ]  # fmt: skip
+    fresh()
+    edit(mine, "return self.layers(", "return self.layers(x + ")
+    done = bench("check", mine)
+    assert done.code == 1
+    assert [line.partition(": ")[0] for line in done.out.splitlines()] == ["mine_wide", "mine"], "said once for each"
+    assert f": my_arch.py:{FORWARD}: RuntimeError: The size of tensor a" in done.out
+    fresh()
+    edit(mine, "x + ", "")
+    edit(mine, "x.abs(), 10))", "x.abs(), 10)).sigmoid()")
+    assert "mine: returns logits, not probabilities: no output is negative: leave out the sigmoid" in (
+        bench("check", mine).out
+    )
+
+
+def test_a_run_names_the_line_that_fails_before_anything_trains(bench, small_suite, packed, mine, tmp_path):
+    edit(mine, "return self.layers(", "return self.layers(x + ")
+    out = tmp_path / "out"
+    done = bench("run", small_suite, "--data", packed.folder, "--out", out, *QUICK, "--with", mine)
+    one_line(done, f"mine does not run: my_arch.py:{FORWARD}: RuntimeError")
+    assert not out.exists()
+
+
+def test_list_shows_where_it_is_from(bench, mine):
+    lines = bench("list", "--with", mine).out.splitlines()
+    (line,) = [line for line in lines if line.startswith("mine ")]
+    assert line.split()[:2] == ["mine", "hybrid"]
+    assert line.split()[-1].startswith("my_arch_")
+    assert any(line.startswith("mine_wide *") for line in lines)
+
+
+def test_a_search_takes_it_and_says_how_to_retrain(bench, packed, mine, tmp_path):
+    suite = tmp_path / "searched.toml"
+    train = "[train]\nupdates = 2\nbatch_size = 4\nevaluations = 1\n"
+    suite.write_text(f'title = "searched"\n{train}[space]\nlearning_rate = {{ low = 1e-4, high = 1e-2, log = true }}\n')
+    out = tmp_path / "out"
+    options = ("--suite", suite, "--data", packed.folder, "--out", out, "--trials", 1, "--with", mine)
+    done = bench("search", "mine", *options, "--export")
+    assert done.code == 0, done.err
+    assert f"--with {mine}" in done.err.replace("\n", "")
+    exported = load_suite(str(out / "best.toml"))
+    ((spec, _),) = plan(exported, [packed], seeds=1)
+    assert (spec.name, spec.source) == ("mine", get_architecture("mine").source)
+
+
+PACKAGE = {
+    "sounds/__init__.py": "",
+    "sounds/layers.py": "ABS = True\n",
+    "sounds/nets.py": MINE.replace("import torch\n", "import torch\n\nfrom sounds.layers import ABS\n"),
+    "sounds-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: sounds\nVersion: 1.0\n",
+    "sounds-1.0.dist-info/entry_points.txt": "[bench.architectures]\nnets = sounds.nets\n",
+}
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A folder to import from, with an installed distribution."""
+    folder = tmp_path / "site"
+    for name, text in PACKAGE.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    yield folder
+    for module in [name for name in sys.modules if name.partition(".")[0] == "sounds"]:
+        del sys.modules[module]
+
+
+def source_in(site):
+    code = "from architectures import get_architecture; print(get_architecture('mine').source)"
+    return in_a_new_process(code, site)
+
+
+def test_an_installed_package_joins_and_all_of_it_is_the_source(site):
+    first = source_in(site)
+    assert len(first) == 16
+    assert source_in(site) == first
+    edit(site / "sounds" / "layers.py", "ABS = True", "ABS = False")
+    assert source_in(site) != first
+
+
+def run_bench(site, *arguments):
+    code = f"sys.argv = ['bench', *{arguments}]; from bench import cli; cli.main()"
+    script = f"import sys; sys.path[:0] = {[str(ROOT), str(site)]}\n{code}"
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+
+def test_the_command_finds_an_installed_package(site):
+    done = run_bench(site, "list")
+    assert done.returncode == 0, done.stderr
+    assert any(line.split() == ["mine", "hybrid", "sounds.nets"] for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("sounds/layers.py", "", "ImportError: cannot import name 'ABS'"),
+        ("sounds/nets.py", MINE.replace('"mine"', '"crnn"'), "architecture 'crnn' is registered twice"),
+        ("sounds-1.0.dist-info/entry_points.txt", "[bench.architectures]\nnets = sounds.gone\n", "ModuleNotFoundError"),
+    ],
+)
+def test_a_broken_package_is_named_in_one_line(site, monkeypatch, name, text, message):
+    monkeypatch.syspath_prepend(site)
+    (site / name).write_text(text)
+    with pytest.raises(registry.ConfigError, match=r"^package sounds, entry point nets = sounds\.[^\n]+$") as raised:
+        outside.load_installed()
+    assert message in str(raised.value)
+
+
+def test_new_writes_a_file_that_keeps_the_contract(bench, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = bench("new", "wavelets", "--out", "nets")
+    assert done.code == 0
+    path = Path("nets") / "wavelets.py"
+    assert f"bench check {path}" in done.out
+    assert f"bench run demo --with {path}" in done.out
+    assert bench("check", path).out == "wavelets: keeps the contract\n"
+    assert dataclasses.is_dataclass(get_architecture("wavelets").config)
+    assert len(path.read_text().splitlines()) < 50
+    one_line(bench("new", "wavelets", "--out", "nets"), "there is an architecture 'wavelets' already")
+
+
+@pytest.mark.parametrize("name", ["my-arch", "2nets", "_net", "class", "naïve", "a/b", "", "x.py"])
+def test_new_refuses_what_can_name_no_module(bench, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    one_line(bench("new", name), "can't name a Python module")
+    assert not list(tmp_path.iterdir())
+
+
+def test_new_overwrites_nothing(bench, tmp_path):
+    path = tmp_path / "wavelets.py"
+    path.write_text("mine\n")
+    one_line(bench("new", "wavelets", "--out", tmp_path), f"{path} is there already")
+    one_line(bench("new", "vgg_like", "--out", tmp_path), "there is an architecture 'vgg_like' already")
+    assert path.read_text() == "mine\n"
+
+
+STUBBORN = MINE.replace("x.abs()", "x.abs() if x.mean() > 0 else -x")  # torch.export refuses what hangs on values
+
+
+def test_tracking_sends_its_model_if_it_knows_the_file(bench, mine, tmp_path, fresh):
+    mine.write_text(STUBBORN)
+    load_file(mine)
+    model, entry = create("mine", num_classes=3).eval(), get_architecture("mine")
+    folder = tmp_path / "results" / "suite" / "mine"
+    folder.mkdir(parents=True)
+    spec = {"name": "mine", "architecture": "mine", "seed": 0, "pack": "0", "recipe": {}, "source": entry.source}
+    spec["config"] = {"sample_rate": 16_000, "num_classes": 3}
+    (folder / "run.json").write_text(json.dumps({"spec": spec, "metrics": {"map": 0.5}, "val_map": 0.5}))
+    save_file(model.state_dict(), folder / "model.safetensors")
+
+    fresh()
+    done = bench("track", "sync", folder.parent)
+    assert done.code == 0
+    warning = (
+        "mine: its model was not sent: no architecture 'mine'; `bench list` shows all, --with FILE.py adds your own"
+    )
+    assert warning in done.err.replace("\n", " ")
+    with Tracker(folder.parent, own=[mine]) as tracker:  # as a suite does it
+        (warning,) = tracker.finish(300)
+    assert warning.startswith("mine: its model was pickled")
+    (sent,) = (tmp_path / "results").glob("mlartifacts/models/*/artifacts")
+    code = f"import mlflow, torch; print(mlflow.pytorch.load_model({str(sent)!r})(torch.ones(1, 16_000))[0].tolist())"
+    with torch.no_grad():
+        expected = model(torch.ones(1, 16_000))[0].tolist()
+    assert json.loads(in_a_new_process(code)) == pytest.approx(expected)
