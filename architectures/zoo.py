@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from architectures.layers import LogMel, TimmConfig
+from architectures.outside import told
 from architectures.registry import Architecture, ConfigError, Family, register_zoo
 
 SIZES = (96, 112, 128)
@@ -82,12 +83,12 @@ def _family(body: str) -> Family:
 
 def _size(body: str) -> int:
     """The first size that a model takes."""
-    reason = ""
+    reason = "its patches cover no size that it takes"
     for size in _sizes(body):
         try:
             model, logits = _try(body, size)
         except Exception as error:  # each model has its own way to refuse
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            reason = told(error)
             continue
         if not isinstance(logits, Tensor) or logits.shape != (2, 7):
             raise ConfigError(f"timm:{body} is no classifier: it has no logits")
