@@ -23,6 +23,11 @@ from bench.metrics import macro_map
 REPORT_EVERY = 10  # updates: how often the loss is read, which on an accelerator means waiting for it
 CHECKPOINT_SECONDS = 30.0
 
+# Numbers below 1e-38 are zeros: a processor takes some hundred cycles for each, so that a contestant with nothing left
+# to learn from its batch (silence, or learned by heart) had updates of thirty times the time. For this thread and those
+# that PyTorch starts from it, so before its first product.
+torch.set_flush_denormal(True)
+
 
 @dataclass
 class State:

@@ -51,18 +51,21 @@ def exponent(points: pd.DataFrame, column: str) -> float:
 def _point(what: str, value: float, folder: Path) -> dict[str, float]:
     work = {"clips": _clips, "scored": _scored, "classes": _classes, "seconds": _seconds, "batch": _batch}.get(what)
     run = _hours(value, folder) if work is None else work(int(value), folder)
-    before = _megabytes()
     seconds = []
     for _ in range(1 if what == "hours" else 4):
         started = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - started)
-    return {"seconds": min(seconds), "megabytes": _megabytes() - before}
+    return {"seconds": min(seconds), "megabytes": _megabytes()}
 
 
 def _megabytes() -> float:
-    """The process's peak, on Linux in KiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 / (1024 if sys.platform == "darwin" else 1)
+    """The process's peak."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count what the process was forked from
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def _clips(count: int, folder: Path) -> Callable[[], object]:

@@ -1,6 +1,7 @@
 """What the machine can do at most: matrix products and copies of memory, measured."""
 
 import os
+import re
 from dataclasses import asdict, dataclass
 
 import torch
@@ -28,10 +29,8 @@ class Machine:
     @property
     def slug(self) -> str:
         """For file names: torch's release, device and threads."""
-        name = "".join(c if c.isalnum() else "-" for c in self.name.lower().partition(",")[0])
-        while "--" in name:
-            name = name.replace("--", "-")
-        return f"torch{self.torch.partition('+')[0]}-{name.strip('-')}-{self.threads}threads"
+        words = f"torch {self.torch.partition('+')[0]} {self.name.replace(',', ' ')}"
+        return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
