@@ -65,6 +65,29 @@ def run(
 
 
 @app.command()
+def cost(
+    suite: Annotated[str, typer.Argument(help="As in bench run.")] = "demo",
+    data: DataOption = [],  # noqa: B006
+    out: Annotated[
+        Path | None, typer.Option(help="Results folder, for what is finished [default: results/SUITE].")
+    ] = None,
+    only: Annotated[list[str], typer.Option(help="This architecture only; repeatable.")] = [],  # noqa: B006
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds, from 0.")] = None,
+    sets: Annotated[list[str], typer.Option("--set", help="train.FIELD=VALUE, for all; repeatable.")] = [],  # noqa: B006
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16, for all.")] = None,
+    device: DeviceOption = "auto",
+    trials: TrialsOption = None,
+    hours: HoursOption = None,
+    own: WithOption = [],  # noqa: B006
+) -> None:
+    """Say how many hours a suite takes here, by a few measured updates of each row; nothing of them is kept."""
+    from bench.commands import SearchOptions, cost_command
+
+    sets = sets + ([f"train.precision={precision}"] if precision else [])
+    cost_command(suite, data, out, only, seeds, sets, device, SearchOptions(trials, hours), own)
+
+
+@app.command()
 def search(
     names: Annotated[list[str] | None, typer.Argument(help="Architectures [default: all of the suite's].")] = None,
     data: DataOption = [],  # noqa: B006

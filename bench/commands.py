@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from bench.tracking.process import WAIT_SECONDS, Tracker
 if TYPE_CHECKING:
     import torch
 
+    from bench.forecast import Forecast, Row
     from bench.tuning import Found
 
 DEMO = Path("data/demo")
@@ -31,12 +32,17 @@ class SearchOptions:
 
     trials: int | None
     hours: float | None
-    storage: str | None
-    heartbeat: int  # seconds
+    storage: str | None = None
+    heartbeat: int = 10  # seconds
 
     @property
     def given(self) -> bool:
         return self.trials is not None or self.hours is not None
+
+    def check(self, suite: Suite) -> None:
+        """Raises UserError if they ask for a search that the suite has not."""
+        if self.given and not suite.space:
+            raise UserError(f"--trials and --hours: suite {suite.title!r} has no [space] to search")
 
     def budget(self, suite: Suite) -> Budget:
         """Raises UserError if there are two, or none."""
@@ -63,8 +69,7 @@ def run_command(
     own: Sequence[Path],
 ) -> None:
     suite, fields = load_suite(name), parse_sets(sets)
-    if options.given and not suite.space:
-        raise UserError(f"--trials and --hours: suite {suite.title!r} has no [space] to search")
+    options.check(suite)
     _load_registry(own)
     from bench.suite import check, plan, refuse_other_code, rows, run_suite
 
@@ -82,6 +87,7 @@ def run_command(
             refuse_other_code(runs, out)
         check(runs, out)
         console.print(f"{suite.title}: {len(runs)} runs on {target}, results in {out}", markup=False)
+        _forecast_runs(suite, runs, out, target)
         with SuiteDisplay() as display:
             outcome = run_suite(runs, out, title=suite.title, device=target, display=display, after_run=tracker.news)
         if outcome.skipped:
@@ -92,6 +98,68 @@ def run_command(
     if outcome.failed:
         console.print(f"failed: {', '.join(outcome.failed)}; the same command tries them again", markup=False)
         raise typer.Exit(1)
+
+
+def cost_command(
+    name: str,
+    data: Sequence[Path],
+    out: Path | None,
+    only: Sequence[str],
+    seeds: int | None,
+    sets: Sequence[str],
+    device: str,
+    options: SearchOptions,
+    own: Sequence[Path],
+) -> None:
+    suite, fields = load_suite(name), parse_sets(sets)
+    options.check(suite)
+    budget = options.budget(suite) if suite.space else None
+    _load_registry(own)
+    from bench.forecast import THOROUGH, rows_of, table
+    from bench.suite import plan, rows
+
+    target = _device(device)
+    rows(suite, only)
+    out = out or Path("results") / Path(name).stem
+    packs = _packs(data or [Path("demo")] if name == "demo" else data)
+    runs = plan(suite, packs, only=only, seeds=seeds, sets=fields)
+    left = rows_of(runs, out)
+    if budget:  # the best recipe is retrained as often as the default one
+        left = [replace(row, done=2 * row.done) for row in left]
+    elif not (left := [row for row in left if row.done]):
+        typer.echo(f"{suite.title}: all {len(runs)} runs are finished in {out}")
+        return
+    forecasts = _forecast(left, target, THOROUGH)
+    typer.echo(table(suite.title, forecasts, target, budget))
+    if any(forecast.cause for forecast in forecasts):
+        raise typer.Exit(1)
+
+
+def _forecast(rows: "Sequence[Row]", device: "torch.device", seconds: float) -> "list[Forecast]":
+    from bench.forecast import forecast
+
+    with bar("measuring a few updates of each row") as progress:
+        return forecast(rows, device, seconds=seconds, progress=progress)
+
+
+def _forecast_runs(suite: Suite, runs: Sequence[tuple[RunSpec, Pack]], out: Path, device: "torch.device") -> None:
+    """A line before a suite, unless that would take long beside the suite."""
+    from bench.forecast import BRIEF, line, rows_of, worth_measuring
+
+    left = [row for row in rows_of(runs, out) if row.done]
+    if worth_measuring(left):
+        console.print(line(suite.title, _forecast(left, device, BRIEF), device), markup=False)
+
+
+def _forecast_trials(runs: Sequence[tuple[RunSpec, Pack]], out: Path, budget: Budget, device: "torch.device") -> None:
+    """A line before the first searches in `out`; an hour's budget takes an hour."""
+    from bench.forecast import BRIEF, rows_of, trial_line, worth_measuring
+
+    if budget.trials is None or (out / "search.json").exists():
+        return
+    rows = [replace(row, done=budget.trials * (0,)) for row in rows_of(runs, out)]
+    if worth_measuring(rows):
+        console.print(trial_line(_forecast(rows, device, BRIEF)), markup=False)
 
 
 def search_command(
@@ -158,6 +226,7 @@ def _search(
     out.mkdir(parents=True, exist_ok=True)
     storage = open_storage(options.storage or f"sqlite:///{out / 'search.db'}", options.heartbeat)
     console.print(f"{suite.title}: {len(planned)} searches, {budget} each, on {device}", markup=False)
+    _forecast_trials(runs, out, budget, device)
     founds = []
     try:
         with SuiteDisplay() as display:

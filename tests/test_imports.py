@@ -20,6 +20,7 @@ LAYERS = [
     ["bench.run", "bench.contract", "bench.progress"],
     ["bench.trained"],
     ["bench.suite", "bench.filters", "bench.predict", "bench.simulation", "bench.search", "bench.tracking"],
+    ["bench.forecast"],
     ["bench.tuning"],
     ["bench.speed"],
     ["bench.commands"],
