@@ -147,8 +147,9 @@ def _forecast_runs(suite: Suite, runs: Sequence[tuple[RunSpec, Pack]], out: Path
     from bench.forecast import BRIEF, line, rows_of, worth_measuring
 
     left = [row for row in rows_of(runs, out) if row.done]
-    if worth_measuring(left):
-        console.print(line(suite.title, _forecast(left, device, BRIEF), device), markup=False)
+    forecasts = _forecast(left, device, BRIEF) if worth_measuring(left) else []
+    if any(forecast.rates for forecast in forecasts):
+        console.print(line(suite.title, forecasts, device), markup=False)
 
 
 def _forecast_trials(runs: Sequence[tuple[RunSpec, Pack]], out: Path, budget: Budget, device: "torch.device") -> None:

@@ -1,0 +1,261 @@
+"""What a suite will take: the sum, the measuring, which leaves no trace, and what is said of it."""
+
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from architectures import get_architecture
+from bench import forecast as forecasting
+from bench.config import Budget, Recipe, digest, load_suite
+from bench.data.chunks import Chunks
+from bench.forecast import Forecast, Rates, Row, cost_of, duration, forecast, line, measure, rows_of, table, timed
+from bench.provenance import code
+from bench.run import build
+from bench.suite import plan
+from bench.train import train
+from tests.conftest import SMALL_SUITE, make_spec
+
+CPU = torch.device("cpu")
+RATES = Rates(start=3.0, updates=(0.4, 0.5, 0.9), chunk=0.01, val_chunks=200, eval_chunks=300)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Stands still, unless a test moves it."""
+    now = SimpleNamespace(seconds=0.0)
+    monkeypatch.setattr(forecasting, "time", SimpleNamespace(perf_counter=lambda: now.seconds))
+    return now
+
+
+@pytest.fixture
+def always(monkeypatch):
+    """Suites as small as those of tests are forecast, too."""
+    monkeypatch.setattr(forecasting, "WORTH", 1)
+
+
+def small_runs(packed, tmp_path, text=SMALL_SUITE):
+    path = tmp_path / "small.toml"
+    path.write_text(text)
+    return plan(load_suite(str(path)), [packed])
+
+
+def test_a_run_is_updates_and_evaluations_and_what_stands_around_them():
+    cost = cost_of(Recipe(updates=100, evaluations=4), RATES)
+    assert cost.training == pytest.approx(100 * 0.5)  # the median
+    assert cost.evaluation == pytest.approx(4 * 200 * 0.01)
+    # eval with and without training; latency is six times a clip of ten seconds
+    assert cost.rest == pytest.approx(3 + (2 * 300 + 60) * 0.01)
+    assert cost.total == pytest.approx(50 + 8 + 9.6)
+
+
+def test_evaluations_are_no_more_than_updates():
+    assert cost_of(Recipe(updates=3, evaluations=20), RATES).evaluation == pytest.approx(3 * 200 * 0.01)
+
+
+def test_what_a_checkpoint_has_is_not_done_again():
+    cost = cost_of(Recipe(updates=100, evaluations=4), RATES, done=50)
+    assert cost.training == pytest.approx(50 * 0.5)
+    assert cost.evaluation == pytest.approx(2 * 200 * 0.01)  # after 75 and 100
+
+
+@pytest.mark.parametrize(
+    ("takes", "seconds", "most", "times"),
+    [
+        (1.0, 5.0, 99, 5),  # until the time is up
+        (1.0, 5.0, 3, 3),  # or until there are enough
+        (60.0, 5.0, 99, 2),  # twice in any case
+        (1.0, 5.0, 0, 2),
+    ],
+)
+def test_measuring_is_short(clock, takes, seconds, most, times):
+    def work():
+        clock.seconds += takes
+
+    assert timed(work, seconds, most) == [takes] * times
+
+
+def test_rates_are_those_of_the_steps(packed, clock, monkeypatch):
+    """A first update of 3 s, others of .5 s; batches of 32 chunks scored in 4 s, the first in 5 s."""
+    updates, scorings = iter([3.0] + [0.5] * 99), iter([5.0] + [4.0] * 99)
+
+    def step(*_):
+        clock.seconds += next(updates)
+        return torch.zeros(())
+
+    def score_clips(_, chunks):
+        assert len(chunks) == 32
+        clock.seconds += next(scorings)
+
+    monkeypatch.setattr(forecasting, "step", step)
+    monkeypatch.setattr(forecasting, "score_clips", score_clips)
+    rates = measure(Row(make_spec(packed, updates=1000, hop_seconds=0.5), packed, (0,)), CPU, 2.0)
+    assert rates.updates == (0.5,) * 4
+    assert rates.start == 2 * 3.0
+    assert rates.chunk == 4.0 / 32
+    assert rates.val_chunks == len(Chunks(packed, "val", hop_seconds=0.5))
+    assert rates.eval_chunks == len(Chunks(packed, "eval", hop_seconds=0.5))
+
+
+def test_finished_runs_are_left_out(packed, small_results, tmp_path):
+    runs = small_runs(packed, tmp_path)
+    assert [row.done for row in rows_of(runs, tmp_path / "new")] == [(0, 0), (0, 0)]
+    out = tmp_path / "out"
+    shutil.copytree(small_results, out)
+    assert [(row.done, row.updates) for row in rows_of(runs, out)] == [((), 0), ((), 0)]
+    (out / runs[0][0].folder / "run.json").unlink()
+    first, second = rows_of(runs, out)
+    assert (first.spec.name, first.done, first.updates) == ("transformer_small", (0,), 4)
+    assert second.done == ()
+
+
+@pytest.mark.parametrize(("by", "left"), [("this code", 4), ("other code", 12), ("nobody", 12)])
+def test_an_interrupted_run_has_a_part_left(packed, tmp_path, by, left):
+    spec = make_spec(packed, updates=12, evaluations=3)
+    path = tmp_path / spec.folder / "checkpoint.pt"
+    path.parent.mkdir()
+    source = digest(code(get_architecture(spec.architecture).model.__module__)["source"])
+
+    class Stop(Exception):
+        pass
+
+    def stop(status):
+        if status.update > 8:
+            raise Stop
+
+    data, val = Chunks(packed, "train"), Chunks(packed, "val")
+    name = source if by == "this code" else "other"
+    with pytest.raises(Stop):
+        train(build(spec, CPU), data, val, spec.recipe, seed=0, checkpoint=path, code=name, report=stop)
+    if by == "nobody":
+        path.write_bytes(b"rubbish")
+    (row,) = rows_of([(spec, packed)], tmp_path)
+    assert row.updates == left
+
+
+def test_measuring_leaves_no_trace_in_the_process(packed):
+    def state():
+        switches = (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype())
+        cudnn = (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic, torch.backends.mkldnn.enabled)
+        return torch.get_rng_state().tolist(), torch.get_num_threads(), *switches, *cudnn
+
+    torch.manual_seed(7)
+    before = state()
+    spec = make_spec(packed, config={"drop_rate": 0.5}, mixup=0.5, precision="bf16")
+    (found,) = forecast([Row(spec, packed, (0,))], CPU, seconds=0.01)
+    assert found.seconds > 0
+    assert state() == before
+
+
+def test_a_suite_says_what_it_takes_and_comes_to_the_same_numbers(bench, small_suite, packed, tmp_path, monkeypatch):
+    run = ("run", small_suite, "--data", packed.folder, "--out")
+    done = bench(*run, tmp_path / "without")
+    assert " left, " not in done.err  # measuring would take longer than running
+    monkeypatch.setattr(forecasting, "WORTH", 1)
+    done = bench(*run, tmp_path / "with")
+    (told,) = (text for text in done.err.splitlines() if " left, " in text)
+    assert told.startswith("small: 4 runs left, about ")
+    assert " on cpu (transformer_small " in told
+    folders = sorted(path.parent.name for path in (tmp_path / "with").glob("*/run.json"))
+    assert len(folders) == 4
+    for name in folders:
+        for file in ("scores.npz", "model.safetensors"):
+            assert (tmp_path / "with" / name / file).read_bytes() == (tmp_path / "without" / name / file).read_bytes()
+
+    def never(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(forecasting, "measure", never)  # a finished suite has nothing to wait for
+    assert " left, " not in bench(*run, tmp_path / "with").err
+
+
+@pytest.mark.usefixtures("always")
+def test_a_row_that_cannot_be_measured_stops_nothing(bench, small_suite, packed, tmp_path, monkeypatch):
+    real = forecasting.build
+
+    def broken(spec, device):
+        if spec.name == "vgg_like":
+            raise MemoryError("too\nlarge")
+        return real(spec, device)
+
+    monkeypatch.setattr(forecasting, "build", broken)
+    arguments = (small_suite, "--data", packed.folder, "--seeds", 1, "--out", tmp_path / "out")
+    done = bench("cost", *arguments)
+    assert done.code == 1
+    assert "vgg_like: could not be measured: MemoryError: too large" in done.out
+    assert "small: 1 run left, " in done.out
+    done = bench("run", *arguments)
+    assert done.code == 0
+    assert "vgg_like unknown)" in done.err
+
+
+def test_cost_shows_each_row_and_the_sum(bench, small_suite, packed, small_results, tmp_path):
+    shutil.copytree(small_results, tmp_path / "out")
+    command = ("cost", small_suite, "--data", packed.folder, "--out", tmp_path / "out")
+    done = bench(*command)
+    assert (done.code, done.out) == (0, f"small: all 4 runs are finished in {tmp_path / 'out'}\n")
+
+    done = bench(*command, "--seeds", 3)
+    assert done.code == 0
+    head, *rows, total, _ = done.out.splitlines()
+    assert head.split("  ")[-1].strip() == "in all"
+    assert [row.split()[0] for row in rows] == ["transformer_small", "vgg_like"]
+    assert total.startswith("small: 2 runs left, ")
+    assert total.endswith(" h on cpu with nothing else running")
+
+    done = bench("cost", small_suite, "--data", packed.folder, "--out", tmp_path / "new", "--only", "vgg_like")
+    assert "small: 2 runs left, " in done.out
+    assert not (tmp_path / "new").exists()
+
+
+def forecast_of(packed, *done, name="tiny", **recipe):
+    spec = make_spec(packed, updates=7200, evaluations=18, **recipe).model_copy(update={"name": name})
+    return Forecast(Row(spec, packed, done), RATES)
+
+
+def test_the_line_sums_what_is_left(packed):
+    # a run is an hour of training, 36 s of evaluation and 9.6 s of all else
+    forecasts = [forecast_of(packed, 0, 0, name="a"), forecast_of(packed, 3600, name="b")]
+    assert line("toy", forecasts, CPU) == "toy: 3 runs left, about 2.5 h on cpu (a 2.0 h, b 30 min)"
+    forecasts[1] = forecast_of(packed, 3600, name="b", early_stop=3)
+    assert ", at most 2.5 h on cpu" in line("toy", forecasts, CPU)
+
+
+@pytest.mark.parametrize(
+    ("budget", "what", "hours"),
+    [
+        (None, "", "4.05"),
+        (Budget(trials=10), "2 searches of 10 trials, then ", "24.3"),  # a trial does not read eval
+        (Budget(hours=5), "2 searches of 5 hours of compute, then ", "14.1"),
+    ],
+)
+def test_the_table_counts_in_searches(packed, budget, what, hours):
+    forecasts = [forecast_of(packed, 0, 0, name="a"), forecast_of(packed, 0, 0, name="b")]
+    head, first, _, total, *_ = table("toy", forecasts, CPU, budget).splitlines()
+    assert ("a trial" in head) == (budget is not None)
+    assert first.startswith("a  0.5000 (0.4000 to 0.9000) ")
+    assert total == f"toy: {what}4 runs left, {hours} h on cpu with nothing else running"
+
+
+@pytest.mark.usefixtures("always")
+def test_before_a_search_there_is_word_of_its_trials(bench, packed, tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.report.search_figures.draw_search", lambda folder: {})
+    suite = tmp_path / "searched.toml"
+    suite.write_text(SMALL_SUITE + "[space]\nlearning_rate = { low = 1e-4, high = 1e-2 }\n")
+    arguments = ("--data", packed.folder, "--out", tmp_path / "out", "--trials")
+    done = bench("cost", suite, *arguments, 5)
+    # two seeds each of the default recipe and the best one
+    assert "small: 2 searches of 5 trials, then 8 runs left, " in done.out
+    search = ("search", "transformer_small", "--suite", suite, *arguments)
+    assert "a trial that is not pruned takes about: transformer_small " in bench(*search, 1).err
+    assert "a trial that is not pruned" not in bench(*search, 2).err  # known by now
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "0 s"), (45.4, "45 s"), (66, "1.1 min"), (1300, "22 min"), (7200, "2.0 h"), (468_000, "130 h")],
+)
+def test_durations_are_told_as_far_as_they_are_known(seconds, text):
+    assert duration(seconds) == text
