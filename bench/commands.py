@@ -356,7 +356,9 @@ def _left_out(file: Path, error: AudioError) -> None:
 
 def speed_command(quick: bool, only: Sequence[str], out: Path, device: str) -> None:
     _load_registry()
-    from bench.speed.run import measure_speed
+    from bench.speed.run import check_parts, measure_speed
+
+    check_parts(only)
 
     def say(part: str) -> None:
         console.print(f"measuring: {part}", markup=False)

@@ -20,6 +20,13 @@ from bench.speed.rows import markdown, table
 EVERY = (*PARTS, "growth")
 
 
+def check_parts(names: Sequence[str]) -> None:
+    """Raises UserError for one that does not exist."""
+    for name in names:
+        if name not in EVERY:
+            raise UserError(f"--only {name}: use one of {', '.join(EVERY)}")
+
+
 def measure_speed(
     out: Path,
     *,
@@ -33,13 +40,7 @@ def measure_speed(
     """Measure parts (all, if none is named) into `out`, and return the table.
 
     `speed-CONDITIONS.csv` gets a row a pair; parts measured there before and not now are kept.
-
-    Raises:
-        UserError: an unknown part.
     """
-    for part in only:
-        if part not in EVERY:
-            raise UserError(f"--only {part}: use one of {', '.join(EVERY)}")
     out.mkdir(parents=True, exist_ok=True)
     progress("the machine")
     machine = measure_machine(device)
