@@ -46,7 +46,7 @@ def run(
     only: Annotated[list[str], typer.Option(help="Run this architecture only; repeatable.")] = [],  # noqa: B006
     seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds, from 0.")] = None,
     sets: Annotated[list[str], typer.Option("--set", help="train.FIELD=VALUE, for all; repeatable.")] = [],  # noqa: B006
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16, for all.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or auto, for all.")] = None,
     device: DeviceOption = "auto",
     mixed: MixedOption = False,
     trials: TrialsOption = None,
@@ -74,7 +74,7 @@ def cost(
     only: Annotated[list[str], typer.Option(help="This architecture only; repeatable.")] = [],  # noqa: B006
     seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds, from 0.")] = None,
     sets: Annotated[list[str], typer.Option("--set", help="train.FIELD=VALUE, for all; repeatable.")] = [],  # noqa: B006
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16, for all.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or auto, for all.")] = None,
     device: DeviceOption = "auto",
     trials: TrialsOption = None,
     hours: HoursOption = None,

@@ -77,12 +77,12 @@ def run_command(
     rows(suite, only)  # a wrong name should not wait for the demo set to be made
     out = out or Path("results") / Path(name).stem
     packs = _packs(data or [Path("demo")] if name == "demo" else data)
-    runs = plan(suite, packs, only=only, seeds=seeds, sets=fields)
+    runs = plan(suite, packs, only=only, seeds=seeds, sets=fields, device=target)
     with Tracker(out, on=track, own=own) as tracker:
         if suite.space:
             check(runs, out)
             founds = _search(suite, runs, out, fields, target, options, tracker)
-            runs = plan(_export(out, suite, founds, packs, seeds), packs)
+            runs = plan(_export(out, suite, founds, packs, seeds), packs, device=target)
         if not mixed:
             refuse_other_code(runs, out)
         check(runs, out)
@@ -122,7 +122,7 @@ def cost_command(
     rows(suite, only)
     out = out or Path("results") / Path(name).stem
     packs = _packs(data or [Path("demo")] if name == "demo" else data)
-    runs = plan(suite, packs, only=only, seeds=seeds, sets=fields)
+    runs = plan(suite, packs, only=only, seeds=seeds, sets=fields, device=target)
     left = rows_of(runs, out)
     if budget:  # the best recipe is retrained as often as the default one
         left = [replace(row, done=2 * row.done) for row in left]
@@ -188,7 +188,7 @@ def search_command(
     rows(suite, only)
     out = out or Path("results") / Path(name).stem
     packs = _packs(data)
-    runs = plan(suite, packs, only=only, seeds=1, sets=fields)
+    runs = plan(suite, packs, only=only, seeds=1, sets=fields, device=target)
     check(runs, out)
     with Tracker(out, on=track, own=own) as tracker:
         founds = _search(suite, runs, out, fields, target, options, tracker)

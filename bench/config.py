@@ -49,12 +49,19 @@ class Recipe(Strict):
     patience: PositiveInt = 3
     early_stop: NonNegativeInt = 0
     hop_seconds: Annotated[float, Field(ge=0.01, le=1)] = 1.0  # from one chunk of a clip to the next
-    precision: Literal["fp32", "bf16"] = "fp32"  # of training; evaluation is always fp32
+    # of training; evaluation is always fp32. auto: bf16 where the device computes in it, else fp32
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
     channels_last: bool = False  # memory layout of convolutions: speed, not arithmetic
     # augmentation of training chunks, as PaSST does it (arXiv:2110.05069); nothing at 0, see augment.py
     gain_db: NonNegativeFloat = 0.0  # louder or softer by up to this much
     time_shift: Annotated[float, Field(ge=0, le=1)] = 0.0  # shifted in a circle by up to this share of the chunk
     mixup: NonNegativeFloat = 0.0  # chunks and labels mixed in pairs, by shares from Beta(mixup, mixup)
+
+    def on(self, *, bf16: bool) -> "Recipe":
+        """What `auto` means on a device that computes in bf16, or does not."""
+        if self.precision != "auto":
+            return self
+        return self.model_copy(update={"precision": "bf16" if bf16 else "fp32"})
 
     def evaluation_updates(self) -> set[int]:
         """After which updates (counted from 1) val is scored."""
@@ -67,7 +74,7 @@ class RunSpec(Strict):
     name: str  # of the row in the table
     architecture: str
     config: dict[str, Any]  # every field, defaults included
-    recipe: Recipe
+    recipe: Recipe  # its precision settled: not auto
     seed: NonNegativeInt
     pack: str  # fingerprint
     inferred: dict[str, str] = {}  # field -> what its value rests on, where no source documents it

@@ -11,6 +11,7 @@ from architectures import configure, create, failure, get_architecture
 from bench.config import Recipe
 from bench.data.chunks import Chunks
 from bench.data.pack import Pack
+from bench.precision import computes_bf16
 from bench.train import Status, train
 
 SECOND = 16_000
@@ -65,8 +66,8 @@ def overfit(name: str, pack: Pack, clips: int, *, updates: int = 1000, seed: int
         updates=updates,
         evaluations=updates // 25,
         channels_last=cnn,
-        precision="bf16" if cnn else "fp32",
-    )
+        precision="auto" if cnn else "fp32",
+    ).on(bf16=computes_bf16(data.device))
     best = 0.0
 
     def stop_when_learned(status: Status) -> None:

@@ -15,10 +15,13 @@ from bench.cost import count_parameters
 from bench.data.pack import Pack
 from bench.disk import require_space, write_json
 from bench.errors import UserError
+from bench.precision import computes_bf16
 from bench.progress import SuiteDisplay
 from bench.provenance import code
 from bench.run import clean_up, execute, finished, write_labels
 from bench.train import loss_of
+
+CPU = torch.device("cpu")
 
 
 @dataclass
@@ -57,8 +60,11 @@ def plan(
     only: Sequence[str] = (),
     seeds: int | None = None,
     sets: Mapping[str, Any] | None = None,
+    device: torch.device = CPU,
 ) -> list[tuple[RunSpec, Pack]]:
     """All runs of a suite, seed by seed, so that a half-done suite compares all contestants.
+
+    `device` settles what a precision of 'auto' is.
 
     Raises:
         UserError: an unknown name or field, no pack of a needed sample rate, or packs of different data.
@@ -69,15 +75,16 @@ def plan(
         raise UserError("two of the packs have the same sample rate; one of each is enough")
     entries = rows(suite, only)
     first = suite.first_seed
+    bf16 = computes_bf16(device)
     return [
-        _spec(suite, entry, seed, packs, sets or {})
+        _spec(suite, entry, seed, packs, sets or {}, bf16)
         for seed in range(first, first + (seeds or suite.seeds))
         for entry in entries
     ]
 
 
 def _spec(
-    suite: Suite, entry: Entry, seed: int, packs: Sequence[Pack], sets: Mapping[str, Any]
+    suite: Suite, entry: Entry, seed: int, packs: Sequence[Pack], sets: Mapping[str, Any], bf16: bool
 ) -> tuple[RunSpec, Pack]:
     architecture = get_architecture(entry.architecture)
     sample_rate, recipe, inferred = suite.settings(entry, architecture.family, sets)
@@ -94,7 +101,7 @@ def _spec(
         name=entry.name,
         architecture=entry.architecture,
         config=asdict(config),
-        recipe=recipe,
+        recipe=recipe.on(bf16=bf16),
         seed=seed,
         pack=pack.fingerprint,
         inferred=inferred,

@@ -77,7 +77,7 @@ batch_size = 4
 evaluations = 2
 learning_rate = 1e-3
 [family.cnn.train]
-precision = "bf16"
+precision = "auto"
 channels_last = true
 """
 

@@ -13,7 +13,7 @@ LAYERS = [
     ["architectures", "bench.errors"],
     ["bench.config", "bench.disk", "bench.new"],
     ["bench.study"],
-    ["bench.data", "bench.metrics", "bench.bootstrap", "bench.cost", "bench.provenance"],
+    ["bench.data", "bench.metrics", "bench.bootstrap", "bench.cost", "bench.provenance", "bench.precision"],
     ["bench.stats"],
     ["bench.evaluate", "bench.augment", "bench.report"],
     ["bench.train"],

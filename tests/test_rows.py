@@ -2,6 +2,7 @@
 
 import pytest
 
+from bench import suite as suite_module
 from bench.config import load_suite
 from bench.errors import UserError
 from bench.suite import plan
@@ -83,3 +84,14 @@ def test_a_slip_in_a_row_is_one_line(tmp_path, packed, old, new, message):
     with pytest.raises(UserError, match=r"^[^\n]+$") as raised:
         plan(load_suite(path), [packed])
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(("bf16", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_auto_is_settled_by_the_device_and_is_part_of_the_hash(packed, tmp_path, monkeypatch, bf16, expected):
+    """A run in bf16 and one in fp32 are two runs, whoever chose."""
+    monkeypatch.setattr(suite_module, "computes_bf16", lambda device: bf16)
+    path = write(tmp_path, 'title = "auto"\narchitectures = ["vgg_like"]\n[family.cnn.train]\nprecision = "auto"\n')
+    ((auto, _),) = plan(load_suite(path), [packed])
+    ((named, _),) = plan(load_suite(path), [packed], sets={"precision": expected})
+    assert auto.recipe.precision == expected
+    assert auto.hash == named.hash

@@ -36,7 +36,7 @@ batch_size = 4
 evaluations = 3
 learning_rate = 1e-3
 [family.cnn.train]
-precision = "bf16"
+precision = "auto"
 channels_last = true
 [budget]
 trials = 3

@@ -25,6 +25,7 @@ from bench.data.chunks import Chunks
 from bench.data.pack import Pack, pack
 from bench.evaluate import CPU_BATCH_SIZE, score_clips
 from bench.metrics import average_precision
+from bench.precision import computes_bf16
 from bench.speed import made, notes
 from bench.speed.machine import Machine, waited
 from bench.speed.roofline import count_bytes
@@ -145,7 +146,7 @@ class Trained:
     def __init__(self, bench: Bench, name: str, classes: int = 200) -> None:
         self.bench, self.name, self.classes = bench, name, classes
         self.family = get_architecture(name).family
-        self.recipe = demo_recipe(name)
+        self.recipe = demo_recipe(name, bench.device)
         torch.manual_seed(0)
         self.first = create(name, num_classes=classes).to(bench.device).train()
         self.second = create(name, num_classes=classes).to(bench.device).train()
@@ -180,9 +181,10 @@ class Trained:
         return self.recipe.precision + (", channels_last" if self.recipe.channels_last else "")
 
 
-def demo_recipe(name: str) -> Recipe:
+def demo_recipe(name: str, device: torch.device) -> Recipe:
     suite = load_suite("demo")
-    return suite.settings(Entry(name=name, architecture=name), get_architecture(name).family, {})[1]
+    recipe = suite.settings(Entry(name=name, architecture=name), get_architecture(name).family, {})[1]
+    return recipe.on(bf16=computes_bf16(device))
 
 
 def variants(bench: Bench) -> Iterator[Row]:
@@ -203,7 +205,7 @@ def evaluation(bench: Bench) -> Iterator[Row]:
     for name in ("transformer_small", "vgg_like"):
         chunks = Chunks(Pack(bench.pack), "val", device=bench.device, first_clips=20 if bench.quick else 100)
         model = create(name, num_classes=chunks.targets.shape[1]).to(bench.device).eval()
-        optimizer_of(model, demo_recipe(name))  # for the memory layout
+        optimizer_of(model, demo_recipe(name, bench.device))  # for the memory layout
         waiting = [chunks.waveforms(ids) for ids in chunks.in_order(CPU_BATCH_SIZE)]
 
         def other(model: nn.Module = model, waiting: list[torch.Tensor] = waiting) -> None:

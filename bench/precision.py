@@ -1,0 +1,17 @@
+"""Which precision a device computes in."""
+
+import torch
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies in bf16 by itself.
+
+    Any processor accepts bf16. One without the instructions imitates it, number by number: a convolution of the VGG
+    took ten times the time of fp32, where one with them takes a third.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older releases do not tell
+    return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16"))
