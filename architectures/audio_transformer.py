@@ -12,11 +12,15 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchaudio.functional import melscale_fbanks
 
+from architectures.layers import fft_length
 from architectures.published import audio_transformers_paper
 from architectures.registry import ArchitectureConfig, register
 
 MeanKind = Literal["block", "past"]
+FrontEnd = Literal["learned", "random", "log_mel"]
+MEL_BANDS = 96  # as the CNNs have
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +28,8 @@ class AudioTransformerConfig(ArchitectureConfig):
     # waveform to tokens
     input_level: Literal["raw", "unit"] = "unit"  # each chunk as it is, or scaled to a root mean square of 1
     patch_seconds: float = 0.025
-    front_end_dim: int = 2048
+    front_end: FrontEnd = "learned"  # random: its filters stay as they were drawn; log_mel: bands instead of filters
+    front_end_dim: int = 2048  # filters
     embed_dim: int = 64
     position_scale: float = 0.1  # of sinusoidal positions; 0: none
     # blocks
@@ -120,11 +125,7 @@ class AudioTransformer(nn.Module):
     def __init__(self, config: AudioTransformerConfig) -> None:
         super().__init__()
         self.config = config
-        self.front_end = nn.Sequential(
-            nn.Linear(config.patch_size, config.front_end_dim),
-            nn.ReLU(),
-            nn.Linear(config.front_end_dim, config.embed_dim),
-        )
+        self.front_end = front_end(config)
         # calculated, not learned: no need to store them with the weights
         self.register_buffer("positions", sinusoids(2048, config.embed_dim), persistent=False)
         self.drop = nn.Dropout(config.drop_rate)
@@ -149,6 +150,43 @@ class AudioTransformer(nn.Module):
                 x = average_pool(x, config.pool_window, config.pool_stride)
         x = self.norm(x).mean(dim=1)  # (b, d)
         return self.head(x)  # (b, k)
+
+
+def front_end(config: AudioTransformerConfig) -> nn.Module:
+    """Patches to tokens: (b, t, patch_size) -> (b, t, d).
+
+    What is fixed is what the patch is seen through, filters or bands. The projection onto the tokens is learned in all
+    three: without it, a fixed front end would also have to fit blocks that it knows nothing of.
+    """
+    if config.front_end == "log_mel":
+        return nn.Sequential(PatchLogMel(config), nn.Linear(MEL_BANDS, config.embed_dim))
+    filters = nn.Linear(config.patch_size, config.front_end_dim)
+    filters.requires_grad_(config.front_end == "learned")
+    return nn.Sequential(filters, nn.ReLU(), nn.Linear(config.front_end_dim, config.embed_dim))
+
+
+class PatchLogMel(nn.Module):
+    """Log-mel bands of each patch by itself, normalised as the CNNs' are: (b, t, patch_size) -> (b, t, MEL_BANDS).
+
+    Each token stands on the same samples as with the learned front end, so windows do not overlap.
+    """
+
+    window: Tensor
+    bands: Tensor
+
+    def __init__(self, config: AudioTransformerConfig) -> None:
+        super().__init__()
+        self.n_fft = fft_length(config.patch_size)
+        bands = melscale_fbanks(self.n_fft // 2 + 1, 0.0, config.sample_rate / 2, MEL_BANDS, config.sample_rate)
+        self.register_buffer("window", torch.hann_window(config.patch_size), persistent=False)
+        self.register_buffer("bands", bands, persistent=False)  # (bins, MEL_BANDS)
+        self.norm = nn.BatchNorm1d(MEL_BANDS, affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):  # as LogMel
+            power = torch.fft.rfft(x * self.window, self.n_fft).abs().square()  # (b, t, bins)
+            x = torch.log(power @ self.bands + 1e-6)
+            return self.norm(x.transpose(1, 2)).transpose(1, 2)
 
 
 def classifier(config: AudioTransformerConfig) -> nn.Module:

@@ -10,12 +10,17 @@ from torchaudio.transforms import MelSpectrogram
 from architectures.registry import ArchitectureConfig
 
 
+def fft_length(window: int) -> int:
+    """The smallest power of two of at least 1.5 windows: without padding the lowest bands are empty."""
+    return 1 << math.ceil(math.log2(1.5 * window))
+
+
 @dataclass(frozen=True, kw_only=True)
 class LogMelConfig(ArchitectureConfig):
     """The spectrogram of the FSD50K paper: 96 bands, windows of 30 ms every 10 ms."""
 
     n_mels: int = 96
-    n_fft: int | None = None  # None: see fft_length
+    n_fft: int | None = None  # None: see fft_length above
     win_seconds: float = 0.030
     hop_seconds: float = 0.010
 
@@ -33,8 +38,7 @@ class LogMelConfig(ArchitectureConfig):
 
     @property
     def fft_length(self) -> int:
-        """n_fft, or the smallest power of two of at least 1.5 windows: without padding the lowest bands are empty."""
-        return self.n_fft or 1 << math.ceil(math.log2(1.5 * self.win_length))
+        return self.n_fft or fft_length(self.win_length)
 
 
 # what the FSD50K paper, as far as it could be read, leaves out: `inferred` of its four CNNs

@@ -40,7 +40,7 @@ MixedOption = Annotated[bool, typer.Option("--mixed", help="Compare runs of diff
 
 @app.command()
 def run(
-    suite: Annotated[str, typer.Argument(help="demo, controlled, paper, tuned, or a TOML file.")] = "demo",
+    suite: Annotated[str, typer.Argument(help="demo, controlled, paper, tuned, ablations, or a TOML file.")] = "demo",
     data: DataOption = [],  # noqa: B006
     out: Annotated[Path | None, typer.Option(help="Results folder [default: results/SUITE].")] = None,
     only: Annotated[list[str], typer.Option(help="Run this architecture only; repeatable.")] = [],  # noqa: B006

@@ -71,12 +71,12 @@ def run_command(
     suite, fields = load_suite(name), parse_sets(sets)
     options.check(suite)
     _load_registry(own)
-    from bench.suite import check, plan, refuse_other_code, rows, run_suite
+    from bench.suite import check, plan, refuse_other_code, run_suite, sample_rates
 
     target = _device(device)
-    rows(suite, only)  # a wrong name should not wait for the demo set to be made
+    rates = sample_rates(suite, only, fields)  # a wrong name should not wait for the demo set to be made
     out = out or Path("results") / Path(name).stem
-    packs = _packs(data or [Path("demo")] if name == "demo" else data)
+    packs = _packs(data or [Path("demo")] if name == "demo" else data, rates)
     runs = plan(suite, packs, only=only, seeds=seeds, sets=fields, device=target)
     with Tracker(out, on=track, own=own) as tracker:
         if suite.space:
@@ -116,12 +116,12 @@ def cost_command(
     budget = options.budget(suite) if suite.space else None
     _load_registry(own)
     from bench.forecast import THOROUGH, rows_of, table
-    from bench.suite import plan, rows
+    from bench.suite import plan, sample_rates
 
     target = _device(device)
-    rows(suite, only)
+    rates = sample_rates(suite, only, fields)
     out = out or Path("results") / Path(name).stem
-    packs = _packs(data or [Path("demo")] if name == "demo" else data)
+    packs = _packs(data or [Path("demo")] if name == "demo" else data, rates)
     runs = plan(suite, packs, only=only, seeds=seeds, sets=fields, device=target)
     left = rows_of(runs, out)
     if budget:  # the best recipe is retrained as often as the default one
@@ -182,12 +182,12 @@ def search_command(
     from bench.report.results import load_search
     from bench.report.search_figures import draw_search
     from bench.report.tuning import summary
-    from bench.suite import check, plan, rows
+    from bench.suite import check, plan, sample_rates
 
     target = _device(device)
-    rows(suite, only)
+    rates = sample_rates(suite, only, fields)
     out = out or Path("results") / Path(name).stem
-    packs = _packs(data)
+    packs = _packs(data, rates)
     runs = plan(suite, packs, only=only, seeds=1, sets=fields, device=target)
     check(runs, out)
     with Tracker(out, on=track, own=own) as tracker:
@@ -328,7 +328,7 @@ def predict_command(
                 if scores:
                     scores.add(tags)
                 if plot:
-                    power = spectrogram(file, info, tagger.sample_rate, PIXELS)
+                    power = spectrogram(file, info, tagger.sample_rate, PIXELS, tagger.least)
                     tags_figure(tags, power, tagger.sample_rate, top, figures[file])
                 done += 1
             except AudioError as error:
@@ -399,18 +399,22 @@ def _device(name: str) -> "torch.device":
     return torch.device(name)
 
 
-def _packs(data: Sequence[Path]) -> list[Pack]:
-    """`demo` is the generated data set, unless there is a folder of that name."""
-    return [Pack(_demo_pack() if folder == Path("demo") and not folder.exists() else folder) for folder in data]
+def _packs(data: Sequence[Path], sample_rates: Sequence[int]) -> list[Pack]:
+    """`demo` is the generated data set at all of these sample rates, unless there is a folder of that name."""
+    folders: list[Path] = []
+    for folder in data:
+        is_demo = folder == Path("demo") and not folder.exists()
+        folders += [_demo_pack(rate) for rate in sample_rates] if is_demo else [folder]
+    return [Pack(folder) for folder in folders]
 
 
-def _demo_pack() -> Path:
-    """The generated data set at 16 kHz, made where it is missing."""
-    packed = DEMO.with_name("demo-16000")
+def _demo_pack(sample_rate: int = 16_000) -> Path:
+    """The generated data set, made where it is missing."""
+    packed = DEMO.with_name(f"demo-{sample_rate}")
     if not (packed / "manifest.json").exists():
         if not DEMO.exists():
             demo_command(DEMO, seed=0)
-        pack_command(DEMO, packed, 16_000, strict=True)
+        pack_command(DEMO, packed, sample_rate, strict=True)
     return packed
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,7 +49,12 @@ class Recipe(Strict):
     # evaluations without a better val mAP until the rate is halved (plateau) and until training ends (0: never)
     patience: PositiveInt = 3
     early_stop: NonNegativeInt = 0
-    hop_seconds: Annotated[float, Field(ge=0.01, le=1)] = 1.0  # from one chunk of a clip to the next
+    # how clips are cut, for training and evaluation; clips shorter than a chunk are repeated
+    chunk_seconds: Annotated[float, Field(ge=0.1, le=30)] = 1.0
+    hop_seconds: Annotated[float, Field(ge=0.01)] = 1.0  # from one chunk of a clip to the next
+    test_hop_seconds: Annotated[float, Field(ge=0.01)] | None = None  # on val and eval; None: hop_seconds
+    chunks: Literal["all", "one"] = "all"  # an epoch: every chunk of every clip, or one of each clip, drawn anew
+    aggregate: Literal["scores", "logits"] = "scores"  # a clip's score: mean of scores, or score of the mean logit
     # of training; evaluation is always fp32. auto: bf16 where the device computes in it, else fp32
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     channels_last: bool = False  # memory layout of convolutions: speed, not arithmetic
@@ -56,6 +62,22 @@ class Recipe(Strict):
     gain_db: NonNegativeFloat = 0.0  # louder or softer by up to this much
     time_shift: Annotated[float, Field(ge=0, le=1)] = 0.0  # shifted in a circle by up to this share of the chunk
     mixup: NonNegativeFloat = 0.0  # chunks and labels mixed in pairs, by shares from Beta(mixup, mixup)
+
+    @model_validator(mode="after")
+    def _no_gaps(self) -> Self:
+        for name in ("hop_seconds", "test_hop_seconds"):
+            if (getattr(self, name) or 0) > self.chunk_seconds:
+                raise ValueError(f"{name}={getattr(self, name)} is more than chunk_seconds={self.chunk_seconds}")
+        return self
+
+    @property
+    def test_hop(self) -> float:
+        """Seconds from one chunk of a clip to the next, in evaluation."""
+        return self.test_hop_seconds or self.hop_seconds
+
+    def test_chunks(self, seconds: float) -> int:
+        """How many chunks evaluation cuts a clip of that length into."""
+        return 1 + math.ceil(round(max(0.0, seconds - self.chunk_seconds) / self.test_hop, 6))
 
     def on(self, *, bf16: bool) -> "Recipe":
         """What `auto` means on a device that computes in bf16, or does not."""
@@ -79,16 +101,18 @@ class RunSpec(Strict):
     pack: str  # fingerprint
     inferred: dict[str, str] = {}  # field -> what its value rests on, where no source documents it
     source: str = ""  # digest of the architecture's text, if it is from outside the project
+    base: str = ""  # the row that this one is compared with, if it is an ablation
+    question: str = ""  # that it is to answer
 
     @model_serializer(mode="wrap")
-    def _no_source_inside(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _no_empty_extras(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = serialize(self)
-        return values if self.source else {k: v for k, v in values.items() if k != "source"}
+        return {k: v for k, v in values.items() if v or k not in ("source", "base", "question")}
 
     @property
     def hash(self) -> str:
         """Eight hex digits of everything that decides the numbers (name and footnotes do not)."""
-        return digest(self.model_dump(mode="json", exclude={"name", "inferred"}))[:8]
+        return digest(self.model_dump(mode="json", exclude={"name", "inferred", "base", "question"}))[:8]
 
     @property
     def folder(self) -> str:
@@ -104,12 +128,34 @@ class Overrides(Strict):
 
 
 class Entry(Overrides):
-    """A row of its own: an architecture with overrides, and the question that the row is to answer."""
+    """A row of its own: an architecture with overrides, and the question that the row is to answer.
+
+    Or an ablation: the base is another row of the suite, and the overrides are what differs from that.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=80)]  # begins its runs' folders
-    architecture: str
+    architecture: str = ""  # of an ablation: its base's
+    base: str = ""
     config: dict[str, Any] = {}
     question: str = ""
+
+    @model_validator(mode="after")
+    def _architecture_or_base(self) -> Self:
+        if bool(self.architecture) == bool(self.base):
+            raise ValueError(f"{self.name}: give either architecture or base (whose architecture it is)")
+        return self
+
+    def on(self, base: "Entry") -> "Entry":
+        """What is declared here, over all that the base declares, which has no base of its own any more."""
+        merged = {name: getattr(base, name) | getattr(self, name) for name in ("config", "train", "inferred")}
+        # what is declared here is no inference of the base's
+        merged["inferred"] = {
+            k: v
+            for k, v in merged["inferred"].items()
+            if k in self.inferred or k.removeprefix("train.") not in self.train
+        }
+        rate = self.sample_rate or base.sample_rate
+        return self.model_copy(update=merged | {"architecture": base.architecture, "sample_rate": rate})
 
 
 class Dimension(Strict):
@@ -186,12 +232,38 @@ class Suite(Overrides):
             raise ValueError(f"two rows are called {twice[0]!r}: each of [[runs]] needs a name of its own")
         return self
 
+    @model_validator(mode="after")
+    def _bases_are_rows(self) -> Self:
+        for entry in self.runs:
+            self.resolved(entry)
+        return self
+
+    def resolved(self, entry: Entry) -> Entry:
+        """The row with all that it takes from its base, and that from its own, written out.
+
+        Raises:
+            ValueError: a base is no other row of the suite, or in the end the row itself.
+        """
+        known, chain = {other.name: other for other in self.runs}, [entry]
+        while base := chain[-1].base:
+            if base not in known and (self.architectures == "all" or base in self.contestants):
+                known[base] = Entry(name=base, architecture=base)
+            if base not in known:
+                raise ValueError(f"{chain[-1].name}: base={base!r} is no row of this suite")
+            if any(base == other.name for other in chain):
+                raise ValueError(f"{entry.name}: is its own base, by {' and '.join(other.name for other in chain)}")
+            chain.append(known[base])
+        made = chain.pop()
+        while chain:
+            made = chain.pop().on(made)
+        return made
+
     @property
     def contestants(self) -> Literal["all"] | list[str]:
         return self.architectures or ([] if self.runs else "all")
 
     def settings(self, entry: Entry, family: str, sets: Mapping[str, Any]) -> tuple[int, Recipe, dict[str, str]]:
-        """Sample rate, recipe and inferred settings of a row; `sets` (--set) goes last.
+        """Sample rate, recipe and inferred settings of a resolved row; `sets` (--set) goes last.
 
         Raises:
             UserError: a recipe field is unknown or out of range.
@@ -226,7 +298,7 @@ def load_suite(name: str) -> Suite:
         own = suite.family.get(family, Overrides())
         validated(Recipe, suite.train | own.train, f"{path}, [family.{family}.train]")
         _check_inferred(suite.inferred | own.inferred, path)
-    for entry in suite.runs:
+    for entry in map(suite.resolved, suite.runs):
         validated(Recipe, suite.train | entry.train, f"{path}, [[runs]] {entry.name}, train")
         _check_inferred(entry.inferred, path)
     _check_space(suite.space, path)
@@ -240,7 +312,10 @@ def _check_inferred(inferred: Mapping[str, str], path: Path) -> None:
 
 
 # what a trial costs, and what its learning curve is read at, must be the same for all trials of a search
-NOT_SEARCHED = ("updates", "evaluations", "hop_seconds", "precision", "channels_last")
+NOT_SEARCHED = (
+    "updates", "evaluations", "precision", "channels_last",
+    "chunk_seconds", "hop_seconds", "test_hop_seconds", "chunks", "aggregate",
+)  # fmt: skip
 
 
 def _check_space(space: Mapping[str, Dimension], path: Path) -> None:

@@ -22,8 +22,8 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def count_macs(model: nn.Module, sample_rate: int) -> int:
-    """Multiply-accumulates of one chunk of a second: half the operations of matrix products, convolutions and FFTs.
+def count_macs(model: nn.Module, size: int) -> int:
+    """Multiply-accumulates of a chunk of `size` samples: half the operations of matrix products, convolutions, FFTs.
 
     PyTorch's counter knows neither fused attention on a CPU nor the FFT, which would flatter transformers and CNNs in
     turn: attention is taken apart into its two products, and a real FFT of n samples counts as 2.5 n log2(n)
@@ -33,7 +33,7 @@ def count_macs(model: nn.Module, sample_rate: int) -> int:
     was_training = model.training
     model.eval()
     with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:
-        model(torch.zeros(1, sample_rate))
+        model(torch.zeros(1, size))
     model.train(was_training)
     return int(counter.get_total_flops()) // 2
 
@@ -44,9 +44,9 @@ def _fft_flops(shape: Any, dim: Any, *_: Any, **__: Any) -> int:
 
 
 @torch.inference_mode()
-def latency(model: nn.Module, sample_rate: int, device: torch.device) -> float:
-    """Seconds from the samples of one clip of ten seconds, cut into chunks, to its scores: median of 5."""
-    x = torch.randn(CLIP_SECONDS, sample_rate, generator=torch.Generator().manual_seed(0)).mul(0.1).to(device)
+def latency(model: nn.Module, size: int, device: torch.device, chunks: int = CLIP_SECONDS) -> float:
+    """Seconds from the samples of one clip, cut into chunks of `size` samples, to its scores: median of 5."""
+    x = torch.randn(chunks, size, generator=torch.Generator().manual_seed(0)).mul(0.1).to(device)
     was_training = model.training
     model.eval()
     seconds = []

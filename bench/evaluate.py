@@ -14,7 +14,8 @@ CPU_BATCH_SIZE, ACCELERATOR_BATCH_SIZE = 32, 512
 
 @torch.inference_mode()
 def score_clips(model: nn.Module, chunks: Chunks) -> npt.NDArray[np.float32]:
-    """A clip's score is the mean of its chunks' scores (after the sigmoid), in fp32: (clips, k).
+    """A clip's score is the mean of its chunks' scores (after the sigmoid), or, where the chunks' `aggregate` is
+    'logits', the score of their mean logit; in fp32: (clips, k).
 
     bf16 would leave some 300 distinct values, and so ties, which move AP. The model is left in the mode it was in.
     """
@@ -22,9 +23,12 @@ def score_clips(model: nn.Module, chunks: Chunks) -> npt.NDArray[np.float32]:
     model.eval()
     sums = torch.zeros_like(chunks.targets)
     for ids in chunks.in_order(CPU_BATCH_SIZE if chunks.device.type == "cpu" else ACCELERATOR_BATCH_SIZE):
-        scores = torch.sigmoid(model(chunks.waveforms(ids)).float())  # (b, k)
-        sums.index_add_(0, chunks.clip[ids].to(sums.device), scores)
+        outputs = model(chunks.waveforms(ids)).float()  # (b, k)
+        if chunks.aggregate == "scores":
+            outputs = torch.sigmoid(outputs)
+        sums.index_add_(0, chunks.clip[ids].to(sums.device), outputs)
     counts = torch.bincount(chunks.clip, minlength=len(sums)).unsqueeze(1)
     model.train(was_training)
-    means: npt.NDArray[np.float32] = (sums.cpu() / counts).numpy()
-    return means
+    means = sums.cpu() / counts
+    scores: npt.NDArray[np.float32] = (means if chunks.aggregate == "scores" else torch.sigmoid(means)).numpy()
+    return scores

@@ -52,9 +52,9 @@ def measure_filters(folder: Path, pack: Pack | None = None) -> dict[str, Any]:
     untrained = build(spec, torch.device("cpu"))
     chunks = None
     if pack is not None:
-        from bench.data.chunks import Chunks
+        from bench.data.chunks import chunks_of
 
-        chunks = Chunks(pack, "val", hop_seconds=spec.recipe.hop_seconds)
+        chunks = chunks_of(pack, "val", spec.recipe)
     try:
         table, arrays = measure(untrained, trained, spec.config["sample_rate"], chunks)
     except UserError as error:

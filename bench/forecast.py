@@ -19,7 +19,7 @@ from architectures import get_architecture
 from bench.augment import augment
 from bench.config import Budget, Recipe, RunSpec, digest
 from bench.cost import CLIP_SECONDS, REPEATS
-from bench.data.chunks import Chunks
+from bench.data.chunks import Chunks, chunks_of
 from bench.data.pack import Pack
 from bench.errors import one_line
 from bench.evaluate import ACCELERATOR_BATCH_SIZE, CPU_BATCH_SIZE, score_clips
@@ -76,7 +76,7 @@ class Cost(NamedTuple):
 def cost_of(recipe: Recipe, rates: Rates, done: int = 0) -> Cost:
     """What a run of `recipe` takes after `done` of its updates, if it does not stop early."""
     evaluations = sum(update > done for update in recipe.evaluation_updates())
-    rest_chunks = 2 * rates.eval_chunks + (1 + REPEATS) * CLIP_SECONDS
+    rest_chunks = 2 * rates.eval_chunks + (1 + REPEATS) * recipe.test_chunks(CLIP_SECONDS)
     return Cost(
         (recipe.updates - done) * rates.update,
         evaluations * rates.val_chunks * rates.chunk,
@@ -170,7 +170,7 @@ def measure(row: Row, device: torch.device, seconds: float) -> Rates:
     most = recipe.updates // SHARE // together
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         started = time.perf_counter()
-        data, val = (Chunks(row.pack, s, hop_seconds=recipe.hop_seconds, device=device) for s in ("train", "val"))
+        data, val = (chunks_of(row.pack, split, recipe, device) for split in ("train", "val"))
         read = time.perf_counter() - started
         model = build(spec, device)
         optimizer = optimizer_of(model, recipe)
@@ -195,7 +195,7 @@ def measure(row: Row, device: torch.device, seconds: float) -> Rates:
         updates=tuple(taken / together for taken in updates),
         chunk=statistics.median_low(scoring) / len(some),  # of two the faster: the first one finds nothing prepared
         val_chunks=len(val),
-        eval_chunks=len(Chunks(row.pack, "eval", hop_seconds=recipe.hop_seconds)),
+        eval_chunks=len(chunks_of(row.pack, "eval", recipe)),
     )
 
 

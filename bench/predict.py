@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from bench.data.audio import blocks, packed_length, windows
-from bench.data.chunks import chunk_starts
+from bench.data.chunks import chunk_size, chunk_starts
 from bench.data.fsd50k import AudioInfo
 from bench.data.pack import CHUNK_SECONDS
 from bench.errors import UserError
@@ -43,6 +43,11 @@ class Tagger:
         rate: int = self.spec.config["sample_rate"]
         return rate
 
+    @property
+    def least(self) -> float:
+        """Seconds; less is repeated, by packing or by cutting."""
+        return max(CHUNK_SECONDS, self.spec.recipe.chunk_seconds)
+
     @torch.inference_mode()
     def tag(
         self, file: Path, info: AudioInfo, progress: Callable[[float, float], None] = lambda done, total: None
@@ -52,17 +57,22 @@ class Tagger:
         Raises:
             AudioError: the file is broken further on than its header.
         """
-        size, hop = CHUNK_SECONDS * self.sample_rate, self.spec.recipe.hop_seconds
-        length = packed_length(info, self.sample_rate)
+        recipe = self.spec.recipe
+        size, hop = chunk_size(recipe, self.sample_rate), recipe.test_hop
+        length = packed_length(info, self.sample_rate, self.least)
         _, starts = chunk_starts(np.array([0]), np.array([length]), size, round(hop * self.sample_rate))
         batch_size = CPU_BATCH_SIZE if self.device.type == "cpu" else ACCELERATOR_BATCH_SIZE
         # one array from the start: small ones, kept between the large ones of the batches, would let memory grow
         scores, done = np.empty((len(starts), len(self.classes)), dtype=np.float32), 0
-        for chunks in windows(blocks(file, self.sample_rate), starts, size):
+        sum_of_logits = torch.zeros(len(self.classes), dtype=torch.float64)
+        for chunks in windows(blocks(file, self.sample_rate, self.least), starts, size):
             for x in torch.from_numpy(chunks).split(batch_size):
-                logits = self.model(x.to(self.device).float() / 32768)
-                scores[done : done + len(x)] = torch.sigmoid(logits.float()).cpu()
+                logits = self.model(x.to(self.device).float() / 32768).float()
+                scores[done : done + len(x)] = torch.sigmoid(logits).cpu()
+                sum_of_logits += logits.cpu().double().sum(dim=0)
                 done += len(x)
                 if len(starts) > batch_size:
                     progress(done, len(starts))
-        return Tags(file, self.name, info.seconds, hop, self.classes, starts / self.sample_rate, scores)
+        clip = torch.sigmoid(sum_of_logits / len(starts)).float().numpy() if recipe.aggregate == "logits" else None
+        seconds = starts / self.sample_rate
+        return Tags(file, self.name, info.seconds, hop, self.classes, seconds, scores, recipe.chunk_seconds, clip)

@@ -17,8 +17,8 @@ from torch import nn
 
 from architectures import create, get_architecture
 from bench.config import RunSpec, digest
-from bench.cost import count_macs, count_parameters, latency, peak_memory
-from bench.data.chunks import Chunks
+from bench.cost import CLIP_SECONDS, count_macs, count_parameters, latency, peak_memory
+from bench.data.chunks import chunk_size, chunks_of
 from bench.data.pack import Pack
 from bench.disk import write_json
 from bench.errors import UserError, one_line
@@ -63,8 +63,7 @@ def _execute(
     started = time.perf_counter()
     entry = get_architecture(spec.architecture)
     origin = provenance(entry.model.__module__, device)
-    hop = spec.recipe.hop_seconds
-    data, val = (Chunks(pack, split, hop_seconds=hop, device=device) for split in ("train", "val"))
+    data, val = (chunks_of(pack, split, spec.recipe, device) for split in ("train", "val"))
     fp32_means_fp32()
     model = build(spec, device)
     state = train(
@@ -78,7 +77,7 @@ def _execute(
         report=report,
     )
 
-    eval_chunks = Chunks(pack, "eval", hop_seconds=hop, device=device)
+    eval_chunks = chunks_of(pack, "eval", spec.recipe, device)
     scores = score_clips(model, eval_chunks)
     targets = pack.targets("eval")
     ap = average_precision(targets, scores)
@@ -97,7 +96,7 @@ def _execute(
         "updates": state.update,
         "cost": {
             **_static_cost(spec, device),
-            "latency_seconds": latency(model, pack.sample_rate, device),
+            "latency_seconds": latency(model, eval_chunks.size, device, spec.recipe.test_chunks(CLIP_SECONDS)),
             "train_seconds": round(state.seconds, 3),
             "samples_per_second": round(state.update * spec.recipe.batch_size / state.seconds, 1),
             "seconds": round(time.perf_counter() - started, 3),  # of this process, evaluation included
@@ -115,17 +114,17 @@ def _execute(
 
 def _static_cost(spec: RunSpec, device: torch.device) -> dict[str, Any]:
     """What follows from architecture and recipe alone, on a copy that is thrown away."""
-    sample_rate, classes = spec.config["sample_rate"], spec.config["num_classes"]
+    size, classes = chunk_size(spec.recipe, spec.config["sample_rate"]), spec.config["num_classes"]
     model = build(spec, torch.device("cpu"))
 
     def update() -> None:
         model = build(spec, device)
-        x = torch.zeros(spec.recipe.batch_size, sample_rate, device=device)
+        x = torch.zeros(spec.recipe.batch_size, size, device=device)
         step(model, optimizer_of(model, spec.recipe), x, torch.zeros(len(x), classes, device=device), spec.recipe)
 
     return {
         "parameters": count_parameters(model),
-        "macs": count_macs(model, sample_rate),
+        "macs": round(count_macs(model, size) / spec.recipe.chunk_seconds),
         "train_memory_bytes": peak_memory(update, device),
     }
 

@@ -14,7 +14,7 @@ from optuna.trial import Trial
 from architectures import ConfigError, configure, create, get_architecture
 from bench.config import Budget, Dimension, Recipe, RunSpec, digest, validated
 from bench.cost import count_parameters
-from bench.data.chunks import Chunks
+from bench.data.chunks import chunks_of
 from bench.data.pack import Pack
 from bench.errors import UserError, one_line
 from bench.progress import SuiteDisplay
@@ -137,8 +137,7 @@ def run_search(
     """
     fp32_means_fp32()
     study = open_study(search, storage)
-    hop = search.spec.recipe.hop_seconds
-    data, val = (Chunks(search.pack, split, hop_seconds=hop, device=device) for split in ("train", "val"))
+    data, val = (chunks_of(search.pack, split, search.spec.recipe, device) for split in ("train", "val"))
 
     def work(trial: Trial, params: dict[str, Any]) -> float:
         started = time.perf_counter()

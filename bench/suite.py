@@ -12,6 +12,7 @@ import torch
 from architectures import ConfigError, configure, create, failure, get_architecture, list_architectures
 from bench.config import Entry, RunSpec, Suite
 from bench.cost import count_parameters
+from bench.data.chunks import chunk_size
 from bench.data.pack import Pack
 from bench.disk import require_space, write_json
 from bench.errors import UserError
@@ -32,12 +33,17 @@ class Outcome:
 
 
 def rows(suite: Suite, only: Sequence[str] = ()) -> list[Entry]:
-    """The suite's rows, or those named on the command line, each once. Raises UserError for unknown names."""
+    """The suite's rows, or those named on the command line, each once, with all that they take from their bases.
+
+    Raises:
+        UserError: an unknown name.
+    """
     names = list_architectures(contestants_only=True) if suite.contestants == "all" else suite.contestants
     try:
-        for entry in suite.runs:
+        own = [suite.resolved(entry) for entry in suite.runs]
+        for entry in own:
             get_architecture(entry.architecture)
-        declared = {entry.name: entry for entry in [*map(_row, names), *suite.runs]}
+        declared = {entry.name: entry for entry in [*map(_row, names), *own]}
         chosen = [declared.get(row_name(name)) or _row(name) for name in only or declared]
     except ConfigError as error:
         raise UserError(str(error)) from None
@@ -51,6 +57,12 @@ def _row(architecture: str) -> Entry:
 def row_name(architecture: str) -> str:
     """What an architecture's row and folders are called; those of timm:convnext_atto are timm-convnext_atto."""
     return architecture.replace(":", "-")
+
+
+def sample_rates(suite: Suite, only: Sequence[str], sets: Mapping[str, Any]) -> list[int]:
+    """Of the packs that the rows need, in Hz. Raises UserError as `rows` and `Suite.settings`."""
+    families = ((entry, get_architecture(entry.architecture).family) for entry in rows(suite, only))
+    return sorted({suite.settings(entry, family, sets)[0] for entry, family in families})
 
 
 def plan(
@@ -106,6 +118,8 @@ def _spec(
         pack=pack.fingerprint,
         inferred=inferred,
         source=architecture.source,
+        base=entry.base,
+        question=entry.question,
     )
     return spec, pack
 
@@ -164,7 +178,7 @@ def _step(spec: RunSpec, pack: Pack) -> int:
     """One update's forward and backward on silence; returns the number of parameters."""
     model = create(spec.architecture, **spec.config)
     with torch.autocast("cpu", torch.bfloat16, enabled=spec.recipe.precision == "bf16"):
-        logits = model(torch.zeros(2, pack.sample_rate))
+        logits = model(torch.zeros(2, chunk_size(spec.recipe, pack.sample_rate)))
     if logits.shape != (2, len(pack.labels)):
         raise ValueError(f"logits have shape {tuple(logits.shape)}, should have (2, {len(pack.labels)})")
     loss_of(spec.recipe, logits.float(), torch.zeros(2, len(pack.labels))).backward()

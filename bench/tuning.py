@@ -214,7 +214,7 @@ def _entry(spec: RunSpec, name: str, packs: Mapping[str, int], question: str) ->
         question=question,
         sample_rate=packs[spec.pack],
         config={k: v for k, v in spec.config.items() if k not in follows and v != usual[k]},
-        train=spec.recipe.model_dump(mode="json"),
+        train=spec.recipe.model_dump(mode="json", exclude_none=True),  # TOML has no word for it
         inferred={k: why for k, why in spec.inferred.items() if k.startswith("train.")},
     )
 

@@ -28,7 +28,7 @@ def one_line(done, message):
     [
         (["runn"], "No such command 'runn'"),
         (["run", "--foo"], "No such option"),
-        (["run", "demoo"], "no suite 'demoo': use one of controlled, demo, paper"),
+        (["run", "demoo"], "no suite 'demoo': use one of ablations, controlled, demo, paper"),
         (["run", "nothing.toml"], "no suite 'nothing.toml'"),
         (["run", "demo", "--data", GONE], "is no pack"),
         (["run", "controlled"], "needs a pack at 16000 Hz, given: none"),

@@ -38,13 +38,14 @@ def probe_file(path: Path) -> AudioInfo:
         raise AudioError(f"cannot be read as audio ({error})") from None
 
 
-def packed_length(info: AudioInfo, sample_rate: int) -> int:
-    """In samples at `sample_rate`, a second at least."""
-    return max(resampled_length(info, sample_rate), CHUNK_SECONDS * sample_rate)
+def packed_length(info: AudioInfo, sample_rate: int, least: float = CHUNK_SECONDS) -> int:
+    """In samples at `sample_rate`, `least` seconds at least."""
+    return max(resampled_length(info, sample_rate), round(least * sample_rate))
 
 
-def blocks(path: Path, sample_rate: int) -> Iterator[Samples]:
-    """What bench.data.pack.decode gives, in pieces: int16 samples, mono; less than a second is repeated up to one.
+def blocks(path: Path, sample_rate: int, least: float = CHUNK_SECONDS) -> Iterator[Samples]:
+    """What bench.data.pack.decode gives, in pieces: int16 samples, mono; less than `least` seconds is repeated up to
+    them.
 
     Raises:
         AudioError: as `decode` does; what is wrong further on in the file is met there.
@@ -52,7 +53,7 @@ def blocks(path: Path, sample_rate: int) -> Iterator[Samples]:
     try:
         with _Forwards(path) as file:
             info = AudioInfo(file.frames, file.samplerate)
-            length = packed_length(info, sample_rate)
+            length = packed_length(info, sample_rate, least)
             pieces = _decode(file, info, sample_rate)
             if length > resampled_length(info, sample_rate):
                 yield np.resize(np.concatenate(list(pieces)), length)
@@ -102,18 +103,22 @@ def windows(pieces: Iterable[Samples], starts: npt.NDArray[np.int64], size: int)
         rest, first = rest[used:], first + used
 
 
-def spectrogram(path: Path, info: AudioInfo, sample_rate: int, columns: int) -> npt.NDArray[np.float64]:
+def spectrogram(
+    path: Path, info: AudioInfo, sample_rate: int, columns: int, least: float = CHUNK_SECONDS
+) -> npt.NDArray[np.float64]:
     """Mean power in at most `columns` equal parts of a file: (frequencies, columns), from 0 Hz to half the sample rate.
+
+    Less than `least` seconds is repeated, as in `blocks`.
 
     Raises:
         AudioError: as `blocks`.
     """
     size = 2 * round(WINDOW_SECONDS * sample_rate / 2)
-    starts = np.arange(0, packed_length(info, sample_rate) - size + 1, size // 2)
+    starts = np.arange(0, packed_length(info, sample_rate, least) - size + 1, size // 2)
     columns = min(columns, len(starts))
     column = np.arange(len(starts)) * columns // len(starts)  # of each window
     power, done = np.zeros((columns, size // 2 + 1)), 0
-    for frames in windows(blocks(path, sample_rate), starts, size):
+    for frames in windows(blocks(path, sample_rate, least), starts, size):
         spectra = np.abs(np.fft.rfft(frames / 32768 * np.hanning(size))) ** 2
         found, first = np.unique(column[done : done + len(frames)], return_index=True)
         power[found] += np.add.reduceat(spectra, first, axis=0)

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -73,6 +74,18 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Ablation:
+    """A row and the base that it was declared to differ from."""
+
+    row: Row
+    base: Row
+    changed: Mapping[str, tuple[Any, Any]]  # field to its values in base and row
+    difference: Inference  # in mAP, row - base
+    adjusted_p: float  # over all ablations, Holm
+    verdict: str
+
+
+@dataclass(frozen=True)
 class ClassDifferences:
     """Two rows, class by class."""
 
@@ -86,8 +99,15 @@ class Analysis:
     results: Results
     sampling: Sampling
     standings: tuple[Standing, ...]  # best first
-    pairs: tuple[Pair, ...]
+    pairs: tuple[Pair, ...]  # of the rows that are no ablations
+    ablations: tuple[Ablation, ...]  # in the suite's order
     classes: ClassDifferences | None  # of the best of each family; None with a single row
+
+    @property
+    def compared(self) -> tuple[Standing, ...]:
+        """The rows that `pairs` compare, each with each other: the figures show these."""
+        labels = {row.label for row in _no_ablations(self.results.rows)}
+        return tuple(standing for standing in self.standings if standing.row.label in labels)
 
 
 def analyse(
@@ -98,8 +118,9 @@ def analyse(
     systems = {row.label: scores_of(row, labels) for row in results.rows}
     estimates = bootstrap(systems, labels.targets, labels.leaf, sampling.draws(labels), progress)
     ranked = sorted(results.rows, key=lambda row: -row.mean("metrics", "map"))
-    pairs = compare_rows(ranked, estimates)
-    letters = _letters(ranked, pairs)
+    compared = _no_ablations(ranked)
+    pairs = compare_rows(compared, estimates)
+    letters = _letters(compared, pairs)
     standings = tuple(
         Standing(
             row,
@@ -110,7 +131,37 @@ def analyse(
         )
         for rank, row in enumerate(ranked, start=1)
     )
-    return Analysis(results, sampling, standings, tuple(pairs), _best_of_families(ranked, estimates, labels))
+    classes = _best_of_families(compared, estimates, labels)
+    return Analysis(results, sampling, standings, tuple(pairs), compare_ablations(results.rows, estimates), classes)
+
+
+def _no_ablations(rows: Sequence[Row]) -> list[Row]:
+    """All but the rows whose base is among them, which are compared with that alone."""
+    names = {row.name for row in rows}
+    return [row for row in rows if row.base not in names]
+
+
+def compare_ablations(rows: Sequence[Row], estimates: Mapping[str, Mapping[str, Estimate]]) -> tuple[Ablation, ...]:
+    """Every row that has its base among the rows; p corrected over these differences alone, which were planned."""
+    couples = [(row, base) for row in rows if (base := _base_of(row, rows))]
+    found = [difference(estimates[row.label]["map"], estimates[base.label]["map"]) for row, base in couples]
+    adjusted = holm(np.array([float(d.p) for d in found]))
+    return tuple(
+        Ablation(row, base, changes(row, base), own, float(p), verdicts(np.array([own.p]), np.array([p]), own.floor)[0])
+        for (row, base), own, p in zip(couples, found, adjusted, strict=True)
+    )
+
+
+def _base_of(row: Row, rows: Sequence[Row]) -> Row | None:
+    """Of several of that name (run with other options), the one that differs least."""
+    named = [other for other in rows if row.base and other.name == row.base]
+    return min(named, key=lambda base: len(changes(row, base)), default=None)
+
+
+def changes(row: Row, base: Row) -> dict[str, tuple[Any, Any]]:
+    """The settings in which a row differs from its base: field to the base's value and the row's."""
+    old, new = base.settings, row.settings
+    return {name: (old.get(name), value) for name, value in new.items() if value != old.get(name)}
 
 
 def scores_of(row: Row, labels: Labels) -> list[Floats]:

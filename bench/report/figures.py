@@ -45,13 +45,13 @@ def map_vs_train_seconds(analysis: Analysis, path: Path) -> bool:
 
 def _map_vs(analysis: Analysis, cost: Cost, path: Path, *, published: bool = False) -> bool:
     """Measured mAP with intervals against a cost on a logarithmic axis, the Pareto front, and what was published."""
-    rows = [standing.row for standing in analysis.standings]
+    rows = [standing.row for standing in analysis.compared]
     places = _side_by_side([cost.of(row) for row in rows])
     if places is None:
         return False
     figure, axes = new_figure(height=5.0 if published else 4.2)
     looks = appearance(row.name for row in rows)
-    for standing, x in zip(analysis.standings, places, strict=True):
+    for standing, x in zip(analysis.compared, places, strict=True):
         row, (colour, marker) = standing.row, looks[standing.row.name]
         low, high = float(standing.own["map"].low), float(standing.own["map"].high)
         axes.plot([x, x], [low, high], "-_", color=colour, linewidth=1.2, zorder=2)
@@ -101,10 +101,10 @@ def _side_by_side(values: Sequence[float | None]) -> list[float] | None:
 
 
 def _front(axes: Axes, analysis: Analysis, cost: Cost, places: Sequence[float]) -> None:
-    rows = analysis.results.rows
+    rows = [standing.row for standing in analysis.compared]
     front = sorted(
         (x, standing.row.mean("metrics", "map"))
-        for standing, x in zip(analysis.standings, places, strict=True)
+        for standing, x in zip(analysis.compared, places, strict=True)
         if on_front(standing.row, rows, cost.of)
     )
     if len(front) > 1:
@@ -130,8 +130,8 @@ def _references(axes: Axes) -> None:
 def learning_curves(analysis: Analysis, path: Path) -> bool:
     """val mAP while training: mean over seeds, and their range."""
     figure, axes = new_figure()
-    looks = appearance(standing.row.name for standing in analysis.standings)
-    for standing in analysis.standings:
+    looks = appearance(standing.row.name for standing in analysis.compared)
+    for standing in analysis.compared:
         colour, marker = looks[standing.row.name]
         curves = pd.concat(standing.row.histories()).groupby("update")["val_map"].agg(["mean", "min", "max"])
         every = max(1, len(curves) // 10)
@@ -148,7 +148,7 @@ def wins(analysis: Analysis, path: Path) -> bool:
     """Row minus column in mAP, ranked; a frame where the difference is real."""
     if not analysis.pairs:
         return False
-    names = [standing.row.label for standing in analysis.standings]
+    names = [standing.row.label for standing in analysis.compared]
     value = {(p.first.label, p.second.label): float(p.differences["map"].value) for p in analysis.pairs}
     verdict = {(p.first.label, p.second.label): p.verdicts["map"] for p in analysis.pairs}
     matrix = np.full((len(names), len(names)), np.nan)
@@ -221,8 +221,8 @@ def class_ap_vs_clips(analysis: Analysis, path: Path) -> bool:
         return False
     bins = np.array_split(np.argsort(counts, kind="stable"), min(8, len(counts) // 3) or 1)
     figure, axes = new_figure()
-    looks = appearance(standing.row.name for standing in analysis.standings)
-    for standing in analysis.standings:
+    looks = appearance(standing.row.name for standing in analysis.compared)
+    for standing in analysis.compared:
         colour, marker = looks[standing.row.name]
         ap = standing.estimates["class_ap"].value[has]
         x = [np.exp(np.log(counts[own]).mean()) for own in bins]

@@ -11,7 +11,8 @@ from bench.stats import SEEDS_NEEDED
 def reading_notes(analysis: Analysis) -> list[str]:
     """Chance, intervals, groups, costs, and why published figures are no reference."""
     results = analysis.results
-    notes = [_scored(results), _intervals(analysis), _claims(analysis), _search(results), _cost(results)]
+    notes = [_scored(results), _intervals(analysis), _claims(analysis)]
+    notes += [_ablations(analysis), _search(results), _cost(results)]
     notes += _published(results)
     return [note for note in [*_cautions(results), *notes] if note]
 
@@ -41,7 +42,7 @@ def _intervals(analysis: Analysis) -> str:
 
 def _claims(analysis: Analysis) -> str:
     enough = [s for s in analysis.standings if len(s.row.runs) >= SEEDS_NEEDED]
-    if not analysis.pairs:
+    if not analysis.pairs and not analysis.ablations:
         return ""
     text = "p is corrected over all pairs (Holm), 'different' is p of .05 or less. "
     if len(enough) > 1:
@@ -54,12 +55,24 @@ def _claims(analysis: Analysis) -> str:
             f"With fewer than {SEEDS_NEEDED} seeds a side only clips vary: the claim is about these checkpoints only, "
             "another seed may turn it around, and there are no group letters. "
         )
-    if any(pair.verdicts["map"] == "unresolved" for pair in analysis.pairs):
+    verdicts = [pair.verdicts["map"] for pair in analysis.pairs] + [own.verdict for own in analysis.ablations]
+    if "unresolved" in verdicts:
         text += (
             "'Unresolved': the difference is as clear as this number of draws can show, which is too few for so many "
             "pairs: use --resamples. "
         )
     return text.strip()
+
+
+def _ablations(analysis: Analysis) -> str:
+    if not analysis.ablations:
+        return ""
+    return (
+        "An ablation is compared with its base alone, on the same draws; p of these differences is corrected over all "
+        f"{len(analysis.ablations)} of them (Holm). Other differences between ablations are not claimed: pairs, group "
+        "letters and the other figures are of the rows that are no ablation. 'Changed' is every setting in which a row "
+        "and its base differ; what is inferred of a base is so of its ablations."
+    )
 
 
 def _search(results: Results) -> str:

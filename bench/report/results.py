@@ -37,6 +37,17 @@ class Row:
         return self.runs[0]
 
     @property
+    def base(self) -> str:
+        """The name of the row that this one is to be compared with; '' if it is no ablation."""
+        return str(self.first["spec"].get("base", ""))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All fields of recipe (as train.FIELD) and config."""
+        spec = self.first["spec"]
+        return {f"train.{k}": v for k, v in spec["recipe"].items()} | dict(spec["config"])
+
+    @property
     def published(self) -> dict[str, Any] | None:
         published: dict[str, Any] | None = self.first["published"]
         return published
@@ -200,7 +211,7 @@ def _read(path: Path, *keys: str) -> dict[str, Any]:
 def _group(runs: list[Run], planned: list[str]) -> tuple[Row, ...]:
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        spec = {k: v for k, v in run["spec"].items() if k not in ("seed", "inferred")}
+        spec = {k: v for k, v in run["spec"].items() if k not in ("seed", "inferred", "base", "question")}
         groups[json.dumps(spec, sort_keys=True)].append(run)
     same_name: dict[str, list[list[Run]]] = defaultdict(list)
     for group in groups.values():

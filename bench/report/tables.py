@@ -196,12 +196,16 @@ def _classes(classes: ClassDifferences) -> tuple[Column, ...]:
 
 
 def inferred_settings(results: Results) -> list[tuple[str, str, str, list[str]]]:
-    """Field, value and reason of each inferred setting, with the rows it holds for."""
-    found: dict[tuple[str, str, str], list[str]] = {}
+    """Field, value and reason of each inferred setting, with the rows it holds for; of ablations only what does not
+    hold for their bases, too."""
+    found: dict[tuple[str, str, str], list[Row]] = {}
     for row in results.rows:
         for field, reason in row.first["spec"]["inferred"].items():
-            found.setdefault((field, _setting(row, field), reason), []).append(row.label)
-    return [(*key, rows) for key, rows in found.items()]
+            found.setdefault((field, _setting(row, field), reason), []).append(row)
+    return [
+        (*key, [row.label for row in rows if row.base not in {other.name for other in rows}])
+        for key, rows in found.items()
+    ]
 
 
 def _setting(row: Row, field: str) -> str:

@@ -28,7 +28,7 @@ PIXELS = 1000  # columns of one, at most
 
 @dataclass(frozen=True)
 class Tags:
-    """A file's scores, chunk by chunk; a chunk is a second."""
+    """A file's scores, chunk by chunk."""
 
     file: Path
     model: str
@@ -37,12 +37,14 @@ class Tags:
     classes: Sequence[str]
     starts: Floats  # (chunks,) s
     scores: Floats  # (chunks, k), after the sigmoid
+    chunk: float = 1.0  # seconds, of a chunk
+    of_clip: Floats | None = None  # (k,), where they are not the mean over chunks
 
     @cached_property
     def clip(self) -> Floats:
         """Scores of the whole file, as an evaluation has them: (k,)."""
         mean: Floats = self.scores.mean(axis=0)
-        return mean
+        return mean if self.of_clip is None else self.of_clip
 
     def top(self, count: int) -> list[int]:
         """The classes with the highest scores, the highest first."""
@@ -50,8 +52,8 @@ class Tags:
 
     @property
     def length(self) -> str:
-        if self.seconds < 1:
-            return f"{self.seconds:.2f} s, repeated to one second"
+        if self.seconds < max(1, self.chunk):
+            return f"{self.seconds:.2f} s, repeated to {'one second' if self.chunk <= 1 else f'{self.chunk:g} s'}"
         return f"{self.seconds:.1f} s" if self.seconds < 60 else clock(self.seconds)
 
 
@@ -165,8 +167,8 @@ def _unit(tags: Tags) -> tuple[float, str]:
 
 def _edges(tags: Tags) -> Floats:
     """Each moment is shown with the chunk whose centre is nearest: (chunks + 1,) s, to the file's end."""
-    centres = tags.starts + 0.5
-    edges: Floats = np.concatenate([[0], (centres[1:] + centres[:-1]) / 2, [tags.starts[-1] + 1]])
+    centres = tags.starts + tags.chunk / 2
+    edges: Floats = np.concatenate([[0], (centres[1:] + centres[:-1]) / 2, [tags.starts[-1] + tags.chunk]])
     return edges
 
 

@@ -15,6 +15,7 @@ from torch import nn
 import architectures
 from architectures.source import root_of
 from bench.config import RunSpec
+from bench.data.chunks import chunk_size
 from bench.errors import one_line
 from bench.tracking.records import Record
 from bench.trained import load_model
@@ -25,7 +26,7 @@ PACKAGES = ("torch", "torchaudio", "timm", "numpy", "pydantic")  # what a contes
 def save_model(record: Record, folder: Path) -> tuple[Path, str | None]:
     """Save a run's model below `folder`; returns where, and why it had to be pickled, if it had.
 
-    It takes chunks (b, n) of a second as float32 and returns logits (b, k).
+    It takes chunks (b, n), as long as its recipe has them, as float32 and returns logits (b, k).
 
     Raises:
         UserError: no weights, or not those of this architecture.
@@ -35,7 +36,7 @@ def save_model(record: Record, folder: Path) -> tuple[Path, str | None]:
     spec = RunSpec.model_validate(record.spec)
     model = load_model(record.folder, record.content, spec, torch.device("cpu")).eval()
     # two chunks: an exported graph would take a batch of one for a constant
-    example = np.zeros((2, spec.config["sample_rate"]), dtype=np.float32)
+    example = np.zeros((2, chunk_size(spec.recipe, spec.config["sample_rate"])), dtype=np.float32)
     with torch.no_grad():  # before the export, whose symbolic tensors a contestant may cache
         logits = model(torch.from_numpy(example)).numpy()
     options = {

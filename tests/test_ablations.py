@@ -1,0 +1,418 @@
+"""The ablations suite: each row builds, differs from its base in what it declares, and to some effect; its report."""
+
+import csv
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from architectures import configure, create, register
+from architectures.audio_transformer import AudioTransformer
+from architectures.registry import forget
+from bench.config import Recipe, Suite, load_suite, validated
+from bench.contract import broken_promises
+from bench.cost import count_parameters
+from bench.data.chunks import chunks_of
+from bench.errors import UserError
+from bench.evaluate import score_clips
+from bench.report import Sampling, write_report
+from bench.report.analysis import analyse
+from bench.report.results import load_results
+from bench.run import build
+from bench.suite import plan, sample_rates
+from bench.train import optimizer_of, step
+from tests.conftest import TINY, make_spec
+
+CPU = torch.device("cpu")
+SUITE = load_suite("ablations")
+ENTRIES = {entry.name: entry for entry in SUITE.runs}
+ABLATIONS = [name for name, entry in ENTRIES.items() if entry.base]
+# what changes no weight, only how they are scored
+TEST_ONLY = {"test_hop_seconds", "aggregate"}
+
+
+def planned():
+    rates = sample_rates(SUITE, [], {})
+    packs = [
+        SimpleNamespace(folder=rate, sample_rate=rate, labels=range(7), fingerprint=str(rate), dataset="")
+        for rate in rates
+    ]
+    return {spec.name: spec for spec, _ in plan(SUITE, packs, seeds=1)}
+
+
+SPECS = planned()
+
+
+def pair(name):
+    return SPECS[name], SPECS[ENTRIES[name].base]
+
+
+def settings(spec):
+    return spec.config | {f"train.{key}": value for key, value in spec.recipe.model_dump().items()}
+
+
+def declared(entry):
+    rate = {"sample_rate"} if entry.sample_rate else set()
+    return set(entry.config) | {f"train.{key}" for key in entry.train} | rate
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_changes_exactly_what_it_declares(name):
+    spec, base = pair(name)
+    own, other = settings(spec), settings(base)
+    assert {key for key in own if own[key] != other[key]} == declared(ENTRIES[name])
+    assert spec.architecture == base.architecture
+    assert (spec.base, spec.question) == (base.name, ENTRIES[name].question)
+
+
+@pytest.mark.parametrize("name", [name for name in ABLATIONS if not ENTRIES[name].train])
+@torch.no_grad()
+def test_another_architecture_has_other_parameters_or_with_the_same_another_output(name):
+    spec, base = pair(name)
+    model, other = build(spec, CPU).eval(), build(base, CPU).eval()
+    x = 0.1 * torch.randn(2, 22_050, generator=torch.Generator().manual_seed(0))
+    logits = model(x)
+    assert logits.shape == (2, 7)
+    if count_parameters(model) == count_parameters(other):
+        model.load_state_dict(dict(other.named_parameters()), strict=False)  # all but fixed filter banks
+        assert not torch.allclose(model(x), other(x), atol=1e-4)
+
+
+def two_updates(packed, recipe):
+    """Weights of a tiny transformer after them, and how it scores val."""
+    recipe = recipe.model_copy(update={"batch_size": 4, "learning_rate": 1e-3})
+    spec = make_spec(packed)
+    model, data = build(spec, CPU), chunks_of(packed, "train", recipe)
+    optimizer = optimizer_of(model, recipe)
+    for update in range(2):
+        step(model, optimizer, *data.batch(data.draw(update, recipe.batch_size, 0)), recipe)
+    return torch.cat([p.detach().flatten() for p in model.parameters()]), score_clips(
+        model, chunks_of(packed, "val", recipe)
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in ABLATIONS if ENTRIES[name].train])
+def test_another_recipe_gives_other_weights_or_where_only_the_test_differs_other_scores(packed, name):
+    spec, base = pair(name)
+    (weights, scores), (base_weights, base_scores) = (two_updates(packed, s.recipe) for s in (spec, base))
+    assert torch.equal(weights, base_weights) == (set(ENTRIES[name].train) <= TEST_ONLY)
+    assert not np.array_equal(scores, base_scores)
+
+
+def test_no_two_rows_are_the_same_and_each_has_a_question():
+    assert len({spec.hash for spec in SPECS.values()}) == len(SPECS)
+    assert all(spec.question for spec in SPECS.values())
+
+
+def test_the_notes_listing_is_the_one_that_is_registered():
+    assert configure("transformer_notes", num_classes=7) == configure(
+        "transformer_large", **SPECS["notes_listing"].config
+    )
+
+
+def test_all_but_the_seed_is_as_in_the_controlled_suite():
+    controlled = load_suite("controlled")
+    assert (SUITE.train, SUITE.family, SUITE.seeds) == (controlled.train, controlled.family, controlled.seeds)
+
+
+# --- bases
+
+
+def suite_of(*runs, **fields):
+    return validated(Suite, {"title": "bases", "runs": list(runs), **fields}, "bases.toml")
+
+
+def test_overrides_go_on_top_of_the_bases():
+    suite = suite_of(
+        {"name": "a", "architecture": "crnn", "config": {"x": 1, "y": 1}, "inferred": {"train.loss": "guessed"}},
+        {"name": "b", "base": "a", "config": {"y": 2}, "train": {"loss": "huber"}, "sample_rate": 8000},
+        {"name": "c", "base": "b", "config": {"z": 3}, "question": "why?"},
+    )
+    made = suite.resolved(suite.runs[2])
+    assert (made.architecture, made.config, made.train) == ("crnn", {"x": 1, "y": 2, "z": 3}, {"loss": "huber"})
+    assert (made.base, made.question, made.sample_rate, made.inferred) == ("b", "why?", 8000, {})
+
+
+def test_an_architecture_of_the_suite_may_be_a_base():
+    suite = suite_of({"name": "b", "base": "crnn"}, architectures=["crnn"])
+    assert suite.resolved(suite.runs[0]).architecture == "crnn"
+
+
+@pytest.mark.parametrize(
+    ("runs", "message"),
+    [
+        ([{"name": "b", "base": "nobody"}], "b: base='nobody' is no row of this suite"),
+        ([{"name": "b", "base": "c"}, {"name": "c", "base": "b"}], "b: is its own base, by b and c"),
+        ([{"name": "b"}], "b: give either architecture or base"),
+        ([{"name": "a", "architecture": "crnn"}, {"name": "b", "base": "a", "architecture": "crnn"}], "give either"),
+    ],
+)
+def test_a_wrong_base_is_one_line(runs, message):
+    with pytest.raises(UserError, match=r"^[^\n]+$") as raised:
+        suite_of(*runs)
+    assert message in str(raised.value)
+
+
+def test_base_and_question_are_no_part_of_the_hash(packed):
+    spec = make_spec(packed)
+    asked = spec.model_copy(update={"base": "other", "question": "why?"})
+    assert asked.hash == spec.hash
+    assert not {"base", "question"} & spec.model_dump().keys()
+    assert asked.model_dump()["base"] == "other"
+
+
+def test_the_demo_set_is_packed_at_every_rate_that_rows_need(dataset, tmp_path, bench, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bench.data.demo.write_demo", lambda folder, **_: shutil.copytree(dataset, folder))
+    fields = [f"train.{field}" for field in ("updates=1", "batch_size=2", "evaluations=1")]
+    sets = [argument for field in fields for argument in ("--set", field)]
+    only = ("--only", "vgg_like_22050", "--only", "embed_32")
+    done = bench("run", "ablations", "--data", "demo", "--seeds", 1, *only, *sets)
+    assert done.code == 0, done.err
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {"demo", "demo-16000", "demo-22050"}
+    assert len(list(tmp_path.glob("results/ablations/*/run.json"))) == 2
+
+
+# --- how clips are cut and scored
+
+
+def test_one_chunk_a_clip_is_drawn_by_seed_and_update_alone(packed):
+    recipe = Recipe(chunks="one")
+    chunks, clips = chunks_of(packed, "train", recipe), len(packed.clips("train"))
+    epochs = [torch.cat([chunks.draw(e * clips + u, 1, seed=3) for u in range(clips)]) for e in range(2)]
+    for ids in epochs:
+        assert sorted(chunks.clip[ids].tolist()) == list(range(clips))
+    assert not torch.equal(epochs[0], epochs[1])
+    assert not torch.equal(epochs[0].sort().values, epochs[1].sort().values), "other chunks, not only another order"
+    again = chunks_of(packed, "train", recipe)
+    torch.testing.assert_close(again.draw(1, clips // 2, seed=3), epochs[0][clips // 2 : clips // 2 * 2])
+    assert not torch.equal(chunks.draw(0, clips, seed=4), epochs[0])
+    assert len(chunks_of(packed, "val", recipe)) == len(chunks_of(packed, "val", Recipe())), "val is scored as ever"
+
+
+def test_every_chunk_of_a_clip_is_drawn_some_time(packed):
+    chunks = chunks_of(packed, "train", Recipe(chunks="one"))
+    clips = len(packed.clips("train"))
+    drawn = torch.cat([chunks.draw(epoch, clips, seed=0) for epoch in range(150)]).unique()
+    few = torch.nonzero(chunks.counts[chunks.clip] <= 10).flatten()
+    assert set(few.tolist()) <= set(drawn.tolist())
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 2.0, 4.0])
+def test_chunks_are_as_long_as_the_recipe_says_and_short_clips_repeated(packed, seconds):
+    recipe = Recipe(chunk_seconds=seconds, hop_seconds=seconds / 2, test_hop_seconds=seconds)
+    chunks, size = chunks_of(packed, "eval", recipe), round(16_000 * seconds)
+    samples, index = packed.samples("eval"), packed.clips("eval")
+    assert len(chunks_of(packed, "val", recipe)) <= len(
+        chunks_of(packed, "val", Recipe(chunk_seconds=seconds, hop_seconds=seconds / 2))
+    )
+    place = 0
+    for row in index.itertuples():
+        clip = samples[row.start : row.start + row.length]
+        clip = clip[: max(1, round(row.seconds * 16_000))] if row.length < size else clip
+        clip = np.resize(clip, max(len(clip), size))
+        starts = [*range(0, len(clip) - size, size), len(clip) - size]
+        found = chunks.waveforms(torch.arange(place, place + len(starts)))
+        np.testing.assert_array_equal(found * 32768, np.stack([clip[s : s + size] for s in starts]))
+        place += len(starts)
+    assert place == len(chunks)
+    assert (index["seconds"] < 1).any(), "clips that packing has repeated are among them"
+
+
+def test_the_hop_at_test_is_of_val_and_eval_only(packed):
+    recipe = Recipe(test_hop_seconds=0.5)
+    for split, hop in (("train", 1.0), ("val", 0.5), ("eval", 0.5)):
+        expected = chunks_of(packed, split, Recipe(hop_seconds=hop))
+        assert torch.equal(chunks_of(packed, split, recipe).start, expected.start)
+    assert [Recipe(test_hop_seconds=hop).test_chunks(10) for hop in (None, 0.5, 0.3)] == [10, 19, 31]
+
+
+def test_chunks_leave_no_gaps():
+    with pytest.raises(UserError, match=r"hop_seconds=1.0 is more than chunk_seconds=0.5"):
+        validated(Recipe, {"chunk_seconds": 0.5}, "train")
+
+
+def test_the_score_of_the_mean_logit(packed):
+    recipe = Recipe(aggregate="logits", hop_seconds=0.5)
+    chunks, model = chunks_of(packed, "val", recipe), build(make_spec(packed), CPU).eval()
+    scores = score_clips(model, chunks)
+    with torch.no_grad():
+        for clip in range(5):
+            logits = model(chunks.waveforms(torch.nonzero(chunks.clip == clip).flatten()))
+            np.testing.assert_allclose(scores[clip], 1 / (1 + np.exp(-logits.mean(dim=0).numpy())), rtol=1e-4)
+
+
+# --- front ends
+
+
+def test_random_filters_stay_as_they_are_drawn_and_all_else_learns(packed):
+    spec = make_spec(packed, config={"front_end": "random"})
+    learned = build(make_spec(packed), CPU)
+    model, recipe = build(spec, CPU), spec.recipe
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for name, p in learned.named_parameters():
+        assert torch.equal(before[name], p), "as the learned ones begin"
+    optimizer = optimizer_of(model, recipe)
+    data = chunks_of(packed, "train", recipe)
+    for update in range(3):
+        step(model, optimizer, *data.batch(data.draw(update, 8, 0)), recipe)
+    frozen = {name for name, p in model.named_parameters() if torch.equal(p, before[name])}
+    assert frozen == {"front_end.0.weight", "front_end.0.bias"}
+    assert count_parameters(learned) - count_parameters(model) == 400 * 32 + 32
+
+
+@pytest.mark.parametrize("sample_rate", [16_000, 22_050])
+def test_the_log_mel_front_end_is_torchaudios_spectrogram_patch_by_patch(sample_rate):
+    from torchaudio.transforms import MelSpectrogram
+
+    model = create("transformer_small", front_end="log_mel", sample_rate=sample_rate, **TINY)
+    patch, n_fft = model.config.patch_size, 1024
+    x = 0.1 * torch.randn(2, 5, patch)
+    mel = MelSpectrogram(sample_rate, n_fft, win_length=patch, hop_length=n_fft, n_mels=96, center=False)
+    left = (n_fft - patch) // 2  # a window shorter than the transform stands in its middle
+    padded = torch.nn.functional.pad(x, (left, n_fft - patch - left))
+    expected = torch.log(mel(padded).squeeze(-1) + 1e-6)  # (b, t, f)
+    expected = (expected - expected.mean(dim=(0, 1))) / (expected.var(dim=(0, 1), unbiased=False) + 1e-5).sqrt()
+    torch.testing.assert_close(model.front_end[0].train()(x), expected, atol=1e-3, rtol=1e-3)
+    tokens = model.front_end(x)
+    assert tokens.shape == (2, 5, TINY["embed_dim"]), "as many tokens as patches"
+
+
+@pytest.mark.parametrize("front_end", ["random", "log_mel"])
+def test_fixed_front_ends_keep_the_contract(front_end):
+    config = configure("transformer_small", front_end=front_end, **TINY)
+    register("fixed", family="transformer", config=config, contestant=False)(AudioTransformer)
+    try:
+        assert broken_promises("fixed") == {}
+    finally:
+        forget(["fixed"])
+
+
+# --- the report
+
+REPORTED = """
+title = "few"
+seeds = 2
+[train]
+updates = 3
+batch_size = 4
+evaluations = 1
+learning_rate = 1e-3
+[[runs]]
+name = "tiny"
+architecture = "transformer_small"
+config = { depth = 1, front_end_dim = 32, embed_dim = 16, num_heads = 2, head_dim = 8, mlp_dim = 32 }
+question = "the base"
+[[runs]]
+name = "deep"
+base = "tiny"
+config = { depth = 2 }
+question = "is more depth | better?"
+[[runs]]
+name = "deep_huber"
+base = "deep"
+train = { loss = "huber" }
+question = "and Huber?"
+[[runs]]
+name = "large_chunks"
+base = "tiny"
+train = { chunk_seconds = 2.0, hop_seconds = 2.0, aggregate = "logits" }
+question = "and 2 s?"
+[[runs]]
+name = "wide"
+architecture = "transformer_small"
+config = { depth = 1, front_end_dim = 32, embed_dim = 32, num_heads = 2, head_dim = 8, mlp_dim = 32 }
+"""
+
+
+@pytest.fixture(scope="module")
+def few(packed, tmp_path_factory):
+    from bench.progress import SuiteDisplay
+    from bench.suite import check, run_suite
+
+    out = tmp_path_factory.mktemp("few") / "out"
+    path = out.with_suffix(".toml")
+    path.write_text(REPORTED)
+    runs = plan(load_suite(str(path)), [packed])
+    check(runs, out)
+    run_suite(runs, out, title="few", device=CPU, display=SuiteDisplay())
+    write_report(out, Sampling(resamples=300))
+    return out
+
+
+def records(path):
+    return {row["row"]: row for row in csv.DictReader(path.read_text().splitlines())}
+
+
+def test_each_ablation_is_a_line_with_its_difference_to_its_base(few):
+    lines = records(few / "ablations.csv")
+    rows = {row.label: row for row in load_results(few).rows}
+    assert {name: line["base"] for name, line in lines.items()} == {
+        "deep": "tiny", "deep_huber": "deep", "large_chunks": "tiny",
+    }  # fmt: skip
+    for name, line in lines.items():
+        expected = rows[name].mean("metrics", "map") - rows[line["base"]].mean("metrics", "map")
+        assert float(line["difference"]) == pytest.approx(expected, abs=1e-9)
+        assert float(line["low"]) < expected < float(line["high"])
+        assert float(line["p"]) <= float(line["p_adjusted"])
+        assert (line["about"], line["seeds"]) == ("these checkpoints only", "2")
+    assert lines["deep"]["changed"] == "depth 1 -> 2"
+    assert lines["deep_huber"]["changed"] == "train.loss bce -> huber"
+    assert lines["deep"]["question"] == "is more depth | better?"
+    assert float(lines["deep"]["parameters_ratio"]) > 1 == float(lines["deep_huber"]["parameters_ratio"])
+    assert "| deep_huber | and Huber? | deep | train.loss bce -> huber |" in (few / "table.md").read_text()
+    for file in ("table.tex", "index.html"):
+        assert "and Huber?" in (few / file).read_text()
+
+
+def test_the_forest_plot_is_a_picture_and_on_the_page(few):
+    with Image.open(few / "ablations.png") as image:
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 20
+    assert '<figure id="ablations">' in (few / "index.html").read_text()
+
+
+def test_rows_without_a_base_are_compared_with_each_other_alone(few):
+    analysis = analyse(load_results(few), Sampling(resamples=300))
+    assert [{pair.first.label, pair.second.label} for pair in analysis.pairs] == [{"tiny", "wide"}]
+    assert {standing.row.label for standing in analysis.compared} == {"tiny", "wide"}
+    assert len(analysis.standings) == 5
+    assert "corrected over all 3 of them" in (few / "table.md").read_text()
+
+
+def test_a_row_whose_base_is_not_there_is_one_like_any_other(few, tmp_path):
+    copy = tmp_path / "out"
+    shutil.copytree(few, copy)
+    for folder in copy.glob("tiny-s*"):
+        shutil.rmtree(folder)
+    write_report(copy, Sampling(resamples=300))
+    assert set(records(copy / "ablations.csv")) == {"deep_huber"}
+    for folder in copy.glob("deep-s*"):
+        shutil.rmtree(folder)
+    write_report(copy, Sampling(resamples=300))
+    assert not (copy / "ablations.csv").exists()
+    assert not (copy / "ablations.png").exists()
+
+
+def test_another_wording_of_the_question_is_no_other_row(few, tmp_path):
+    copy = tmp_path / "out"
+    shutil.copytree(few, copy)
+    path = next(copy.glob("deep-s1-*")) / "run.json"
+    path.write_text(path.read_text().replace("is more depth | better?", "deeper?"))
+    assert {row.label for row in load_results(copy).rows} == {"tiny", "deep", "deep_huber", "large_chunks", "wide"}
+
+
+def test_files_are_heard_as_eval_was_with_long_chunks_and_the_mean_logit(few, dataset, packed):
+    from bench.data.audio import probe_file
+    from bench.predict import Tagger
+    from bench.trained import find_run
+
+    folder = find_run(few / "large_chunks-s0")
+    tagger, index = Tagger(folder, CPU), packed.clips("eval")
+    with np.load(folder / "scores.npz") as expected:
+        for clip in [0, 1, 2, *np.flatnonzero(index["seconds"] < 2)]:
+            file = dataset / "FSD50K.eval_audio" / f"{index['clip'][clip]}.wav"
+            found = tagger.tag(file, probe_file(file)).clip
+            np.testing.assert_allclose(found, expected["scores"][clip], rtol=0, atol=1e-6)
