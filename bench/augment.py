@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.config import Recipe
+from bench.data.chunks import to_device
 
 
 def augment(x: Tensor, y: Tensor, recipe: Recipe, seed: int, update: int) -> tuple[Tensor, Tensor]:
@@ -26,15 +27,15 @@ def augment(x: Tensor, y: Tensor, recipe: Recipe, seed: int, update: int) -> tup
     if recipe.gain_db:
         x = (x * _column(gain, x)).clamp(-1, 1)  # full scale is full scale
     if recipe.time_shift:
-        place = torch.arange(n, device=x.device) - torch.from_numpy(shift).to(x.device)[:, None]
+        place = torch.arange(n, device=x.device) - to_device(torch.from_numpy(shift), x.device)[:, None]
         x = x.gather(1, place % n)
     if recipe.mixup:
         share = random.beta(recipe.mixup, recipe.mixup, b)
-        other = torch.from_numpy(partner).to(x.device)
+        other = to_device(torch.from_numpy(partner), x.device)
         x, y = (_column(share, t) * t + _column(1 - share, t) * t[other] for t in (x, y))
     return x, y
 
 
 def _column(values: np.ndarray, like: Tensor) -> Tensor:
     """(b,) to (b, 1), on the device and in the precision of another."""
-    return torch.from_numpy(values).to(like)[:, None]
+    return to_device(torch.from_numpy(values).to(like.dtype), like.device)[:, None]

@@ -12,6 +12,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+# threads of its own: through OpenMP it would set how many PyTorch uses, and with that the last digits of what it trains
+numba.config.THREADING_LAYER = "workqueue"
+
 Floats = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
 

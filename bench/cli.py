@@ -55,13 +55,17 @@ def run(
     heartbeat: HeartbeatOption = 10,
     track: TrackOption = True,
     own: WithOption = [],  # noqa: B006
+    together: Annotated[
+        int | None,
+        typer.Option(min=1, help="Seeds of a row trained at once [default: all of a transformer's on a GPU, else 1]."),
+    ] = None,
 ) -> None:
     """Run a suite: what is finished is skipped; interrupted, the same command goes on."""
     from bench.commands import SearchOptions, run_command
 
     sets = sets + ([f"train.precision={precision}"] if precision else [])
     options = SearchOptions(trials, hours, storage, heartbeat)
-    run_command(suite, data, out, only, seeds, sets, device, mixed, track, options, own)
+    run_command(suite, data, out, only, seeds, sets, device, mixed, track, options, own, together)
 
 
 @app.command()

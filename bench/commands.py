@@ -67,6 +67,7 @@ def run_command(
     track: bool,
     options: SearchOptions,
     own: Sequence[Path],
+    together: int | None,
 ) -> None:
     suite, fields = load_suite(name), parse_sets(sets)
     options.check(suite)
@@ -89,7 +90,9 @@ def run_command(
         console.print(f"{suite.title}: {len(runs)} runs on {target}, results in {out}", markup=False)
         _forecast_runs(suite, runs, out, target)
         with SuiteDisplay() as display:
-            outcome = run_suite(runs, out, title=suite.title, device=target, display=display, after_run=tracker.news)
+            outcome = run_suite(
+                runs, out, title=suite.title, device=target, display=display, together=together, after_run=tracker.news
+            )
         if outcome.skipped:
             console.print(f"{len(outcome.skipped)} of {len(runs)} runs were finished before", markup=False)
         if outcome.done or outcome.skipped:

@@ -1,4 +1,4 @@
-"""The two ways in which a command ends badly, and how an error is told."""
+"""What may go wrong by name, and how an error is told."""
 
 
 class UserError(Exception):
@@ -7,6 +7,10 @@ class UserError(Exception):
 
 class TrainingDiverged(Exception):
     """The loss or the scores of a run are no longer finite: a result of the run, not a mistake of the user."""
+
+
+class NotTogether(Exception):
+    """Runs that can't be trained at once; each by itself can."""
 
 
 def one_line(error: BaseException) -> str:

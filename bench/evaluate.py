@@ -5,7 +5,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from bench.data.chunks import Chunks
+from bench.data.chunks import Chunks, to_device
 
 # fixed for each kind of device, since the last digits of a matrix product depend on it; on a CPU, activations of more
 # chunks than this fall out of the cache (a quarter slower at 128)
@@ -26,7 +26,7 @@ def score_clips(model: nn.Module, chunks: Chunks) -> npt.NDArray[np.float32]:
         outputs = model(chunks.waveforms(ids)).float()  # (b, k)
         if chunks.aggregate == "scores":
             outputs = torch.sigmoid(outputs)
-        sums.index_add_(0, chunks.clip[ids].to(sums.device), outputs)
+        sums.index_add_(0, to_device(chunks.clip[ids], sums.device), outputs)
     counts = torch.bincount(chunks.clip, minlength=len(sums)).unsqueeze(1)
     model.train(was_training)
     means = sums.cpu() / counts

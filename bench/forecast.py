@@ -16,7 +16,6 @@ import pandas as pd
 import torch
 
 from architectures import get_architecture
-from bench.augment import augment
 from bench.config import Budget, Recipe, RunSpec, digest
 from bench.cost import CLIP_SECONDS, REPEATS
 from bench.data.chunks import Chunks, chunks_of
@@ -24,8 +23,9 @@ from bench.data.pack import Pack
 from bench.errors import one_line
 from bench.evaluate import ACCELERATOR_BATCH_SIZE, CPU_BATCH_SIZE, score_clips
 from bench.provenance import code
+from bench.replay import Replayed
 from bench.run import build, finished, fp32_means_fp32
-from bench.train import REPORT_EVERY, optimizer_of, step
+from bench.train import REPORT_EVERY, batches, updates_of
 
 BRIEF, THOROUGH = 0.7, 5.0  # seconds of timed updates a row, before a suite and for `bench cost`
 WORTH = 100  # updates: with fewer left, three of them are no small part
@@ -173,17 +173,16 @@ def measure(row: Row, device: torch.device, seconds: float) -> Rates:
         data, val = (chunks_of(row.pack, split, recipe, device) for split in ("train", "val"))
         read = time.perf_counter() - started
         model = build(spec, device)
-        optimizer = optimizer_of(model, recipe)
+        model.train()
+        update, *_ = updates_of([model], recipe, device)
         numbers = itertools.count()
 
         def train(updates: int) -> None:
             for number in itertools.islice(numbers, updates):
-                x, y = data.batch(data.draw(number, recipe.batch_size, spec.seed))
-                x, y = augment(x, y, recipe, spec.seed, number)
-                loss = step(model, optimizer, x, y, recipe)
+                loss = update(*batches(data, recipe, [spec.seed], number))
             loss.item()  # waits for the device
 
-        train(1)
+        train(1 if device.type == "cpu" else Replayed.EAGER + 1)
         first = time.perf_counter() - started - read
         updates = timed(lambda: train(together), seconds, most)
 

@@ -1,5 +1,8 @@
 """Which precision a device computes in."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 
@@ -13,5 +16,5 @@ def computes_bf16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older releases do not tell
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases do not tell
     return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16"))

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -62,8 +62,10 @@ class SuiteDisplay:
     def __exit__(self, *error: object) -> None:
         self.live.stop()
 
-    def run_started(self, number: int, of: int, spec: RunSpec) -> None:
-        self.started(f"[{number}/{of}] {spec.name} seed {spec.seed}", spec.recipe.updates)
+    def runs_started(self, number: int, of: int, specs: Sequence[RunSpec]) -> None:
+        """One, or several that are trained at once; `number` is the last one's."""
+        seeds = ", ".join(str(spec.seed) for spec in specs)
+        self.started(f"[{number}/{of}] {specs[0].name} seed{'s' * (len(specs) > 1)} {seeds}", specs[0].recipe.updates)
 
     def started(self, heading: str, updates: int) -> None:
         self.heading, self.updates = heading, updates
@@ -82,8 +84,9 @@ class SuiteDisplay:
             self.logged = time.monotonic()
             self._print(f"{self.heading}: {numbers}")
 
-    def run_finished(self, result: dict[str, Any]) -> None:
-        self.ended(f"mAP {result['metrics']['map']:.3f} in {result['cost']['seconds']:.0f} s")
+    def runs_finished(self, results: Sequence[dict[str, Any]]) -> None:
+        maps = ", ".join(f"{result['metrics']['map']:.3f}" for result in results)
+        self.ended(f"mAP {maps} in {sum(result['cost']['seconds'] for result in results):.0f} s")
 
     def run_failed(self, error: Exception, folder: Path) -> None:
         self.ended(f"failed: {one_line(error)} (traceback in {folder}/failed.json)")

@@ -22,6 +22,8 @@ REFEREE = (
     "data/pack.py",
     "data/chunks.py",
     "augment.py",
+    "replay.py",
+    "stack.py",
     "train.py",
     "evaluate.py",
     "metrics.py",

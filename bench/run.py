@@ -3,7 +3,7 @@
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ from bench.cost import CLIP_SECONDS, count_macs, count_parameters, latency, peak
 from bench.data.chunks import chunk_size, chunks_of
 from bench.data.pack import Pack
 from bench.disk import write_json
-from bench.errors import UserError, one_line
+from bench.errors import NotTogether, TrainingDiverged, UserError, one_line
 from bench.evaluate import score_clips
 from bench.metrics import average_precision, chance_map, evaluate
 from bench.provenance import provenance
-from bench.train import Status, optimizer_of, step, train
+from bench.stack import may_stack
+from bench.train import State, Status, optimizer_of, step, train_together
 
 
 def execute(
@@ -42,13 +43,35 @@ def execute(
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        result = _execute(spec, pack, folder, device, report)
+        (result,) = _execute([spec], pack, [folder], device, report)
     except Exception as error:
         record = {"spec": spec.model_dump(), "error": _named(error), "traceback": traceback.format_exc()}
         write_json(folder / "failed.json", record)
         raise
-    clean_up(folder)
     return result
+
+
+def execute_together(
+    specs: Sequence[RunSpec],
+    pack: Pack,
+    folders: Sequence[Path],
+    *,
+    device: torch.device,
+    report: Callable[[Status], None] = lambda status: None,
+) -> list[dict[str, Any]]:
+    """The same for several seeds of one row, trained as one stacked model.
+
+    Raises:
+        NotTogether: they can't be, or one of them failed; nothing is lost, and each may be executed alone.
+    """
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    if not may_stack(specs[0].recipe):
+        raise NotTogether("their recipe goes by what each sees on val")
+    try:
+        return _execute(specs, pack, folders, device, report)
+    except (RuntimeError, ValueError, TrainingDiverged) as error:
+        raise NotTogether(one_line(error)) from error
 
 
 def clean_up(folder: Path) -> None:
@@ -58,25 +81,50 @@ def clean_up(folder: Path) -> None:
 
 
 def _execute(
-    spec: RunSpec, pack: Pack, folder: Path, device: torch.device, report: Callable[[Status], None]
-) -> dict[str, Any]:
+    specs: Sequence[RunSpec],
+    pack: Pack,
+    folders: Sequence[Path],
+    device: torch.device,
+    report: Callable[[Status], None],
+) -> list[dict[str, Any]]:
+    """Runs that differ by their seed only."""
     started = time.perf_counter()
-    entry = get_architecture(spec.architecture)
-    origin = provenance(entry.model.__module__, device)
-    data, val = (chunks_of(pack, split, spec.recipe, device) for split in ("train", "val"))
+    first = specs[0]
+    origin = provenance(get_architecture(first.architecture).model.__module__, device)
+    data, val = (chunks_of(pack, split, first.recipe, device) for split in ("train", "val"))
     fp32_means_fp32()
-    model = build(spec, device)
-    state = train(
-        model,
+    models = [build(spec, device) for spec in specs]
+    states = train_together(
+        models,
         data,
         val,
-        spec.recipe,
-        seed=spec.seed,
-        checkpoint=folder / "checkpoint.pt",
+        first.recipe,
+        seeds=[spec.seed for spec in specs],
+        checkpoints=[folder / "checkpoint.pt" for folder in folders],
         code=digest(origin["source"]),
         report=report,
     )
+    shared = (time.perf_counter() - started) / len(specs)
+    together = {"trained_together": len(specs)} if len(specs) > 1 else {}
+    results = []
+    for spec, folder, model, state in zip(specs, folders, models, states, strict=True):
+        result = _finish(spec, pack, folder, device, model, state, shared)
+        result["provenance"] = origin | together
+        write_json(folder / "run.json", result)
+        clean_up(folder)
+        results.append(result)
+    return results
 
+
+def _finish(
+    spec: RunSpec, pack: Pack, folder: Path, device: torch.device, model: nn.Module, state: State, before: float
+) -> dict[str, Any]:
+    """Score eval, measure what the contestant costs, and write all but run.json, whose contents are returned.
+
+    `before` is what the run has taken so far, in seconds.
+    """
+    started = time.perf_counter()
+    entry = get_architecture(spec.architecture)
     eval_chunks = chunks_of(pack, "eval", spec.recipe, device)
     scores = score_clips(model, eval_chunks)
     targets = pack.targets("eval")
@@ -99,16 +147,15 @@ def _execute(
             "latency_seconds": latency(model, eval_chunks.size, device, spec.recipe.test_chunks(CLIP_SECONDS)),
             "train_seconds": round(state.seconds, 3),
             "samples_per_second": round(state.update * spec.recipe.batch_size / state.seconds, 1),
-            "seconds": round(time.perf_counter() - started, 3),  # of this process, evaluation included
+            # of this process, evaluation included
+            "seconds": round(before + time.perf_counter() - started, 3),
         },
         "data": {"sample_rate": pack.sample_rate, "fingerprint": pack.fingerprint, "dataset": pack.dataset},
-        "provenance": origin,
     }
     pd.DataFrame(state.history).to_csv(folder / "history.csv", index=False, lineterminator="\n")
     np.savez_compressed(folder / "scores.npz", scores=scores)
     weights = {name: w.contiguous() for name, w in model.state_dict().items()}
     (folder / "model.safetensors").write_bytes(save(weights))
-    write_json(folder / "run.json", result)
     return result
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,11 +16,11 @@ from bench.cost import count_parameters
 from bench.data.chunks import chunk_size
 from bench.data.pack import Pack
 from bench.disk import require_space, write_json
-from bench.errors import UserError
+from bench.errors import NotTogether, UserError, one_line
 from bench.precision import computes_bf16
 from bench.progress import SuiteDisplay
 from bench.provenance import code
-from bench.run import clean_up, execute, finished, write_labels
+from bench.run import clean_up, execute, execute_together, finished, write_labels
 from bench.train import loss_of
 
 CPU = torch.device("cpu")
@@ -192,9 +193,14 @@ def run_suite(
     title: str,
     device: torch.device,
     display: SuiteDisplay,
+    together: int | None = None,
     after_run: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Execute what is not finished; a failed run is recorded, and the rest goes on.
+
+    Args:
+        together: up to so many seeds of a row are trained at once, as one stacked model, where that can be done. None:
+            all of a transformer's on an accelerator, which a small one does not fill, and else one.
 
     Raises:
         UserError: `out` holds runs on other data.
@@ -203,26 +209,79 @@ def run_suite(
     write_plan(out, title, [spec.folder for spec, _ in runs])
     for spec, _ in runs:
         code(get_architecture(spec.architecture).model.__module__)
-    outcome = Outcome()
-    for number, (spec, pack) in enumerate(runs, start=1):
-        folder = out / spec.folder
-        if finished(folder):
-            clean_up(folder)
-            outcome.skipped.append(spec.folder)
-            continue
-        display.run_started(number, len(runs), spec)
+    outcome, number = Outcome(), 0
+    for group in _groups(runs, lambda spec: together or _at_once(spec, device)):
+        number += len(group)
+        left = []
+        for spec, pack in group:
+            if finished(out / spec.folder):  # perhaps by another process, just now
+                clean_up(out / spec.folder)
+                outcome.skipped.append(spec.folder)
+            else:
+                left.append((spec, pack))
+        if left:
+            display.runs_started(number, len(runs), [spec for spec, _ in left])
+            _run_group(left, out, device, display, outcome, after_run)
+    return outcome
+
+
+Runs = Sequence[tuple[RunSpec, Pack]]
+
+
+def _at_once(spec: RunSpec, device: torch.device) -> int:
+    """How many seeds of a row are worth training at once."""
+    is_transformer = get_architecture(spec.architecture).family == "transformer"
+    return sys.maxsize if is_transformer and device.type == "cuda" else 1
+
+
+def _groups(runs: Runs, together: Callable[[RunSpec], int]) -> list[Runs]:
+    """Runs that differ by their seed only, by so many; in the order of the first of each group."""
+    rows: dict[str, list[list[tuple[RunSpec, Pack]]]] = {}
+    groups: list[Runs] = []
+    for spec, pack in runs:
+        own = rows.setdefault(spec.model_copy(update={"seed": 0}).folder, [[]])
+        if not own[-1] or len(own[-1]) >= together(spec):
+            own.append([])
+            groups.append(own[-1])
+        own[-1].append((spec, pack))
+    return groups
+
+
+def _run_group(
+    group: Runs,
+    out: Path,
+    device: torch.device,
+    display: SuiteDisplay,
+    outcome: Outcome,
+    after_run: Callable[[], None],
+) -> None:
+    """At once, if they are several and can be; else one by one."""
+    specs, pack = [spec for spec, _ in group], group[0][1]
+    if len(group) > 1:
+        folders = [out / spec.folder for spec in specs]
         try:
-            result = execute(spec, pack, folder, device=device, report=display.run_status)
+            results = execute_together(specs, pack, folders, device=device, report=display.run_status)
+        except NotTogether as error:
+            display.ended(f"one by one: {one_line(error)}")
+        else:
+            display.runs_finished(results)
+            outcome.done += [spec.folder for spec in specs]
+            after_run()
+            return
+    for spec in specs:
+        if len(group) > 1:
+            display.started(f"{spec.name} seed {spec.seed}", spec.recipe.updates)
+        try:
+            result = execute(spec, pack, out / spec.folder, device=device, report=display.run_status)
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
                 raise  # it would fail every run
-            display.run_failed(error, folder)
+            display.run_failed(error, out / spec.folder)
             outcome.failed.append(spec.folder)
         else:
-            display.run_finished(result)
+            display.runs_finished([result])
             outcome.done.append(spec.folder)
         after_run()
-    return outcome
 
 
 def write_plan(out: Path, title: str, planned: list[str]) -> None:

@@ -1,5 +1,8 @@
 """Weighted counting against scikit-learn on the clips written out as often as they were drawn."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
@@ -96,3 +99,14 @@ def test_means_over_seeds_and_the_spread_of_single_runs():
     assert alone["first"]["map"].value == pytest.approx(np.nanmean(ap))
     assert alone["first"]["leaf_map"].value == pytest.approx(np.nanmean(ap[leaf]))
     assert alone["first"]["lwlrap"].value == pytest.approx(lwlrap(targets, first))
+
+
+def test_it_leaves_pytorchs_threads_alone():
+    """Their number decides the last digits of a training, and a process may train after it has reported."""
+    code = (
+        "import torch, numpy as np; torch.set_num_threads(1); from bench.bootstrap import Draws, bootstrap;"
+        "t = np.eye(20, dtype=bool).repeat(9, axis=0); has = np.ones(20, bool);"
+        "bootstrap({'a': [np.random.rand(180, 20)]}, t, has, Draws(180, resamples=100)); print(torch.get_num_threads())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"

@@ -80,15 +80,15 @@ def test_rates_are_those_of_the_steps(packed, clock, monkeypatch):
     """A first update of 3 s, others of .5 s; batches of 32 chunks scored in 4 s, the first in 5 s."""
     updates, scorings = iter([3.0] + [0.5] * 99), iter([5.0] + [4.0] * 99)
 
-    def step(*_):
+    def update(*_):
         clock.seconds += next(updates)
-        return torch.zeros(())
+        return torch.zeros(1)
 
     def score_clips(_, chunks):
         assert len(chunks) == 32
         clock.seconds += next(scorings)
 
-    monkeypatch.setattr(forecasting, "step", step)
+    monkeypatch.setattr(forecasting, "updates_of", lambda *_: (update, None, None))
     monkeypatch.setattr(forecasting, "score_clips", score_clips)
     rates = measure(Row(make_spec(packed, updates=1000, hop_seconds=0.5), packed, (0,)), CPU, 2.0)
     assert rates.updates == (0.5,) * 4

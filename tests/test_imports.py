@@ -15,7 +15,7 @@ LAYERS = [
     ["bench.study"],
     ["bench.data", "bench.metrics", "bench.bootstrap", "bench.cost", "bench.provenance", "bench.precision"],
     ["bench.stats"],
-    ["bench.evaluate", "bench.augment", "bench.report"],
+    ["bench.evaluate", "bench.augment", "bench.replay", "bench.stack", "bench.report"],
     ["bench.train"],
     ["bench.run", "bench.contract", "bench.progress"],
     ["bench.trained"],

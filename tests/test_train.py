@@ -151,8 +151,12 @@ def test_state_is_what_a_checkpoint_keeps(tmp_path):
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
     state = State(update=5, best_map=0.25, history=[{"update": 5.0}], loss_sum=math.pi)
-    training._save(tmp_path / "c.pt", "v1", model, optimizer, state)
-    assert training._load(tmp_path / "c.pt", "v1", model, optimizer) == state
-    assert training._load(tmp_path / "c.pt", "v2", model, optimizer) == State()
+
+    def load_state(code):
+        return training._load([tmp_path / "c.pt"], code, [model], optimizer, None)
+
+    training._save([tmp_path / "c.pt"], "v1", [model], optimizer, None, [state])
+    assert load_state("v1") == [state]
+    assert load_state("v2") == [State()]
     (tmp_path / "c.pt").write_bytes(b"rubbish")
-    assert training._load(tmp_path / "c.pt", "v1", model, optimizer) == State()
+    assert load_state("v1") == [State()]

@@ -87,11 +87,13 @@ def _search(results: Results) -> str:
 
 
 def _cost(results: Results) -> str:
+    together = any("trained_together" in run["provenance"] for run in results.runs)
     batches = sorted({row.first["spec"]["recipe"]["batch_size"] for row in results.rows})
     return (
         "MMACs are millions of multiply-accumulates, attention and spectrogram included; 'MiB to train' is the most "
         f"that tensors take in an update of {' or '.join(map(str, batches))} chunks. On the Pareto front: no other row "
         "scores as much with fewer parameters (P), fewer MACs (M), in less training time (T)."
+        + (" Training time of seeds that were trained at once is their share of it." if together else "")
     )
 
 
