@@ -60,6 +60,8 @@ def test_three_updates_at_once_are_three_updates_alone(name, fields, precision):
     for a, b in zip(alone, together, strict=True):
         for (key, first), second in zip(a.state_dict().items(), b.state_dict().values(), strict=True):
             # Adam moves by the sign of a gradient first: where that is nothing but rounding, it is no one's
+            if name == "vgg_like" and key.startswith("stages") and key.endswith(("0.bias", "running_mean")):
+                continue  # a bias before a batch norm: all of its gradient is rounding
             assert (first - second).abs().double().median() < 1e-5, key
     assert any(
         (a - b).abs().max() > 1e-2 for a, b in zip(together[0].parameters(), together[1].parameters(), strict=True)
