@@ -183,7 +183,7 @@ def test_every_part_has_a_name_and_every_growth_a_quick_look():
     assert all(set(few) and len(few) >= 2 for _, few, *_ in POINTS.values())
 
 
-@pytest.mark.parametrize("part", ["data", "evaluation", "bootstrap", "variants"])
+@pytest.mark.parametrize("part", ["data", "resample", "evaluation", "bootstrap", "variants", "seeds"])
 def test_a_part_gives_rows(part, dataset, packed, tmp_path, monkeypatch):
     from bench.speed import parts
 

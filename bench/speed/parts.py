@@ -10,6 +10,7 @@ from functools import partial
 from os import cpu_count
 from pathlib import Path
 from shutil import rmtree
+from statistics import median
 
 import numpy as np
 import soundfile as sf
@@ -26,12 +27,13 @@ from bench.data.pack import Pack, pack
 from bench.evaluate import CPU_BATCH_SIZE, score_clips
 from bench.metrics import average_precision
 from bench.precision import computes_bf16
+from bench.replay import Replayed
 from bench.speed import made, notes
 from bench.speed.machine import Machine, waited
 from bench.speed.roofline import count_bytes
 from bench.speed.rows import Row, row
 from bench.speed.turns import Turns, clock, in_turns
-from bench.train import optimizer_of, step
+from bench.train import batches, optimizer_of, step, updates_of
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,6 @@ def packing(bench: Bench) -> Iterator[Row]:
     folder = made.recordings(bench.scratch / "recordings", hours)
     files = sorted(folder.glob("FSD50K.*_audio/*.wav"))
 
-    def decode(file: Path) -> int:
-        x, rate = sf.read(file, dtype="float32")
-        return len(np.rint(soxr.resample(x, rate, 16_000, quality="HQ") * 32768).astype(np.int16))
-
     def other() -> None:
         with ThreadPoolExecutor(cpu_count()) as pool:
             list(pool.map(decode, files))
@@ -102,6 +100,36 @@ def packing(bench: Bench) -> Iterator[Row]:
         "pack", f"{hours:g} h", "bare loop: decode and resample, all cores", "pack, checked, hashed and written", turns,
         f"{speed:,.0f} times real time", target=1.3, at_most=True,
     )  # fmt: skip
+
+
+def resampling(bench: Bench) -> Iterator[Row]:
+    """A recording, decoded and resampled from 44.1 to 16 kHz."""
+    import torchaudio
+
+    file = min(bench.dataset.glob("FSD50K.dev_audio/*.wav"))
+
+    def by_torchaudio() -> object:
+        x, rate = sf.read(file, dtype="float32")
+        return torchaudio.transforms.Resample(rate, 16_000)(torch.from_numpy(x))
+
+    others: dict[str, Callable[[], object]] = {"torchaudio, a new Resample each time": by_torchaudio}
+    with suppress(ImportError):
+        import librosa
+
+        others["librosa"] = lambda: librosa.load(file, sr=16_000)
+    ours = partial(decode, file)
+    for name, other in others.items():
+        turns = in_turns(other, ours, seconds=bench.seconds / 2)
+        speed = sf.info(file).duration / median(turns.ours)
+        yield row(
+            "resample, " + name, name, name, "soundfile and soxr", turns, f"{speed:,.0f} times real time, one core"
+        )
+
+
+def decode(file: Path) -> int:
+    """How many samples a recording has at 16 kHz, decoded and resampled as packing does."""
+    x, rate = sf.read(file, dtype="float32")
+    return len(np.rint(soxr.resample(x, rate, 16_000, quality="HQ") * 32768).astype(np.int16))
 
 
 def training_step(bench: Bench) -> Iterator[Row]:
@@ -201,6 +229,33 @@ def variants(bench: Bench) -> Iterator[Row]:
         )  # fmt: skip
 
 
+SEEDS = 5
+
+
+def seeds_at_once(bench: Bench) -> Iterator[Row]:
+    """Five seeds of the small transformer as one stacked model, beside one seed."""
+    recipe = demo_recipe("transformer_small", bench.device)
+    data = Chunks(Pack(bench.pack), "train", device=bench.device)
+    classes = data.targets.shape[1]
+
+    def updates(count: int) -> Callable[[], object]:
+        models = [create("transformer_small", num_classes=classes).to(bench.device).train() for _ in range(count)]
+        update, *_ = updates_of(models, recipe, bench.device)
+        own = recipe.model_copy(update={"batch_size": bench.batch_size})
+        x, y = batches(data, own, range(count), 0)
+        for _ in range(Replayed.EAGER + 1):
+            update(x, y)
+        return lambda: waited(update(x, y))
+
+    turns = in_turns(updates(1), updates(SEEDS), seconds=bench.seconds)
+    # a CPU is filled by one
+    target = {"target": 2.0} if bench.device.type == "cuda" else {}
+    yield row(
+        "seeds", "transformer_small", "an update of one seed", f"an update of {SEEDS} seeds at once", turns,
+        f"{SEEDS} times the arithmetic", at_most=True, **target,
+    )  # fmt: skip
+
+
 def evaluation(bench: Bench) -> Iterator[Row]:
     for name in ("transformer_small", "vgg_like"):
         chunks = Chunks(Pack(bench.pack), "val", device=bench.device, first_clips=20 if bench.quick else 100)
@@ -252,7 +307,7 @@ def metrics(bench: Bench) -> Iterator[Row]:
         )  # fmt: skip
 
 
-def resampling(bench: Bench) -> Iterator[Row]:
+def draws(bench: Bench) -> Iterator[Row]:
     """The same statistic on the same draws: macro mAP, replicate by replicate."""
     from sklearn.metrics import average_precision_score
 
@@ -311,13 +366,15 @@ def per_unit(turns: Turns, other: int, ours: int) -> Turns:
 
 PARTS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "data": data_path,
+    "resample": resampling,
     "pack": packing,
     "step": training_step,
     "loop": training_loop,
     "variants": variants,
+    "seeds": seeds_at_once,
     "evaluation": evaluation,
     "metrics": metrics,
-    "bootstrap": resampling,
+    "bootstrap": draws,
     "startup": start_up,
     "compile": compiled,
 }
