@@ -1,6 +1,7 @@
 """Several seeds of one contestant as one model: one small transformer does not fill an accelerator."""
 
 import copy
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,7 +40,9 @@ class Stack:
             RuntimeError: what the model does can't be done for several at once, or is random (dropout), so that it
                 would not be what each does alone.
         """
-        return vmap(self._one, randomness="error")(self.parameters, self.buffers, x)
+        with warnings.catch_warnings():  # on a CPU vmap takes attention and spectra one by one, and says so
+            warnings.filterwarnings("ignore", message="There is a performance drop")
+            return vmap(self._one, randomness="error")(self.parameters, self.buffers, x)
 
     def _one(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Tensor:
         logits: Tensor = functional_call(self.kind, (parameters, buffers), (x,))

@@ -19,7 +19,6 @@ from tests.conftest import make_spec
 
 CPU = torch.device("cpu")
 SEEDS = (0, 1, 2)
-pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop")  # vmap's loop over attention, on a CPU
 
 
 def fresh(name, **fields):

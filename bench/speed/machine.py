@@ -6,10 +6,12 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from bench.precision import computes_bf16
 from bench.provenance import device_name
 from bench.speed.turns import median_seconds
 
 SIDE = 2048  # of the matrices
+SMALL_SIDE = 256  # of those that a device computes in a precision that it only imitates: a minute for a large product
 COPY_BYTES = 256 * 2**20  # far beyond any cache
 
 
@@ -37,9 +39,9 @@ class Machine:
 
 
 def measure_machine(device: torch.device) -> Machine:
-    def product(dtype: torch.dtype) -> float:
-        a = torch.randn(SIDE, SIDE, device=device).to(dtype)
-        return 2 * SIDE**3 / median_seconds(lambda: waited(a @ a))
+    def product(dtype: torch.dtype, side: int = SIDE) -> float:
+        a = torch.randn(side, side, device=device).to(dtype)
+        return 2 * side**3 / median_seconds(lambda: waited(a @ a))
 
     source = torch.ones(COPY_BYTES // 4, device=device)
     target = torch.empty_like(source)
@@ -50,7 +52,7 @@ def measure_machine(device: torch.device) -> Machine:
         threads=torch.get_num_threads(),
         torch=torch.__version__,
         flops_fp32=product(torch.float32),
-        flops_bf16=product(torch.bfloat16),
+        flops_bf16=product(torch.bfloat16, SIDE if computes_bf16(device) else SMALL_SIDE),
         copy_bytes=2 * COPY_BYTES / median_seconds(lambda: waited(target.copy_(source))),
     )
 
