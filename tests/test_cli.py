@@ -45,7 +45,7 @@ def one_line(done, message):
         (["cost", "demo", "--set", "train.updates=0"], "greater than 0"),
         (["cost", "demo", "--trials", "3"], "has no [space] to search"),
         (["cost", "tuned", "--trials", "3", "--hours", "1"], "not both"),
-        (["speed", "--only", "everything"], "--only everything: use one of data, pack, step"),
+        (["speed", "--only", "everything"], "--only everything: use one of data, resample, pack, step"),
         (["report", GONE], "no such folder"),
         (["report", "."], "no finished run"),
         (["data", "verify", GONE], "no such folder"),

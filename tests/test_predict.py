@@ -291,7 +291,7 @@ def test_what_a_run_lacks_is_one_line(run, results):
     (run / "run.json").write_text(json.dumps(other))
     refused(run, "labels.npz: of other data than")
     (run / "run.json").write_text(json.dumps(record | {"spec": record["spec"] | {"architecture": "mine"}}))
-    refused(run, r"run.json: no architecture 'mine'.*; put the file that has it into architectures/")
+    refused(run, r"run.json: made by another version .no architecture 'mine'.*make it again with `bench")
     (run / "run.json").write_text(json.dumps(record))
     (run / "model.safetensors").unlink()
     refused(run, "no weights .they stay on the machine that trained, git does not keep them.; move the folder away")
