@@ -15,21 +15,21 @@ RATE = 44_100
 SECONDS = 15.0
 
 
-def recordings(folder: Path, hours: float) -> Path:
-    """A data set in FSD50K's layout: noise of 15 s a recording at 44.1 kHz, 16 bits; ten classes."""
+def recordings(folder: Path, hours: float, seconds: float = SECONDS) -> Path:
+    """A data set in FSD50K's layout: noise of so many seconds a recording at 44.1 kHz, 16 bits; ten classes."""
     if (folder / "FSD50K.ground_truth" / "eval.csv").exists():
         return folder
-    count = max(10, round(hours * 3600 / SECONDS))
-    require_space(folder, 2 * RATE * SECONDS * count)
+    count = max(10, round(hours * 3600 / seconds))
+    require_space(folder, 2 * RATE * seconds * count)
     rng = np.random.default_rng(0)
-    noise = (3000 * rng.standard_normal(round(RATE * (SECONDS + 10)))).astype(np.int16)
+    noise = (3000 * rng.standard_normal(round(RATE * (seconds + 10)))).astype(np.int16)
     listed: dict[str, list[str]] = {split: [] for split in SPLITS}
     for number in range(count):
         split = "eval" if number % 10 == 0 else "val" if number % 10 == 1 else "train"
         audio = folder / ("FSD50K.eval_audio" if split == "eval" else "FSD50K.dev_audio")
         audio.mkdir(parents=True, exist_ok=True)
         start = int(rng.integers(RATE * 10))
-        sf.write(audio / f"{number}.wav", noise[start : start + round(RATE * SECONDS)], RATE, subtype="PCM_16")
+        sf.write(audio / f"{number}.wav", noise[start : start + round(RATE * seconds)], RATE, subtype="PCM_16")
         listed[split].append(f"{number},Class_{number % 10},/m/{number % 10}")
     truth = folder / "FSD50K.ground_truth"
     truth.mkdir()
