@@ -74,7 +74,7 @@ class Chunks:
             rows = to_device(rows, self.device)
         else:
             rows = self.samples.unfold(0, self.size, 1)[to_device(starts, self.device)]
-        return rows * 2.0**-15  # exact, and in one pass
+        return rows.float().mul_(2.0**-15)  # exact
 
     def _repeated(self, starts: Tensor, periods: Tensor) -> Tensor:
         """Rows (b, n) int16 on the device, of which those of short clips begin anew every so many samples."""

@@ -78,7 +78,7 @@ def data_path(bench: Bench) -> Iterator[Row]:
             next(loader)
 
     turns = per_unit(in_turns(other, ours, seconds=2 * bench.seconds, pause=1.0), read, rounds)
-    copied = b * data.size * (2 * 2 + 2 + 4)  # int16 copied, made floats
+    copied = b * data.size * (2 * 2 + 2 + 4 + 2 * 4)  # int16 copied, made floats, scaled in place
     share = copied / (bench.machine.copy_bytes * min(turns.ours))
     yield row(
         "data path", f"batch {b}", "DataLoader, 2 workers, decoding", "a batch of seconds from the pack", turns,
