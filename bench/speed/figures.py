@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import NullFormatter
 
 from bench.report.style import appearance, new_figure, save, set_style
 from bench.speed.growth import exponent
@@ -22,6 +23,8 @@ def roofline(frame: pd.DataFrame, machine: Mapping[str, Any], path: Path) -> Non
     x = np.geomspace(min(1.0, intensity.min() / 2), 4 * intensity.max(), 200)
     for name, style in (("bf16", "--"), ("fp32", "-")):
         peak = machine[f"flops_{name}"]
+        if peak < machine["flops_fp32"] / 2:  # imitated: no contestant is trained in it
+            continue
         roof = np.minimum(peak, x * machine["copy_bytes"])
         axes.plot(x, roof / 1e9, style, color="0.4", label=f"{name} matrix product, {peak / 1e9:,.0f} GFLOP/s")
     looks = appearance(steps["item"])
@@ -52,6 +55,8 @@ def growth(points: pd.DataFrame, path: Path) -> None:
             axes.plot(own["value"], first[measure] * own["value"] / first["value"], ":", color="0.5", label="linear")
             axes.set(xscale="log", xlabel=own.iloc[0]["unit"], ylabel=measure)
             axes.set_yscale("log" if measure == "seconds" else "linear")
+            for axis in (axes.xaxis, axes.yaxis) if measure == "seconds" else (axes.xaxis,):
+                axis.set_minor_formatter(NullFormatter())
             if measure == "seconds":
                 axes.set_title(f"{own.iloc[0]['work']}\n(exponent {exponent(own, measure):.2f})", fontsize=7)
             else:
