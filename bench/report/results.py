@@ -49,8 +49,9 @@ class Row:
 
     @property
     def published(self) -> dict[str, Any] | None:
+        """Of the architecture as it was published, so not of an ablation of it."""
         published: dict[str, Any] | None = self.first["published"]
-        return published
+        return None if self.first["spec"].get("base") else published
 
     def values(self, table: str, key: str) -> list[float]:
         return [run[table][key] for run in self.runs]
