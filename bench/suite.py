@@ -239,8 +239,8 @@ def _groups(runs: Runs, together: Callable[[RunSpec], int]) -> list[Runs]:
     rows: dict[str, list[list[tuple[RunSpec, Pack]]]] = {}
     groups: list[Runs] = []
     for spec, pack in runs:
-        own = rows.setdefault(spec.model_copy(update={"seed": 0}).folder, [[]])
-        if not own[-1] or len(own[-1]) >= together(spec):
+        own = rows.setdefault(spec.model_copy(update={"seed": 0}).folder, [])
+        if not own or len(own[-1]) >= together(spec):
             own.append([])
             groups.append(own[-1])
         own[-1].append((spec, pack))
