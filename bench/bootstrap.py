@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 # threads of its own: through OpenMP it would set how many PyTorch uses, and with that the last digits of what it trains
-numba.config.THREADING_LAYER = "workqueue"
+numba.config.THREADING_LAYER = "workqueue"  # type: ignore[attr-defined]
 
 Floats = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
