@@ -19,8 +19,8 @@ f  mel bins     d  embed_dim         k  classes
 import importlib
 import pkgutil
 
-from architectures.outside import failure, load_file, load_installed
-from architectures.registry import (
+from architectures._external import failure, load_file, load_installed
+from architectures._registry import (
     ArchitectureConfig,
     ConfigError,
     Published,
@@ -44,7 +44,11 @@ __all__ = [
     "register",
 ]
 
+# plumbing registers nothing, and checks and template are tools
+_TOOLS = ("checks", "template")
 for _module in pkgutil.iter_modules(__path__):
+    if _module.name.startswith("_") or _module.name in _TOOLS:
+        continue
     try:
         importlib.import_module(f"{__name__}.{_module.name}")
     except Exception as error:

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
+from architectures._published import audio_transformers_paper
+from architectures._registry import ArchitectureConfig, register
 from architectures.layers import fft_length
-from architectures.published import audio_transformers_paper
-from architectures.registry import ArchitectureConfig, register
 
 MeanKind = Literal["block", "past"]
 FrontEnd = Literal["learned", "random", "log_mel"]

@@ -1,8 +1,8 @@
 """DenseNet-121 (arXiv:1608.06993) on a log-mel spectrogram, as in the FSD50K paper (arXiv:2010.00475)."""
 
+from architectures._published import fsd50k_paper
+from architectures._registry import register
 from architectures.layers import LEFT_OUT, TimmConfig, TimmOnLogMel
-from architectures.published import fsd50k_paper
-from architectures.registry import register
 
 
 @register(

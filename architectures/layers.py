@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchaudio.transforms import MelSpectrogram
 
-from architectures.registry import ArchitectureConfig
+from architectures._registry import ArchitectureConfig
 
 
 def fft_length(window: int) -> int:

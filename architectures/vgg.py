@@ -6,9 +6,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from architectures._published import fsd50k_paper
+from architectures._registry import register
 from architectures.layers import LEFT_OUT, LogMel, LogMelConfig
-from architectures.published import fsd50k_paper
-from architectures.registry import register
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -438,7 +438,7 @@ def list_command(own: Sequence[Path]) -> None:
 def new_command(name: str, folder: Path) -> None:
     _load_registry()
     from architectures import list_architectures
-    from bench.new import write_architecture
+    from architectures.template import write_architecture
 
     path = write_architecture(name, folder, list_architectures())
     typer.echo(f"{path}: an architecture to change as you like; then")
@@ -450,7 +450,7 @@ def check_command(names: Sequence[str], data: Path | None, clips: int, own: Sequ
     _load_registry(own)
     in_files = _load_registry([Path(name) for name in names if name.endswith(".py")])
     from architectures import ConfigError, get_architecture, list_architectures
-    from bench.contract import broken_promises, overfit
+    from architectures.checks import broken_promises, overfit
 
     failed, pack_ = False, Pack(data) if data else None
     named = [name for name in names if not name.endswith(".py")]

@@ -24,7 +24,7 @@ from pydantic import (
 
 from bench.errors import UserError
 
-Family = Literal["cnn", "transformer", "hybrid"]  # as in architectures.registry, which needs torch
+Family = Literal["cnn", "transformer", "hybrid"]  # as in architectures._registry, which needs torch
 SUITES = Path(__file__).parent / "suites"
 
 Model = TypeVar("Model", bound=BaseModel)

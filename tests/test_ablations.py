@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from architectures import configure, create, register
+from architectures._registry import forget
 from architectures.audio_transformer import AudioTransformer
-from architectures.registry import forget
+from architectures.checks import broken_promises
 from bench.config import Recipe, Suite, load_suite, validated
-from bench.contract import broken_promises
 from bench.cost import count_parameters
 from bench.data.chunks import chunks_of
 from bench.errors import UserError

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from architectures import ConfigError, configure, create, list_architectures, register
-from bench.contract import CHECKS, BrokenPromise, broken_promises, check_gradients, check_logits, check_rows
+from architectures.checks import CHECKS, BrokenPromise, broken_promises, check_gradients, check_logits, check_rows
 from bench.cost import count_parameters
 
 ROOT = Path(__file__).parent.parent
@@ -78,7 +78,7 @@ class SoftmaxedModel(torch.nn.Module):
 
 
 def test_broken_contracts_are_found(monkeypatch):
-    monkeypatch.setattr("architectures.registry._architectures", {})
+    monkeypatch.setattr("architectures._registry._architectures", {})
     from architectures import ArchitectureConfig
 
     register("broken", family="cnn", config=ArchitectureConfig())(SoftmaxedModel)
@@ -93,7 +93,7 @@ def test_broken_contracts_are_found(monkeypatch):
 DROPPED_IN = '''
 from dataclasses import dataclass
 from torch import nn
-from architectures.registry import ArchitectureConfig, register
+from architectures._registry import ArchitectureConfig, register
 
 @dataclass(frozen=True, kw_only=True)
 class Config(ArchitectureConfig):
@@ -117,7 +117,7 @@ def test_one_file_joins_the_registry_every_suite_and_the_contract(tmp_path, pack
     script = """if True:
         from pathlib import Path
         from bench.config import load_suite
-        from bench.contract import broken_promises
+        from architectures.checks import broken_promises
         from bench.data.pack import Pack
         from bench.suite import plan
         assert broken_promises("dropped_in") == {}

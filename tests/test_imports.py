@@ -11,13 +11,13 @@ ROOT = Path(__file__).parent.parent
 # a module may import from lower layers only, and within its own folder
 LAYERS = [
     ["architectures", "bench.errors"],
-    ["bench.config", "bench.disk", "bench.new"],
+    ["bench.config", "bench.disk", "architectures.template"],
     ["bench.study"],
     ["bench.data", "bench.metrics", "bench.bootstrap", "bench.cost", "bench.provenance", "bench.precision"],
     ["bench.stats"],
     ["bench.evaluate", "bench.augment", "bench.replay", "bench.stack", "bench.report"],
     ["bench.train"],
-    ["bench.run", "bench.contract", "bench.progress"],
+    ["bench.run", "architectures.checks", "bench.progress"],
     ["bench.trained"],
     ["bench.suite", "bench.filters", "bench.predict", "bench.simulation", "bench.search", "bench.tracking"],
     ["bench.forecast"],

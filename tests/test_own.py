@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from architectures import create, get_architecture, list_architectures, load_file, outside, registry
+from architectures import _external, _registry, create, get_architecture, list_architectures, load_file
 from bench.config import RunSpec, load_suite
 from bench.suite import plan, rows
 from bench.tracking.process import Tracker
@@ -55,14 +55,14 @@ QUICK = ("--seeds", 1, "--only", "mine", "--only", "vgg_like", "--set", "train.u
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
     """A registry as a new process has it, whatever a test adds to it; call it to begin anew."""
-    monkeypatch.setattr(registry, "_architectures", known := dict(registry._architectures))
-    monkeypatch.setattr(outside, "_loaded", {})
+    monkeypatch.setattr(_registry, "_architectures", known := dict(_registry._architectures))
+    monkeypatch.setattr(_external, "_loaded", {})
     before = dict(known)
 
     def begin_anew():
         known.clear()
         known.update(before)
-        outside._loaded.clear()
+        _external._loaded.clear()
 
     return begin_anew
 
@@ -148,7 +148,7 @@ def test_annotations_may_be_put_off(mine):
     mine.write_text("from __future__ import annotations\n" + MINE)
     load_file(mine)
     assert create("mine", width="6").layers[0].out_features == 6
-    with pytest.raises(registry.ConfigError, match="width: Input should be a valid integer"):
+    with pytest.raises(_registry.ConfigError, match="width: Input should be a valid integer"):
         create("mine", width="many")
 
 
@@ -311,8 +311,8 @@ def test_the_command_finds_an_installed_package(site):
 def test_a_broken_package_is_named_in_one_line(site, monkeypatch, name, text, message):
     monkeypatch.syspath_prepend(site)
     (site / name).write_text(text)
-    with pytest.raises(registry.ConfigError, match=r"^package sounds, entry point nets = sounds\.[^\n]+$") as raised:
-        outside.load_installed()
+    with pytest.raises(_registry.ConfigError, match=r"^package sounds, entry point nets = sounds\.[^\n]+$") as raised:
+        _external.load_installed()
     assert message in str(raised.value)
 
 

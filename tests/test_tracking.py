@@ -23,7 +23,7 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 
 import architectures
-from architectures import registry
+from architectures import _registry as registry
 from bench.errors import UserError
 from bench.report import Sampling, write_report
 from bench.tracking.process import Tracker

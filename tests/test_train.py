@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from architectures.checks import overfit
 from bench import train as training
 from bench.config import Recipe
-from bench.contract import overfit
 from bench.data.chunks import Chunks
 from bench.errors import TrainingDiverged
 from bench.evaluate import score_clips

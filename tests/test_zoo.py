@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from architectures import ConfigError, configure, create, get_architecture, list_architectures
-from architectures.zoo import CNNS, TRANSFORMERS, timm_architecture
+from architectures.checks import CHECKS
+from architectures.timm_zoo import CNNS, TRANSFORMERS, timm_architecture
 from bench.config import load_suite
-from bench.contract import CHECKS
 from bench.cost import count_macs
 from bench.errors import UserError
 from bench.suite import plan, rows

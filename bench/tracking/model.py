@@ -13,7 +13,7 @@ from mlflow.models import Model, infer_signature
 from torch import nn
 
 import architectures
-from architectures.source import root_of
+from architectures._source import root_of
 from bench.config import RunSpec
 from bench.data.chunks import chunk_size
 from bench.errors import one_line

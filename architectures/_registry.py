@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from architectures.source import source_of
+from architectures._source import source_of
 
 Family = Literal["cnn", "transformer", "hybrid"]
 FAMILIES: tuple[Family, ...] = get_args(Family)

@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-from architectures.registry import ConfigError, forget, get_architecture, list_architectures
+from architectures._registry import ConfigError, forget, get_architecture, list_architectures
 
 ENTRY_POINTS = "bench.architectures"
 _loaded: dict[str, list[str]] = {}  # a file's module: the architectures that it registered

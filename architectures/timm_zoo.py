@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from architectures._external import told
+from architectures._registry import Architecture, ConfigError, Family, register_zoo
 from architectures.layers import LogMel, TimmConfig
-from architectures.outside import told
-from architectures.registry import Architecture, ConfigError, Family, register_zoo
 
 SIZES = (96, 112, 128)
 # By timm's module: all of it convolutions, or attention on patches. What mixes them, or has neither, is a hybrid.

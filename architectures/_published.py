@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from architectures.registry import Published
+from architectures._registry import Published
 
 # Fonseca et al., FSD50K: an open dataset of human-labeled sound events (arXiv:2010.00475)
 fsd50k_paper = partial(
