@@ -11,8 +11,10 @@ import typer
 
 from bench.bootstrap import RESAMPLES
 from bench.config import Budget, RunSpec, Suite, load_suite, parse_sets, validated
-from bench.data.fsd50k import OFFICIAL_CLIPS, SPLITS, AudioError, AudioInfo, verify
-from bench.data.pack import Pack, pack, summary
+from bench.data.dataset import SPLITS, AudioError, AudioInfo
+from bench.data.pack import Pack, summary
+from bench.data.packing import pack
+from bench.data.readers.fsd50k import OFFICIAL_CLIPS, verify
 from bench.errors import UserError
 from bench.progress import SuiteDisplay, bar, console
 from bench.tracking.process import WAIT_SECONDS, Tracker
@@ -474,8 +476,8 @@ def check_command(names: Sequence[str], data: Path | None, clips: int, own: Sequ
 
 
 def fetch_command(folder: Path, out: Path | None, sample_rate: int, delete_archives: bool, mirror: str | None) -> None:
-    from bench.data.fetch import Fetch, alone
-    from bench.data.fsd50k_files import ZENODO
+    from bench.data.download.fetch import Fetch, alone
+    from bench.data.download.fsd50k_files import ZENODO
 
     with alone(folder):
         fetch = Fetch(folder, source=mirror or ZENODO, out=out, sample_rate=sample_rate)
@@ -538,7 +540,7 @@ def _describe(packed: Pack) -> None:
 
 
 def demo_command(folder: Path, seed: int) -> None:
-    from bench.data.demo import write_demo
+    from bench.data.synthetic.demo import write_demo
 
     with bar(f"generating {folder}") as progress:
         write_demo(folder, seed=seed, progress=progress)

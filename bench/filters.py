@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench.data.pack import CHUNK_SECONDS, Pack
+from bench.data.audio import CHUNK_SECONDS
+from bench.data.pack import Pack
 from bench.errors import UserError
 from bench.report.filters import COLUMNS, FLOOR_DB, STATES, STEP_DB, summarise
 

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.data.audio import blocks, packed_length, windows
+from bench.data.audio import CHUNK_SECONDS, blocks, packed_length, windows
 from bench.data.chunks import chunk_size, chunk_starts
-from bench.data.fsd50k import AudioInfo
-from bench.data.pack import CHUNK_SECONDS
+from bench.data.dataset import AudioInfo
 from bench.errors import UserError
 from bench.evaluate import ACCELERATOR_BATCH_SIZE, CPU_BATCH_SIZE
 from bench.report.results import load_labels

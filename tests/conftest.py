@@ -13,8 +13,9 @@ import torch
 from architectures import configure
 from bench import cli
 from bench.config import Recipe, RunSpec
-from bench.data.demo import write_demo
-from bench.data.pack import Pack, pack
+from bench.data.pack import Pack
+from bench.data.packing import pack
+from bench.data.synthetic.demo import write_demo
 
 # as small as the contestants get: what is tested with it is not how well it learns
 TINY = {"depth": 1, "front_end_dim": 32, "embed_dim": 16, "num_heads": 2, "head_dim": 8, "mlp_dim": 32}

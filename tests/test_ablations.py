@@ -166,7 +166,7 @@ def test_base_and_question_are_no_part_of_the_hash(packed):
 
 def test_the_demo_set_is_packed_at_every_rate_that_rows_need(dataset, tmp_path, bench, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bench.data.demo.write_demo", lambda folder, **_: shutil.copytree(dataset, folder))
+    monkeypatch.setattr("bench.data.synthetic.demo.write_demo", lambda folder, **_: shutil.copytree(dataset, folder))
     fields = [f"train.{field}" for field in ("updates=1", "batch_size=2", "evaluations=1")]
     sets = [argument for field in fields for argument in ("--set", field)]
     only = ("--only", "vgg_like_22050", "--only", "embed_32")

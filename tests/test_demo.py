@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from bench.data import demo
-from bench.data.demo import write_demo
-from bench.data.fsd50k import load_classes
-from bench.data.synthesis import RATE, SOUNDS
+from bench.data.dataset import load_classes
+from bench.data.synthetic import demo
+from bench.data.synthetic.demo import write_demo
+from bench.data.synthetic.synthesis import RATE, SOUNDS
 from bench.errors import UserError
 
 SIZES = {"dev_clips": 60, "eval_clips": 30}

@@ -8,8 +8,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from bench.data import download as downloading
-from bench.data.download import download
+from bench.data.download.http import download
 from bench.errors import UserError
 from tests.file_server import Answer, serving
 
@@ -29,7 +28,7 @@ def server(tmp_path):
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch):
-    monkeypatch.setattr(downloading, "LONGEST_PAUSE", 0)
+    monkeypatch.setattr(http, "LONGEST_PAUSE", 0)
 
 
 @pytest.fixture
@@ -71,7 +70,7 @@ def test_a_broken_connection_is_gone_on_with(server, get, length, reset):
 
 
 def test_a_server_that_stands_still_is_left(server, get, monkeypatch):
-    monkeypatch.setattr(downloading, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(http, "TIMEOUT_SECONDS", 0.3)
     server.misbehave("x.bin", Answer(drop=70_000, hold=True))
     assert get() == ["x.bin: timed out; trying again in 0 s"]
     assert server.ranges("x.bin") == [None, "bytes=70000-"]
@@ -127,7 +126,7 @@ def test_a_date_to_come_back_is_kept(server, get, monkeypatch):
 def test_pauses_double_up_to_a_limit_and_start_anew_with_every_byte(server, get, monkeypatch):
     waited = []
     monkeypatch.setattr(time, "sleep", waited.append)
-    monkeypatch.setattr(downloading, "LONGEST_PAUSE", 5)
+    monkeypatch.setattr(http, "LONGEST_PAUSE", 5)
     server.misbehave("x.bin", *[Answer(503)] * 5, Answer(drop=10), *[Answer(drop=0)] * 2)
     get()
     assert waited == [1, 2, 4, 5, 5, 1, 2, 4]

@@ -14,14 +14,15 @@ import zipfile
 
 import pytest
 
-from bench.data import download, fetch, fsd50k_files
-from bench.data import pack as packing
-from bench.data.archive import ArchiveFolder, unpack
-from bench.data.fetch import Fetch
-from bench.data.fsd50k import verify
-from bench.data.fsd50k_files import official_archives, read_archives
-from bench.data.pack import Pack, pack
-from bench.data.split_zip import open_zip
+from bench.data import packing
+from bench.data.download import fetch, fsd50k_files
+from bench.data.download.archive import ArchiveFolder, unpack
+from bench.data.download.fetch import Fetch
+from bench.data.download.fsd50k_files import official_archives, read_archives
+from bench.data.download.split_zip import open_zip
+from bench.data.pack import Pack
+from bench.data.packing import pack
+from bench.data.readers.fsd50k import verify
 from tests.file_server import Answer, serving
 from tests.test_cli import one_line
 from tests.test_pack import DAMAGE
@@ -56,7 +57,7 @@ def server(released, monkeypatch):
     table = read_archives(released / "files.csv")
     assert all(len(entry.files) > 2 for entry in table if entry.is_audio)
     monkeypatch.setattr(fetch, "official_archives", lambda: table)
-    monkeypatch.setattr(download, "LONGEST_PAUSE", 0)
+    monkeypatch.setattr(http, "LONGEST_PAUSE", 0)
     with serving(released) as running:
         monkeypatch.setenv("BENCH_FSD50K_URL", running.url)
         yield running
@@ -163,8 +164,8 @@ PROCESS = """if True:
     import os, signal, sys, time
     from pathlib import Path
     from bench import cli
-    from bench.data import fetch
-    from bench.data.fsd50k_files import read_archives
+    from bench.data.download import fetch
+    from bench.data.download.fsd50k_files import read_archives
     table = read_archives(Path(sys.argv.pop(1)))
     fetch.official_archives = lambda: table
     done, utime = [], os.utime
@@ -268,7 +269,7 @@ def test_a_disk_that_fills_up_is_one_line(server, bench, tmp_path, monkeypatch, 
         raise OSError(errno.ENOSPC, "No space left on device")
 
     if what == "downloading":
-        monkeypatch.setattr(download, "_check", full)
+        monkeypatch.setattr(http, "_check", full)
     else:
         monkeypatch.setattr(zipfile.ZipFile, "extract", full)
     failed(bench("data", "fetch", tmp_path / "x"), "the disk is full; free some space and run the same command again")

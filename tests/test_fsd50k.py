@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
-from bench.data.fsd50k import load_classes, read_dataset, verify
-from bench.data.pack import pack
+from bench.data.dataset import load_classes
+from bench.data.packing import pack
+from bench.data.readers.fsd50k import read_dataset, verify
 from bench.errors import UserError
 
 

@@ -65,7 +65,14 @@ def loaded(code):
 
 @pytest.mark.parametrize(
     "module",
-    ["bench.metrics", "bench.report", "bench.report.tags", "bench.config", "bench.data.audio", "bench.data.fetch"],
+    [
+        "bench.metrics",
+        "bench.report",
+        "bench.report.tags",
+        "bench.config",
+        "bench.data.audio",
+        "bench.data.download.fetch",
+    ],
 )
 def test_tables_are_made_without_torch(module):
     assert "torch" not in loaded(f"import {module}")

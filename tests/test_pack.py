@@ -13,9 +13,12 @@ import pytest
 import soundfile as sf
 import soxr
 
-from bench.data import pack as packing
-from bench.data.fsd50k import AudioError, probe, verify
-from bench.data.pack import Pack, decode, pack
+from bench.data import packing
+from bench.data.audio import decode, probe
+from bench.data.dataset import AudioError
+from bench.data.pack import Pack
+from bench.data.packing import pack
+from bench.data.readers.fsd50k import verify
 from bench.errors import UserError
 
 
@@ -156,7 +159,7 @@ def test_a_killed_pack_goes_on(dataset, packed, tmp_path):
     script = """if True:
         import sys, time
         from pathlib import Path
-        from bench.data import pack as packing
+        from bench.data import packing
         decode = packing.decode
         packing.decode = lambda *args: (time.sleep(0.05), decode(*args))[1]
         packing.pack(Path(sys.argv[1]), Path(sys.argv[2]), progress=lambda done, total: print(flush=True))

@@ -14,9 +14,8 @@ import torch
 from PIL import Image
 
 from bench.data import audio
-from bench.data.audio import blocks, packed_length, probe_file, spectrogram, windows
-from bench.data.fsd50k import AudioError
-from bench.data.pack import decode
+from bench.data.audio import blocks, decode, packed_length, probe_file, spectrogram, windows
+from bench.data.dataset import AudioError
 from bench.errors import UserError
 from bench.predict import Tagger
 from bench.report.tags import Tags, clock, describe, figure_paths, tags_figure

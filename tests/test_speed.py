@@ -12,7 +12,8 @@ import torch
 from architectures import create
 from bench.config import Recipe
 from bench.data.chunks import Chunks
-from bench.data.pack import Pack, pack
+from bench.data.pack import Pack
+from bench.data.packing import pack
 from bench.speed import made, notes
 from bench.speed.growth import POINTS, exponent
 from bench.speed.machine import measure_machine

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bench.data.archive import ArchiveFolder, unpack
-from bench.data.split_zip import DamagedArchive, open_zip
+from bench.data.download.archive import ArchiveFolder, unpack
+from bench.data.download.split_zip import DamagedArchive, open_zip
 from bench.errors import UserError
 from tests.conftest import needs
 

@@ -12,7 +12,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from bench import metrics, train
-from bench.data.pack import Pack, pack
+from bench.data.pack import Pack
+from bench.data.packing import pack
 from tests.conftest import SMALL_SUITE
 
 
@@ -197,7 +198,7 @@ def test_results_on_other_data_are_not_mixed(bench, small_suite, dataset, packed
 
 def test_demo_stands_for_the_generated_set_made_where_it_is_missing(small_suite, dataset, tmp_path, bench, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bench.data.demo.write_demo", lambda folder, **_: shutil.copytree(dataset, folder))
+    monkeypatch.setattr("bench.data.synthetic.demo.write_demo", lambda folder, **_: shutil.copytree(dataset, folder))
     command = ("run", small_suite, "--only", "transformer_small", "--seeds", 1, "--out", "out", "--data", "demo")
     assert bench(*command).code == 0
     assert Pack(tmp_path / "data" / "demo-16000").sample_rate == 16_000

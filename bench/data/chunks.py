@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from bench.config import Recipe
-from bench.data.pack import CHUNK_SECONDS, Pack
+from bench.data.audio import CHUNK_SECONDS
+from bench.data.pack import Pack
 
 
 class Chunks:

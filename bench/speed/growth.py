@@ -131,7 +131,7 @@ def _batch(batch_size: int, _: Path) -> Callable[[], object]:
 
 
 def _hours(hours: float, folder: Path) -> Callable[[], object]:
-    from bench.data.pack import pack
+    from bench.data.packing import pack
 
     recordings = made.recordings(folder / "recordings", hours)
     return lambda: pack(recordings, folder / "packed")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import soundfile as sf
 
-from bench.data.fsd50k import SPLITS
+from bench.data.dataset import SPLITS
 from bench.data.pack import FORMAT
 from bench.disk import require_space
 

@@ -13,7 +13,7 @@ import torchaudio
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from bench.data.fsd50k import read_dataset
+from bench.data.readers.fsd50k import read_dataset
 
 
 class Clips(Dataset[tuple[Tensor, Tensor]]):

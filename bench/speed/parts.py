@@ -23,7 +23,8 @@ from bench.bootstrap import BLOCK, Draws, bootstrap
 from bench.config import Entry, Recipe, load_suite
 from bench.cost import count_macs
 from bench.data.chunks import Chunks
-from bench.data.pack import Pack, pack
+from bench.data.pack import Pack
+from bench.data.packing import pack
 from bench.evaluate import CPU_BATCH_SIZE, score_clips
 from bench.metrics import average_precision
 from bench.precision import computes_bf16

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from bench.data.archive import ArchiveFolder, unpack
-from bench.data.download import download
-from bench.data.fsd50k_files import ZENODO, Archive, File, official_archives, url_of
-from bench.data.pack import Pack, pack, refuse_taken
-from bench.data.record import Record
-from bench.data.split_zip import DamagedArchive, open_zip
+from bench.data.download.archive import ArchiveFolder, unpack
+from bench.data.download.fsd50k_files import ZENODO, Archive, File, official_archives, url_of
+from bench.data.download.http import download
+from bench.data.download.record import Record
+from bench.data.download.split_zip import DamagedArchive, open_zip
+from bench.data.pack import Pack
+from bench.data.packing import pack, refuse_taken
 from bench.disk import full_disk_told, on_one_disk, partial_path, require_space, space_taken
 from bench.errors import UserError
 

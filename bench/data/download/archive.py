@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from bench.data.split_zip import extra_fields, readable
+from bench.data.download.split_zip import extra_fields, readable
 
 UNIX_TIME = 0x5455  # id of Info-ZIP's field for times in UTC
 SECOND_NS = 1_000_000_000

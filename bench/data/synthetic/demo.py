@@ -15,8 +15,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from bench.data.fsd50k import FSDClass, load_classes
-from bench.data.synthesis import (
+from bench.data.dataset import FSDClass, load_classes
+from bench.data.synthetic.synthesis import (
     RATE,
     SOUNDS,
     Array,

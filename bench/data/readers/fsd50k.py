@@ -1,129 +1,20 @@
 """The FSD50K folder: its layout, its classes, and what is wrong with a copy of it (doi:10.5281/zenodo.4060432)."""
 
-import csv
 import json
-import struct
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import IO, Literal, Protocol
 
 import pandas as pd
-import soundfile as sf
 
+from bench.data.audio import probe_all
+from bench.data.dataset import SPLITS, AudioError, AudioFolder, Clip, Dataset, audio_folder
 from bench.errors import UserError, one_line
 
-CLASSES_FILE = Path(__file__).parent / "fsd50k_classes.csv"
-SPLITS = ("train", "val", "eval")
 # of the whole data set, v1.0
 OFFICIAL_CLIPS = {"train": 36_796, "val": 4_170, "eval": 10_231}
 OFFICIAL_CLASSES = 200
-
-
-class AudioError(Exception):
-    """A recording that cannot be used; the message is the cause."""
-
-
-class Stat(Protocol):
-    """Of what os.stat tells: what must be unchanged for a recording to be the same."""
-
-    @property
-    def st_size(self) -> int: ...
-    @property
-    def st_mtime_ns(self) -> int: ...
-
-
-class Recording(Protocol):
-    """A file of sound: a Path, or a member of an archive. Where there is none, these raise FileNotFoundError."""
-
-    def stat(self) -> Stat: ...
-    def open(self, mode: Literal["rb"]) -> IO[bytes]: ...
-    def read_bytes(self) -> bytes: ...
-
-
-class AudioFolder(Protocol):
-    """A folder of recordings: a Path, or one in an archive."""
-
-    @property
-    def name(self) -> str: ...
-    def is_dir(self) -> bool: ...
-    def __truediv__(self, name: str) -> Recording: ...
-
-
-@dataclass(frozen=True)
-class FSDClass:
-    """A class of FSD50K's vocabulary; its ancestors are in the vocabulary, too."""
-
-    index: int
-    label: str
-    mid: str
-    leaf: bool
-    ancestors: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A recording as the CSVs list it; `labels` are indices into the data set's classes."""
-
-    name: str
-    split: str
-    labels: tuple[int, ...]
-    recording: Recording
-    group: str | None  # the uploader, where the metadata tells
-
-    @property
-    def path(self) -> str:
-        """Of the recording, in the data set's folder."""
-        return f"{audio_folder('eval' if self.split == 'eval' else 'dev')}/{self.name}.wav"
-
-
-def audio_folder(subset: str) -> str:
-    """The name of the folder that holds the recordings of dev or of eval."""
-    return f"FSD50K.{subset}_audio"
-
-
-@dataclass(frozen=True)
-class Dataset:
-    folder: Path
-    labels: tuple[str, ...]  # class names, in the order of vocabulary.csv
-    clips: tuple[Clip, ...]
-    problems: tuple[str, ...]  # labels outside the vocabulary
-
-    @property
-    def leaf(self) -> list[bool]:
-        """Whether each class is a leaf of FSD50K's hierarchy; classes that FSD50K lacks count as leaves."""
-        known = {c.label: c.leaf for c in load_classes()}
-        return [known.get(label, True) for label in self.labels]
-
-
-@dataclass(frozen=True)
-class AudioInfo:
-    frames: int
-    sample_rate: int
-
-    @property
-    def seconds(self) -> float:
-        return self.frames / self.sample_rate
-
-
-@cache
-def load_classes() -> tuple[FSDClass, ...]:
-    """The 200 classes of FSD50K."""
-    with CLASSES_FILE.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(line for line in file if not line.startswith("#"))
-        return tuple(
-            FSDClass(
-                int(row["index"]),
-                row["label"],
-                row["mid"],
-                row["leaf"] == "1",
-                tuple(filter(None, row["ancestors"].split(","))),
-            )
-            for row in rows
-        )
 
 
 def read_dataset(folder: Path, archived: Mapping[str, AudioFolder] | None = None) -> Dataset:
@@ -209,68 +100,6 @@ def _read_uploaders(path: Path) -> dict[str, str]:
         return {name: str(info["uploader"]) for name, info in entries.items()}
     except (ValueError, KeyError, AttributeError, TypeError):
         raise UserError(f"{path}: not the clip information of FSD50K; remove the file or fetch it again") from None
-
-
-def probe(recording: Recording) -> AudioInfo:
-    """Length and sample rate from a recording's header. Raises AudioError with the cause."""
-    try:
-        size = recording.stat().st_size
-        with recording.open("rb") as file:
-            promised = _promised_bytes(file)
-            if size < promised:
-                raise AudioError(f"truncated: {size} bytes of {promised}")
-            file.seek(0)
-            info = sf.info(file_name(recording) or file)
-    except FileNotFoundError:
-        raise AudioError("missing") from None
-    except OSError as error:
-        raise AudioError(f"unreadable: {error.strerror}") from None
-    except sf.LibsndfileError as error:
-        raise AudioError(f"unreadable: {error.error_string.strip()}") from None
-    if info.frames < 1:
-        raise AudioError("empty: no samples")
-    return AudioInfo(info.frames, info.samplerate)
-
-
-def file_name(recording: Recording) -> str | None:
-    """Where it has one of its own: by name libsndfile reads it itself, which is a fifth faster than through Python."""
-    return str(recording) if isinstance(recording, Path) else None
-
-
-def _promised_bytes(file: IO[bytes]) -> int:
-    """How long a RIFF or RF64 file must be to hold its data chunk; 0 where the header does not tell.
-
-    libsndfile takes a truncated file for a shorter one, so that a broken download would go unnoticed.
-    """
-    long_size = 0
-    riff, _, wave = struct.unpack("<4sI4s", file.read(12).ljust(12, b"\0"))
-    if riff not in (b"RIFF", b"RF64") or wave != b"WAVE":
-        return 0
-    while len(header := file.read(8)) == 8:
-        name, size = struct.unpack("<4sI", header)
-        if name == b"data":
-            if riff == b"RF64":
-                return file.tell() + long_size
-            # a size near 2 or 4 GiB stands for a length that was not known yet when a stream was written
-            return 0 if size >= 0x7FFFF000 else file.tell() + size
-        body = file.read(16) if name == b"ds64" else b""
-        if len(body) == 16:
-            long_size = struct.unpack("<QQ", body)[1]  # sizes of the file and of its data chunk
-        file.seek(size + size % 2 - len(body), 1)
-    return 0
-
-
-def probe_all(clips: Iterable[Clip]) -> Iterator[AudioInfo | AudioError]:
-    """Probe many recordings, in order; a bad one is returned as its error."""
-
-    def attempt(clip: Clip) -> AudioInfo | AudioError:
-        try:
-            return probe(clip.recording)
-        except AudioError as error:
-            return error
-
-    with ThreadPoolExecutor() as pool:
-        yield from pool.map(attempt, clips)
 
 
 @dataclass
