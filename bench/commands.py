@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bench.bootstrap import RESAMPLES
 from bench.config import Budget, RunSpec, Suite, load_suite, parse_sets, validated
 from bench.data.dataset import SPLITS, AudioError, AudioInfo
 from bench.data.pack import Pack, summary
@@ -17,6 +16,7 @@ from bench.data.packing import pack
 from bench.data.readers.fsd50k import OFFICIAL_CLIPS, verify
 from bench.errors import UserError
 from bench.progress import SuiteDisplay, bar, console
+from bench.stats.bootstrap import RESAMPLES
 from bench.tracking.process import WAIT_SECONDS, Tracker
 
 if TYPE_CHECKING:

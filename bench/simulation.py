@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.bootstrap import Bools, Draws, Estimate, Floats, RankedRun, bootstrap
 from bench.progress import bar
-from bench.stats import LEVEL, SEEDS_NEEDED, Inference, absolute, difference
+from bench.stats.bootstrap import Bools, Draws, Estimate, Floats, RankedRun, bootstrap
+from bench.stats.inference import LEVEL, SEEDS_NEEDED, Inference, absolute, difference
 
 HERE = Path(__file__).parent
 LABEL_SETS = HERE / "data" / "fsd50k_label_sets.csv"
-COVERAGE = HERE / "coverage.csv"
+COVERAGE = HERE / "stats" / "coverage.csv"
 SIZES = (300, 1_000, 2_000, 5_000, 10_231)  # the last is FSD50K's
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from bench.bootstrap import BLOCK, Draws, RankedRun, bootstrap
 from bench.metrics import average_precision, lwlrap
+from bench.stats.bootstrap import BLOCK, Draws, RankedRun, bootstrap
 
 
 def some_run(n=60, k=7, *, seed=0, ties=False):
@@ -104,7 +104,7 @@ def test_means_over_seeds_and_the_spread_of_single_runs():
 def test_it_leaves_pytorchs_threads_alone():
     """Their number decides the last digits of a training, and a process may train after it has reported."""
     code = (
-        "import torch, numpy as np; torch.set_num_threads(1); from bench.bootstrap import Draws, bootstrap;"
+        "import torch, numpy as np; torch.set_num_threads(1); from bench.stats.bootstrap import Draws, bootstrap;"
         "t = np.eye(20, dtype=bool).repeat(9, axis=0); has = np.ones(20, bool);"
         "bootstrap({'a': [np.random.rand(180, 20)]}, t, has, Draws(180, resamples=100)); print(torch.get_num_threads())"
     )

@@ -8,6 +8,7 @@ from email.utils import format_datetime
 
 import pytest
 
+from bench.data.download import http
 from bench.data.download.http import download
 from bench.errors import UserError
 from tests.file_server import Answer, serving

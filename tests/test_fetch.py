@@ -15,7 +15,7 @@ import zipfile
 import pytest
 
 from bench.data import packing
-from bench.data.download import fetch, fsd50k_files
+from bench.data.download import fetch, fsd50k_files, http
 from bench.data.download.archive import ArchiveFolder, unpack
 from bench.data.download.fetch import Fetch
 from bench.data.download.fsd50k_files import official_archives, read_archives

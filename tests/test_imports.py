@@ -13,7 +13,7 @@ LAYERS = [
     ["architectures", "bench.errors"],
     ["bench.config", "bench.disk", "architectures.template"],
     ["bench.study"],
-    ["bench.data", "bench.metrics", "bench.bootstrap", "bench.cost", "bench.provenance", "bench.precision"],
+    ["bench.data", "bench.metrics", "bench.stats.bootstrap", "bench.cost", "bench.provenance", "bench.precision"],
     ["bench.stats"],
     ["bench.evaluate", "bench.augment", "bench.replay", "bench.stack", "bench.report"],
     ["bench.train"],

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.bootstrap import METRICS, RESAMPLES, Draws, Estimate, Floats, bootstrap
 from bench.errors import UserError
 from bench.report.results import Labels, Results, Row
-from bench.stats import (
+from bench.stats.bootstrap import METRICS, RESAMPLES, Draws, Estimate, Floats, bootstrap
+from bench.stats.inference import (
     SEEDS_NEEDED,
     Inference,
     absolute,
@@ -23,7 +23,7 @@ from bench.stats import (
     verdicts,
 )
 
-COVERAGE = Path(__file__).parent.parent / "coverage.csv"
+COVERAGE = Path(__file__).parent.parent / "stats" / "coverage.csv"
 
 
 @dataclass(frozen=True)

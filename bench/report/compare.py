@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.bootstrap import METRICS, Estimate, bootstrap
 from bench.errors import UserError
 from bench.report.analysis import ClassDifferences, Sampling, class_differences, scores_of
 from bench.report.results import Labels, Row, different_origins, load_labels, load_results, load_run
-from bench.stats import LEVEL, SEEDS_NEEDED, difference, verdicts
+from bench.stats.bootstrap import METRICS, Estimate, bootstrap
+from bench.stats.inference import LEVEL, SEEDS_NEEDED, difference, verdicts
 
 NAMES = {"map": "mAP", "leaf_map": "leaf mAP", "lwlrap": "lwlrap"}
 SHOWN = 10

@@ -5,7 +5,7 @@ from typing import Any
 
 from bench.report.analysis import Analysis, simulated_coverage
 from bench.report.results import Results
-from bench.stats import SEEDS_NEEDED
+from bench.stats.inference import SEEDS_NEEDED
 
 
 def reading_notes(analysis: Analysis) -> list[str]:

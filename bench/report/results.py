@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench.bootstrap import Bools, Floats
 from bench.errors import UserError
+from bench.stats.bootstrap import Bools, Floats
 
 Run = dict[str, Any]  # run.json, and under "folder" where it stands
 Search = dict[str, Any]  # search.json

@@ -9,7 +9,7 @@ from bench.report.analysis import Analysis, Pair
 from bench.report.formats import markdown_table
 from bench.report.results import Row, Search
 from bench.report.tables import Column, Record, Table, interval, number, p_value, words
-from bench.stats import holm, verdicts
+from bench.stats.inference import holm, verdicts
 
 
 def _found_record(search: Search, row: Mapping[str, Any]) -> dict[str, Any]:

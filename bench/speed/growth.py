@@ -91,9 +91,9 @@ def _scored(clips: int, _: Path) -> Callable[[], object]:
 
 
 def _classes(classes: int, _: Path) -> Callable[[], object]:
-    from bench.bootstrap import Draws, bootstrap
     from bench.metrics import evaluate
     from bench.speed.parts import made_scores
+    from bench.stats.bootstrap import Draws, bootstrap
 
     targets, (scores,) = made_scores(2_000, classes)
 

@@ -19,7 +19,6 @@ import torch
 from torch import nn
 
 from architectures import create, get_architecture, list_architectures
-from bench.bootstrap import BLOCK, Draws, bootstrap
 from bench.config import Entry, Recipe, load_suite
 from bench.cost import count_macs
 from bench.data.chunks import Chunks
@@ -34,6 +33,7 @@ from bench.speed.machine import Machine, waited
 from bench.speed.roofline import count_bytes
 from bench.speed.rows import Row, row
 from bench.speed.turns import Turns, clock, in_turns
+from bench.stats.bootstrap import BLOCK, Draws, bootstrap
 from bench.train import batches, optimizer_of, step, updates_of
 
 

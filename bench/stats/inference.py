@@ -8,7 +8,7 @@ import networkx
 import numpy as np
 from scipy import stats as distributions
 
-from bench.bootstrap import Estimate, Floats, nanvar
+from bench.stats.bootstrap import Estimate, Floats, nanvar
 
 SEEDS_NEEDED = 5  # a side, for a claim about architectures
 LEVEL = 0.05
