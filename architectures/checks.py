@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from architectures import configure, create, failure, get_architecture
-from bench.config import Recipe
-from bench.data.chunks import Chunks
 from bench.data.pack import Pack
-from bench.precision import computes_bf16
-from bench.train import Status, train
+from bench.protocol.batches import Chunks
+from bench.protocol.precision import computes_bf16
+from bench.protocol.recipe import Recipe
+from bench.protocol.train import Status, train
 
 SECOND = 16_000
 CLASSES = 7

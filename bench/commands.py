@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bench.config import Budget, RunSpec, Suite, load_suite, parse_sets, validated
 from bench.data.dataset import SPLITS, AudioError, AudioInfo
 from bench.data.pack import Pack, summary
 from bench.data.packing import pack
 from bench.data.readers.fsd50k import OFFICIAL_CLIPS, verify
 from bench.errors import UserError
 from bench.progress import SuiteDisplay, bar, console
+from bench.protocol.spec import RunSpec
+from bench.schema import validated
 from bench.stats.bootstrap import RESAMPLES
+from bench.suites.space import Budget
+from bench.suites.suite import Suite, load_suite, parse_sets
 from bench.tracking.process import WAIT_SECONDS, Tracker
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from bench.report.filters import COLUMNS, FLOOR_DB, STATES, STEP_DB, summarise
 if TYPE_CHECKING:  # a bank is measured without torch; what needs a model imports it there
     from torch import Tensor, nn
 
-    from bench.data.chunks import Chunks
+    from bench.protocol.batches import Chunks
 
     Layer: TypeAlias = nn.Linear | nn.Conv1d
 
@@ -43,7 +43,7 @@ def measure_filters(folder: Path, pack: Pack | None = None) -> dict[str, Any]:
     """
     import torch
 
-    from bench.run import build
+    from bench.protocol.build import build
     from bench.trained import load_model, read_run
 
     run, spec = read_run(folder)
@@ -53,7 +53,7 @@ def measure_filters(folder: Path, pack: Pack | None = None) -> dict[str, Any]:
     untrained = build(spec, torch.device("cpu"))
     chunks = None
     if pack is not None:
-        from bench.data.chunks import chunks_of
+        from bench.protocol.batches import chunks_of
 
         chunks = chunks_of(pack, "val", spec.recipe)
     try:
@@ -245,7 +245,7 @@ def share_of_firing(model: "nn.Module", layer: "Layer", chunks: "Chunks") -> Arr
     """
     import torch
 
-    from bench.evaluate import CPU_BATCH_SIZE
+    from bench.protocol.evaluate import CPU_BATCH_SIZE
 
     fired, patches = torch.zeros(len(layer.weight), dtype=torch.int64), 0
 

@@ -16,16 +16,20 @@ import pandas as pd
 import torch
 
 from architectures import get_architecture
-from bench.config import Budget, Recipe, RunSpec, digest
 from bench.cost import CLIP_SECONDS, REPEATS
-from bench.data.chunks import Chunks, chunks_of
 from bench.data.pack import Pack
 from bench.errors import one_line
-from bench.evaluate import ACCELERATOR_BATCH_SIZE, CPU_BATCH_SIZE, score_clips
+from bench.protocol.batches import Chunks, chunks_of
+from bench.protocol.build import build, fp32_means_fp32
+from bench.protocol.cuda_graphs import Replayed
+from bench.protocol.evaluate import ACCELERATOR_BATCH_SIZE, CPU_BATCH_SIZE, score_clips
+from bench.protocol.recipe import Recipe
+from bench.protocol.spec import RunSpec
+from bench.protocol.train import REPORT_EVERY, batches, updates_of
 from bench.provenance import code
-from bench.replay import Replayed
-from bench.run import build, finished, fp32_means_fp32
-from bench.train import REPORT_EVERY, batches, updates_of
+from bench.run import finished
+from bench.schema import digest
+from bench.suites.space import Budget
 
 BRIEF, THOROUGH = 0.7, 5.0  # seconds of timed updates a row, before a suite and for `bench cost`
 WORTH = 100  # updates: with fewer left, three of them are no small part

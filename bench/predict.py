@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 from bench.data.audio import CHUNK_SECONDS, blocks, packed_length, windows
-from bench.data.chunks import chunk_size, chunk_starts
 from bench.data.dataset import AudioInfo
 from bench.errors import UserError
-from bench.evaluate import ACCELERATOR_BATCH_SIZE, CPU_BATCH_SIZE
+from bench.protocol.batches import chunk_size, chunk_starts
+from bench.protocol.build import fp32_means_fp32
+from bench.protocol.evaluate import ACCELERATOR_BATCH_SIZE, CPU_BATCH_SIZE
 from bench.report.results import load_labels
 from bench.report.tags import Tags
-from bench.run import fp32_means_fp32
 from bench.trained import load_model, read_run
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from bench.config import RunSpec
 from bench.errors import one_line
+from bench.protocol.spec import RunSpec
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 LOG_SECONDS = 30  # between lines where there is no terminal

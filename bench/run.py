@@ -15,18 +15,20 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from architectures import create, get_architecture
-from bench.config import RunSpec, digest
+from architectures import get_architecture
 from bench.cost import CLIP_SECONDS, count_macs, count_parameters, latency, peak_memory
-from bench.data.chunks import chunk_size, chunks_of
 from bench.data.pack import Pack
 from bench.disk import write_json
 from bench.errors import NotTogether, TrainingDiverged, UserError, one_line
-from bench.evaluate import score_clips
-from bench.metrics import average_precision, chance_map, evaluate
+from bench.protocol.batches import chunk_size, chunks_of
+from bench.protocol.build import build, fp32_means_fp32
+from bench.protocol.evaluate import score_clips
+from bench.protocol.metrics import average_precision, chance_map, evaluate
+from bench.protocol.spec import RunSpec
+from bench.protocol.stack import may_stack
+from bench.protocol.train import State, Status, optimizer_of, step, train_together
 from bench.provenance import provenance
-from bench.stack import may_stack
-from bench.train import State, Status, optimizer_of, step, train_together
+from bench.schema import digest
 
 
 def execute(
@@ -174,19 +176,6 @@ def _static_cost(spec: RunSpec, device: torch.device) -> dict[str, Any]:
         "macs": round(count_macs(model, size) / spec.recipe.chunk_seconds),
         "train_memory_bytes": peak_memory(update, device),
     }
-
-
-def build(spec: RunSpec, device: torch.device) -> nn.Module:
-    """The contestant as the seed draws it. Raises ConfigError if there is none such, or made of another source."""
-    get_architecture(spec.architecture, spec.source)
-    torch.manual_seed(spec.seed)
-    return create(spec.architecture, **spec.config).to(device)
-
-
-def fp32_means_fp32() -> None:
-    """Switch off TF32, which cuDNN uses by default: it would give convolutions, alone, a lower precision."""
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def finished(folder: Path) -> bool:

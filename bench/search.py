@@ -12,16 +12,19 @@ from optuna.study import Study
 from optuna.trial import Trial
 
 from architectures import ConfigError, configure, create, get_architecture
-from bench.config import Budget, Dimension, Recipe, RunSpec, digest, validated
 from bench.cost import count_parameters
-from bench.data.chunks import chunks_of
 from bench.data.pack import Pack
 from bench.errors import UserError, one_line
 from bench.progress import SuiteDisplay
+from bench.protocol.batches import chunks_of
+from bench.protocol.build import build, fp32_means_fp32
+from bench.protocol.recipe import Recipe
+from bench.protocol.spec import RunSpec
+from bench.protocol.train import Status, train
 from bench.provenance import code, provenance
-from bench.run import build, fp32_means_fp32
+from bench.schema import digest, validated
 from bench.study import Sampler, Worker, finished, spent
-from bench.train import Status, train
+from bench.suites.space import Budget, Dimension
 
 STARTUP = 5  # complete trials before any is pruned
 

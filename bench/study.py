@@ -24,8 +24,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from bench.config import Budget, Dimension
 from bench.errors import UserError, one_line
+from bench.suites.space import Budget, Dimension
 
 MISSED = 3  # heartbeats without which a worker is taken for dead
 DEATHS = 5  # of a trial's process, until it is the trial that is to blame

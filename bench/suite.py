@@ -11,17 +11,18 @@ from typing import Any
 import torch
 
 from architectures import ConfigError, configure, create, failure, get_architecture, list_architectures
-from bench.config import Entry, RunSpec, Suite
 from bench.cost import count_parameters
-from bench.data.chunks import chunk_size
 from bench.data.pack import Pack
 from bench.disk import require_space, write_json
 from bench.errors import NotTogether, UserError, one_line
-from bench.precision import computes_bf16
 from bench.progress import SuiteDisplay
+from bench.protocol.batches import chunk_size
+from bench.protocol.precision import computes_bf16
+from bench.protocol.spec import RunSpec
+from bench.protocol.train import loss_of
 from bench.provenance import code
 from bench.run import clean_up, execute, execute_together, finished, write_labels
-from bench.train import loss_of
+from bench.suites.suite import Entry, Suite
 
 CPU = torch.device("cpu")
 

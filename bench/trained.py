@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from architectures import ConfigError
-from bench.config import RunSpec, validated
 from bench.errors import UserError, one_line
-from bench.run import build
+from bench.protocol.build import build
+from bench.protocol.spec import RunSpec
+from bench.schema import validated
 
 
 def find_run(path: Path) -> Path:

@@ -14,11 +14,13 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from architectures import get_architecture
-from bench.config import Budget, Entry, RunSpec, Suite
 from bench.disk import write_json
 from bench.errors import UserError
+from bench.protocol.spec import RunSpec
 from bench.search import Search
 from bench.study import cause, fate, finished
+from bench.suites.space import Budget
+from bench.suites.suite import Entry, Suite
 
 FRESH = 100  # the first seed of retraining: no search has seen it
 

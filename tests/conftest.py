@@ -12,10 +12,11 @@ import torch
 
 from architectures import configure
 from bench import cli
-from bench.config import Recipe, RunSpec
 from bench.data.pack import Pack
 from bench.data.packing import pack
 from bench.data.synthetic.demo import write_demo
+from bench.protocol.recipe import Recipe
+from bench.protocol.spec import RunSpec
 
 # as small as the contestants get: what is tested with it is not how well it learns
 TINY = {"depth": 1, "front_end_dim": 32, "embed_dim": 16, "num_heads": 2, "head_dim": 8, "mlp_dim": 32}
@@ -86,9 +87,9 @@ channels_last = true
 @pytest.fixture(scope="session")
 def small_results(packed: Pack, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results folder of SMALL_SUITE, two contestants with two seeds each, run for real. Copy it to change it."""
-    from bench.config import load_suite
     from bench.progress import SuiteDisplay
     from bench.suite import plan, run_suite
+    from bench.suites.suite import load_suite
 
     out = tmp_path_factory.mktemp("small") / "out"
     path = out.with_suffix(".toml")

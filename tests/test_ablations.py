@@ -13,17 +13,19 @@ from architectures import configure, create, register
 from architectures._registry import forget
 from architectures.audio_transformer import AudioTransformer
 from architectures.checks import broken_promises
-from bench.config import Recipe, Suite, load_suite, validated
 from bench.cost import count_parameters
-from bench.data.chunks import chunks_of
 from bench.errors import UserError
-from bench.evaluate import score_clips
+from bench.protocol.batches import chunks_of
+from bench.protocol.build import build
+from bench.protocol.evaluate import score_clips
+from bench.protocol.recipe import Recipe
+from bench.protocol.train import optimizer_of, step
 from bench.report import Sampling, write_report
 from bench.report.analysis import analyse
 from bench.report.results import load_results
-from bench.run import build
+from bench.schema import validated
 from bench.suite import plan, sample_rates
-from bench.train import optimizer_of, step
+from bench.suites.suite import Suite, load_suite
 from tests.conftest import TINY, make_spec
 
 CPU = torch.device("cpu")

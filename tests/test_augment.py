@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from bench.augment import augment
-from bench.config import Recipe
+from bench.protocol.augment import augment
+from bench.protocol.recipe import Recipe
 
 
 def batch(b=6, n=1000, k=5):

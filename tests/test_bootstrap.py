@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from bench.metrics import average_precision, lwlrap
+from bench.protocol.metrics import average_precision, lwlrap
 from bench.stats.bootstrap import BLOCK, Draws, RankedRun, bootstrap
 
 

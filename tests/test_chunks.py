@@ -8,7 +8,7 @@ import torch
 
 from architectures import create
 from bench.cost import peak_memory
-from bench.data.chunks import Chunks, chunk_starts
+from bench.protocol.batches import Chunks, chunk_starts
 
 
 def test_chunks_are_slices_and_the_last_ends_with_the_clip(packed):

@@ -116,7 +116,7 @@ def test_one_file_joins_the_registry_every_suite_and_the_contract(tmp_path, pack
     (tmp_path / "architectures" / "dropped_in.py").write_text(DROPPED_IN)
     script = """if True:
         from pathlib import Path
-        from bench.config import load_suite
+        from bench.suites.suite import load_suite
         from architectures.checks import broken_promises
         from bench.data.pack import Pack
         from bench.suite import plan

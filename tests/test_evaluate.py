@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench.data.chunks import Chunks
-from bench.evaluate import score_clips
+from bench.protocol.batches import Chunks
+from bench.protocol.evaluate import score_clips
 
 
 class Loudness(nn.Module):

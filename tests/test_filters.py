@@ -15,12 +15,13 @@ from PIL import Image
 from torch import nn
 
 from architectures import configure
-from bench.config import RunSpec
-from bench.data.chunks import Chunks
 from bench.errors import UserError
 from bench.filters import BANDS, band, first_layer, measure, measure_bank, measure_filters, write_filters
+from bench.protocol.batches import Chunks
+from bench.protocol.build import build
+from bench.protocol.spec import RunSpec
 from bench.report.filters import SCALES, STATES, STEP_DB, describe, filters_figure, fit_scale, load_filters, summarise
-from bench.run import build, execute
+from bench.run import execute
 from tests.conftest import make_spec
 
 ROOT = Path(__file__).parent.parent

@@ -8,13 +8,16 @@ import torch
 
 from architectures import get_architecture
 from bench import forecast as forecasting
-from bench.config import Budget, Recipe, digest, load_suite
-from bench.data.chunks import Chunks
 from bench.forecast import Forecast, Rates, Row, cost_of, duration, forecast, line, measure, rows_of, table, timed
+from bench.protocol.batches import Chunks
+from bench.protocol.build import build
+from bench.protocol.recipe import Recipe
+from bench.protocol.train import train
 from bench.provenance import code
-from bench.run import build
+from bench.schema import digest
 from bench.suite import plan
-from bench.train import train
+from bench.suites.space import Budget
+from bench.suites.suite import load_suite
 from tests.conftest import SMALL_SUITE, make_spec
 
 CPU = torch.device("cpu")

@@ -11,12 +11,25 @@ ROOT = Path(__file__).parent.parent
 # a module may import from lower layers only, and within its own folder
 LAYERS = [
     ["architectures", "bench.errors"],
-    ["bench.config", "bench.disk", "architectures.template"],
+    ["bench.suites.suite", "bench.disk", "architectures.template"],
     ["bench.study"],
-    ["bench.data", "bench.metrics", "bench.stats.bootstrap", "bench.cost", "bench.provenance", "bench.precision"],
+    [
+        "bench.data",
+        "bench.protocol.metrics",
+        "bench.stats.bootstrap",
+        "bench.cost",
+        "bench.provenance",
+        "bench.protocol.precision",
+    ],
     ["bench.stats"],
-    ["bench.evaluate", "bench.augment", "bench.replay", "bench.stack", "bench.report"],
-    ["bench.train"],
+    [
+        "bench.protocol.evaluate",
+        "bench.protocol.augment",
+        "bench.protocol.cuda_graphs",
+        "bench.protocol.stack",
+        "bench.report",
+    ],
+    ["bench.protocol.train"],
     ["bench.run", "architectures.checks", "bench.progress"],
     ["bench.trained"],
     ["bench.suite", "bench.filters", "bench.predict", "bench.simulation", "bench.search", "bench.tracking"],
@@ -66,10 +79,10 @@ def loaded(code):
 @pytest.mark.parametrize(
     "module",
     [
-        "bench.metrics",
+        "bench.protocol.metrics",
         "bench.report",
         "bench.report.tags",
-        "bench.config",
+        "bench.suites.suite",
         "bench.data.audio",
         "bench.data.download.fetch",
     ],

@@ -10,7 +10,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from bench import metrics
+from bench.protocol import metrics
 
 RNG = np.random.default_rng(0)
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from bench.config import Recipe
-from bench.replay import Losses, Replayed
-from bench.train import adamw, set_rate, step
+from bench.protocol.cuda_graphs import Losses, Replayed
+from bench.protocol.recipe import Recipe
+from bench.protocol.train import adamw, set_rate, step
 
 
 class Recorder:

@@ -3,9 +3,9 @@
 import pytest
 
 from bench import suite as suite_module
-from bench.config import load_suite
 from bench.errors import UserError
 from bench.suite import plan
+from bench.suites.suite import load_suite
 
 SUITE = """
 title = "rows"

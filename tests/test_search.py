@@ -18,11 +18,11 @@ import pandas as pd
 import pytest
 
 from bench import search as searching
-from bench.config import load_suite
 from bench.data.pack import Pack
 from bench.report import Sampling, write_report
 from bench.report.search_figures import SEARCH_FIGURES, draw_search
 from bench.suite import plan
+from bench.suites.suite import load_suite
 from tests.conftest import needs
 
 SUITE = """

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from architectures import create
-from bench.config import Recipe
-from bench.data.chunks import Chunks
 from bench.data.pack import Pack
 from bench.data.packing import pack
+from bench.protocol.batches import Chunks
+from bench.protocol.recipe import Recipe
+from bench.protocol.train import optimizer_of, step
 from bench.speed import made, notes
 from bench.speed.growth import POINTS, exponent
 from bench.speed.machine import measure_machine
@@ -22,7 +23,6 @@ from bench.speed.roofline import count_bytes
 from bench.speed.rows import markdown, row, table
 from bench.speed.run import EVERY, write_speed
 from bench.speed.turns import Turns, in_turns
-from bench.train import optimizer_of, step
 
 ROWS = [
     row("a part", "one", "other", "ours", Turns([4.0, 6.0, 8.0], [2.0, 2.0, 2.0]), "the limit", target=2.5),
@@ -126,10 +126,10 @@ import numpy as np, torch
 torch.set_num_threads(1)
 from pathlib import Path
 from architectures import create
-from bench.config import Recipe
-from bench.data.chunks import Chunks
+from bench.suites.suite import Recipe
+from bench.protocol.batches import Chunks
 from bench.data.pack import Pack
-from bench.train import train
+from bench.protocol.train import train
 folder = Path({str(tmp_path / "pack")!r})
 resource.setrlimit(resource.RLIMIT_DATA, (1_500_000_000, 1_500_000_000))
 try:

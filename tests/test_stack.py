@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from architectures import create
-from bench import train as training
-from bench.config import Recipe
-from bench.data.chunks import Chunks
 from bench.errors import NotTogether, TrainingDiverged
-from bench.run import build
-from bench.stack import Stack, may_stack
-from bench.train import adamw, optimizer_of, stacked_step, step, train, train_together
+from bench.protocol import train as training
+from bench.protocol.batches import Chunks
+from bench.protocol.build import build
+from bench.protocol.recipe import Recipe
+from bench.protocol.stack import Stack, may_stack
+from bench.protocol.train import adamw, optimizer_of, stacked_step, step, train, train_together
 from tests.conftest import make_spec
 
 CPU = torch.device("cpu")

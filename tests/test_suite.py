@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from bench import metrics, train
 from bench.data.pack import Pack
 from bench.data.packing import pack
+from bench.protocol import metrics, train
 from tests.conftest import SMALL_SUITE
 
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from architectures.checks import overfit
-from bench import train as training
-from bench.config import Recipe
-from bench.data.chunks import Chunks
 from bench.errors import TrainingDiverged
-from bench.evaluate import score_clips
-from bench.metrics import macro_map
-from bench.run import build
-from bench.train import State, learning_rate, loss_of, train
+from bench.protocol import train as training
+from bench.protocol.batches import Chunks
+from bench.protocol.build import build
+from bench.protocol.evaluate import score_clips
+from bench.protocol.metrics import macro_map
+from bench.protocol.recipe import Recipe
+from bench.protocol.train import State, learning_rate, loss_of, train
 from tests.conftest import make_spec
 
 CPU = torch.device("cpu")

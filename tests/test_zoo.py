@@ -8,10 +8,10 @@ import torch
 from architectures import ConfigError, configure, create, get_architecture, list_architectures
 from architectures.checks import CHECKS
 from architectures.timm_zoo import CNNS, TRANSFORMERS, timm_architecture
-from bench.config import load_suite
 from bench.cost import count_macs
 from bench.errors import UserError
 from bench.suite import plan, rows
+from bench.suites.suite import load_suite
 from tests.conftest import SMALL_SUITE
 
 MODELS = [  # family, and how many rows and columns a second becomes

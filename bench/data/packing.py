@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.config import digest
 from bench.data.audio import CHUNK_SECONDS, decode, probe_all, resampled_length
 from bench.data.dataset import SPLITS, AudioError, AudioFolder, Clip, Dataset
 from bench.data.pack import FORMAT, Pack, Progress
 from bench.data.readers.fsd50k import read_dataset
 from bench.disk import full_disk_told, partial_path, require_space
 from bench.errors import UserError
+from bench.schema import digest
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,8 @@ def _megabytes() -> float:
 
 
 def _clips(count: int, folder: Path) -> Callable[[], object]:
-    from bench.data.chunks import Chunks
     from bench.data.pack import Pack
+    from bench.protocol.batches import Chunks
 
     made.silent_pack(folder / "pack", clips=count)
 
@@ -83,7 +83,7 @@ def _clips(count: int, folder: Path) -> Callable[[], object]:
 
 
 def _scored(clips: int, _: Path) -> Callable[[], object]:
-    from bench.metrics import evaluate
+    from bench.protocol.metrics import evaluate
     from bench.speed.parts import made_scores
 
     targets, (scores,) = made_scores(clips, 200)
@@ -91,7 +91,7 @@ def _scored(clips: int, _: Path) -> Callable[[], object]:
 
 
 def _classes(classes: int, _: Path) -> Callable[[], object]:
-    from bench.metrics import evaluate
+    from bench.protocol.metrics import evaluate
     from bench.speed.parts import made_scores
     from bench.stats.bootstrap import Draws, bootstrap
 
@@ -106,9 +106,9 @@ def _classes(classes: int, _: Path) -> Callable[[], object]:
 
 def _seconds(seconds: int, folder: Path) -> Callable[[], object]:
     from architectures import create
-    from bench.data.chunks import Chunks
     from bench.data.pack import Pack
-    from bench.evaluate import score_clips
+    from bench.protocol.batches import Chunks
+    from bench.protocol.evaluate import score_clips
 
     made.silent_pack(folder / "pack", clips=50, classes=20, seconds=seconds)
     chunks = Chunks(Pack(folder / "pack"), "train")
@@ -120,8 +120,8 @@ def _batch(batch_size: int, _: Path) -> Callable[[], object]:
     import torch
 
     from architectures import create
-    from bench.config import Recipe
-    from bench.train import optimizer_of, step
+    from bench.protocol.recipe import Recipe
+    from bench.protocol.train import optimizer_of, step
 
     recipe = Recipe(batch_size=batch_size)
     model = create("transformer_small").train()

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from bench.precision import computes_bf16
+from bench.protocol.precision import computes_bf16
 from bench.provenance import device_name
 from bench.speed.turns import median_seconds
 

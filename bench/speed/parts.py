@@ -19,22 +19,23 @@ import torch
 from torch import nn
 
 from architectures import create, get_architecture, list_architectures
-from bench.config import Entry, Recipe, load_suite
 from bench.cost import count_macs
-from bench.data.chunks import Chunks
 from bench.data.pack import Pack
 from bench.data.packing import pack
-from bench.evaluate import CPU_BATCH_SIZE, score_clips
-from bench.metrics import average_precision
-from bench.precision import computes_bf16
-from bench.replay import Replayed
+from bench.protocol.batches import Chunks
+from bench.protocol.cuda_graphs import Replayed
+from bench.protocol.evaluate import CPU_BATCH_SIZE, score_clips
+from bench.protocol.metrics import average_precision
+from bench.protocol.precision import computes_bf16
+from bench.protocol.recipe import Recipe
+from bench.protocol.train import batches, optimizer_of, step, updates_of
 from bench.speed import made, notes
 from bench.speed.machine import Machine, waited
 from bench.speed.roofline import count_bytes
 from bench.speed.rows import Row, row
 from bench.speed.turns import Turns, clock, in_turns
 from bench.stats.bootstrap import BLOCK, Draws, bootstrap
-from bench.train import batches, optimizer_of, step, updates_of
+from bench.suites.suite import Entry, load_suite
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from torch import nn
 
 import architectures
 from architectures._source import root_of
-from bench.config import RunSpec
-from bench.data.chunks import chunk_size
 from bench.errors import one_line
+from bench.protocol.batches import chunk_size
+from bench.protocol.spec import RunSpec
 from bench.tracking.records import Record
 from bench.trained import load_model
 

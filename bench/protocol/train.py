@@ -14,14 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.augment import augment
-from bench.config import Recipe
-from bench.data.chunks import Chunks
 from bench.errors import NotTogether, TrainingDiverged
-from bench.evaluate import score_clips
-from bench.metrics import macro_map
-from bench.replay import CudaGraphs, Losses, Replayed, Update
-from bench.stack import Stack
+from bench.protocol.augment import augment
+from bench.protocol.batches import Chunks
+from bench.protocol.cuda_graphs import CudaGraphs, Losses, Replayed, Update
+from bench.protocol.evaluate import score_clips
+from bench.protocol.metrics import macro_map
+from bench.protocol.recipe import Recipe
+from bench.protocol.stack import Stack
 
 REPORT_EVERY = 10  # updates: how often the loss is read, which on an accelerator means waiting for it
 CHECKPOINT_SECONDS = 30.0

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from bench.config import Recipe
+from bench.protocol.recipe import Recipe
 
 
 class Stack:

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.config import Recipe
-from bench.data.chunks import to_device
+from bench.protocol.batches import to_device
+from bench.protocol.recipe import Recipe
 
 
 def augment(x: Tensor, y: Tensor, recipe: Recipe, seed: int, update: int) -> tuple[Tensor, Tensor]:

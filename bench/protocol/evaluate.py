@@ -5,7 +5,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from bench.data.chunks import Chunks, to_device
+from bench.protocol.batches import Chunks, to_device
 
 # fixed for each kind of device, since the last digits of a matrix product depend on it; on a CPU, activations of more
 # chunks than this fall out of the cache (a quarter slower at 128)

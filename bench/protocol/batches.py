@@ -13,9 +13,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from bench.config import Recipe
 from bench.data.audio import CHUNK_SECONDS
 from bench.data.pack import Pack
+from bench.protocol.recipe import Recipe
 
 
 class Chunks:

@@ -1,0 +1,20 @@
+"""A model as its spec and seed draw it."""
+
+import torch
+from torch import nn
+
+from architectures import create, get_architecture
+from bench.protocol.spec import RunSpec
+
+
+def build(spec: RunSpec, device: torch.device) -> nn.Module:
+    """The contestant as the seed draws it. Raises ConfigError if there is none such, or made of another source."""
+    get_architecture(spec.architecture, spec.source)
+    torch.manual_seed(spec.seed)
+    return create(spec.architecture, **spec.config).to(device)
+
+
+def fp32_means_fp32() -> None:
+    """Switch off TF32, which cuDNN uses by default: it would give convolutions, alone, a lower precision."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False

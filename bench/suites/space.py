@@ -1,0 +1,79 @@
+"""What a search may change, and what it may spend."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from bench.errors import UserError
+from bench.protocol.recipe import Recipe
+from bench.schema import Strict, validated
+
+# what a trial costs, and what its learning curve is read at, must be the same for all trials of a search
+NOT_SEARCHED = (
+    "updates", "evaluations", "precision", "channels_last",
+    "chunk_seconds", "hop_seconds", "test_hop_seconds", "chunks", "aggregate",
+)  # fmt: skip
+
+
+class Dimension(Strict):
+    """What a search may choose one field from: a range, even or even in the logarithm, or a list of values."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: Annotated[tuple[bool | int | float | str, ...], Field(min_length=2)] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.choices is not None:
+            if self.low is not None or self.high is not None or self.log:
+                raise ValueError("either low and high, or choices")
+        elif self.low is None or self.high is None or not self.low < self.high:
+            raise ValueError("write {low = .., high = ..}, low below high, or {choices = [..]}")
+        elif self.log and self.low <= 0:
+            raise ValueError("with log, low must be above 0")
+        return self
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """Values that are allowed if all of the dimension is."""
+        return self.choices or (self.low, self.high)
+
+    def holds(self, value: Any) -> bool:
+        if self.choices is not None:
+            return value in self.choices
+        assert self.low is not None
+        assert self.high is not None
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+
+class Budget(Strict):
+    """What each contestant's search may spend: finished trials, or hours of compute measured over all workers."""
+
+    trials: PositiveInt | None = None
+    hours: PositiveFloat | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.trials is None) == (self.hours is None):
+            raise ValueError("give either trials or hours")
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.trials} trials" if self.trials else f"{self.hours:g} hours of compute"
+
+
+def _check_space(space: Mapping[str, Dimension], path: Path) -> None:
+    """Recipe fields only; those of architectures are checked where these are known."""
+    for name, dimension in space.items():
+        if name in NOT_SEARCHED:
+            raise UserError(f"{path}, [space]: {name} is the same for all trials; set it in [train]")
+        for value in dimension.ends if name in Recipe.model_fields else ():
+            validated(Recipe, {name: value}, f"{path}, [space]")
