@@ -25,7 +25,7 @@ from bench.tracking.process import WAIT_SECONDS, Tracker
 if TYPE_CHECKING:
     import torch
 
-    from bench.forecast import Forecast, Row
+    from bench.runner.estimate import Forecast, Row
     from bench.tuning import Found
 
 DEMO = Path("data/demo")
@@ -77,7 +77,9 @@ def run_command(
     suite, fields = load_suite(name), parse_sets(sets)
     options.check(suite)
     _load_registry(own)
-    from bench.suite import check, plan, refuse_other_code, run_suite, sample_rates
+    from bench.runner.executor import run_suite
+    from bench.runner.preflight import check, refuse_other_code
+    from bench.suites.plan import plan, sample_rates
 
     target = _device(device)
     rates = sample_rates(suite, only, fields)  # a wrong name should not wait for the demo set to be made
@@ -123,8 +125,8 @@ def cost_command(
     options.check(suite)
     budget = options.budget(suite) if suite.space else None
     _load_registry(own)
-    from bench.forecast import THOROUGH, rows_of, table
-    from bench.suite import plan, sample_rates
+    from bench.runner.estimate import THOROUGH, rows_of, table
+    from bench.suites.plan import plan, sample_rates
 
     target = _device(device)
     rates = sample_rates(suite, only, fields)
@@ -144,7 +146,7 @@ def cost_command(
 
 
 def _forecast(rows: "Sequence[Row]", device: "torch.device", seconds: float) -> "list[Forecast]":
-    from bench.forecast import forecast
+    from bench.runner.estimate import forecast
 
     with bar("measuring a few updates of each row") as progress:
         return forecast(rows, device, seconds=seconds, progress=progress)
@@ -152,7 +154,7 @@ def _forecast(rows: "Sequence[Row]", device: "torch.device", seconds: float) -> 
 
 def _forecast_runs(suite: Suite, runs: Sequence[tuple[RunSpec, Pack]], out: Path, device: "torch.device") -> None:
     """A line before a suite, unless that would take long beside the suite."""
-    from bench.forecast import BRIEF, line, rows_of, worth_measuring
+    from bench.runner.estimate import BRIEF, line, rows_of, worth_measuring
 
     left = [row for row in rows_of(runs, out) if row.done]
     forecasts = _forecast(left, device, BRIEF) if worth_measuring(left) else []
@@ -162,7 +164,7 @@ def _forecast_runs(suite: Suite, runs: Sequence[tuple[RunSpec, Pack]], out: Path
 
 def _forecast_trials(runs: Sequence[tuple[RunSpec, Pack]], out: Path, budget: Budget, device: "torch.device") -> None:
     """A line before the first searches in `out`; an hour's budget takes an hour."""
-    from bench.forecast import BRIEF, rows_of, trial_line, worth_measuring
+    from bench.runner.estimate import BRIEF, rows_of, trial_line, worth_measuring
 
     if budget.trials is None or (out / "search.json").exists():
         return
@@ -190,7 +192,8 @@ def search_command(
     from bench.report.results import load_search
     from bench.report.search_figures import draw_search
     from bench.report.tuning import summary
-    from bench.suite import check, plan, sample_rates
+    from bench.runner.preflight import check
+    from bench.suites.plan import plan, sample_rates
 
     target = _device(device)
     rates = sample_rates(suite, only, fields)
@@ -295,7 +298,7 @@ def filters_command(run: Path, data: Path | None, own: Sequence[Path]) -> None:
     _load_registry(own)
     from bench.filters import measure_filters
     from bench.report.filters import describe, filters_figure
-    from bench.trained import find_run
+    from bench.runner.weights import find_run
 
     run = find_run(run)
     summary = measure_filters(run, Pack(data) if data else None)
@@ -323,7 +326,7 @@ def predict_command(
             raise typer.Exit(2)  # before a model is loaded
         _load_registry(own)
         from bench.predict import Tagger
-        from bench.trained import find_run
+        from bench.runner.weights import find_run
 
         tagger, done = Tagger(find_run(run), _device(device)), 0
         if plot:

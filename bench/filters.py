@@ -44,7 +44,7 @@ def measure_filters(folder: Path, pack: Pack | None = None) -> dict[str, Any]:
     import torch
 
     from bench.protocol.build import build
-    from bench.trained import load_model, read_run
+    from bench.runner.weights import load_model, read_run
 
     run, spec = read_run(folder)
     if pack is not None and pack.fingerprint != spec.pack:

@@ -14,7 +14,7 @@ from bench.protocol.build import fp32_means_fp32
 from bench.protocol.evaluate import ACCELERATOR_BATCH_SIZE, CPU_BATCH_SIZE
 from bench.report.results import load_labels
 from bench.report.tags import Tags
-from bench.trained import load_model, read_run
+from bench.runner.weights import load_model, read_run
 
 
 class Tagger:

@@ -12,7 +12,6 @@ from optuna.study import Study
 from optuna.trial import Trial
 
 from architectures import ConfigError, configure, create, get_architecture
-from bench.cost import count_parameters
 from bench.data.pack import Pack
 from bench.errors import UserError, one_line
 from bench.progress import SuiteDisplay
@@ -21,7 +20,8 @@ from bench.protocol.build import build, fp32_means_fp32
 from bench.protocol.recipe import Recipe
 from bench.protocol.spec import RunSpec
 from bench.protocol.train import Status, train
-from bench.provenance import code, provenance
+from bench.runner.cost import count_parameters
+from bench.runner.provenance import code, provenance
 from bench.schema import digest, validated
 from bench.study import Sampler, Worker, finished, spent
 from bench.suites.space import Budget, Dimension

@@ -88,7 +88,8 @@ channels_last = true
 def small_results(packed: Pack, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results folder of SMALL_SUITE, two contestants with two seeds each, run for real. Copy it to change it."""
     from bench.progress import SuiteDisplay
-    from bench.suite import plan, run_suite
+    from bench.runner.executor import run_suite
+    from bench.suites.plan import plan
     from bench.suites.suite import load_suite
 
     out = tmp_path_factory.mktemp("small") / "out"

@@ -13,7 +13,6 @@ from architectures import configure, create, register
 from architectures._registry import forget
 from architectures.audio_transformer import AudioTransformer
 from architectures.checks import broken_promises
-from bench.cost import count_parameters
 from bench.errors import UserError
 from bench.protocol.batches import chunks_of
 from bench.protocol.build import build
@@ -23,8 +22,9 @@ from bench.protocol.train import optimizer_of, step
 from bench.report import Sampling, write_report
 from bench.report.analysis import analyse
 from bench.report.results import load_results
+from bench.runner.cost import count_parameters
 from bench.schema import validated
-from bench.suite import plan, sample_rates
+from bench.suites.plan import plan, sample_rates
 from bench.suites.suite import Suite, load_suite
 from tests.conftest import TINY, make_spec
 
@@ -333,7 +333,8 @@ config = { depth = 1, front_end_dim = 32, embed_dim = 32, num_heads = 2, head_di
 @pytest.fixture(scope="module")
 def few(packed, tmp_path_factory):
     from bench.progress import SuiteDisplay
-    from bench.suite import check, run_suite
+    from bench.runner.executor import run_suite
+    from bench.runner.preflight import check
 
     out = tmp_path_factory.mktemp("few") / "out"
     path = out.with_suffix(".toml")
@@ -412,7 +413,7 @@ def test_another_wording_of_the_question_is_no_other_row(few, tmp_path):
 def test_files_are_heard_as_eval_was_with_long_chunks_and_the_mean_logit(few, dataset, packed):
     from bench.data.audio import probe_file
     from bench.predict import Tagger
-    from bench.trained import find_run
+    from bench.runner.weights import find_run
 
     folder = find_run(few / "large_chunks-s0")
     tagger, index = Tagger(folder, CPU), packed.clips("eval")

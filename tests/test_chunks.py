@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from architectures import create
-from bench.cost import peak_memory
 from bench.protocol.batches import Chunks, chunk_starts
+from bench.runner.cost import peak_memory
 
 
 def test_chunks_are_slices_and_the_last_ends_with_the_clip(packed):

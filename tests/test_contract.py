@@ -10,7 +10,7 @@ import torch
 
 from architectures import ConfigError, configure, create, list_architectures, register
 from architectures.checks import CHECKS, BrokenPromise, broken_promises, check_gradients, check_logits, check_rows
-from bench.cost import count_parameters
+from bench.runner.cost import count_parameters
 
 ROOT = Path(__file__).parent.parent
 # FACTS: the published sizes are .96M, .27M, 11.3M, 12.5M (a DenseNet-169's), .9M and 2.3M
@@ -119,7 +119,7 @@ def test_one_file_joins_the_registry_every_suite_and_the_contract(tmp_path, pack
         from bench.suites.suite import load_suite
         from architectures.checks import broken_promises
         from bench.data.pack import Pack
-        from bench.suite import plan
+        from bench.runner.executor import plan
         assert broken_promises("dropped_in") == {}
         for suite in ("demo", "controlled"):
             assert "dropped_in" in {spec.name for spec, _ in plan(load_suite(suite), [Pack(Path(r"%s"))])}

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from architectures import create
-from bench.cost import count_macs, latency, peak_memory
+from bench.runner.cost import count_macs, latency, peak_memory
 
 CPU = torch.device("cpu")
 MEL = 101 * 513 * 96 + 1.25 * 101 * 1024 * 10  # filter bank; 101 real FFTs of 1,024, two operations a multiply-add

@@ -21,7 +21,7 @@ from bench.protocol.batches import Chunks
 from bench.protocol.build import build
 from bench.protocol.spec import RunSpec
 from bench.report.filters import SCALES, STATES, STEP_DB, describe, filters_figure, fit_scale, load_filters, summarise
-from bench.run import execute
+from bench.runner.run import execute
 from tests.conftest import make_spec
 
 ROOT = Path(__file__).parent.parent

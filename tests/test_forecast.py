@@ -7,15 +7,27 @@ import pytest
 import torch
 
 from architectures import get_architecture
-from bench import forecast as forecasting
-from bench.forecast import Forecast, Rates, Row, cost_of, duration, forecast, line, measure, rows_of, table, timed
 from bench.protocol.batches import Chunks
 from bench.protocol.build import build
 from bench.protocol.recipe import Recipe
 from bench.protocol.train import train
-from bench.provenance import code
+from bench.runner import estimate as forecasting
+from bench.runner.estimate import (
+    Forecast,
+    Rates,
+    Row,
+    cost_of,
+    duration,
+    forecast,
+    line,
+    measure,
+    rows_of,
+    table,
+    timed,
+)
+from bench.runner.provenance import code
 from bench.schema import digest
-from bench.suite import plan
+from bench.suites.plan import plan
 from bench.suites.space import Budget
 from bench.suites.suite import load_suite
 from tests.conftest import SMALL_SUITE, make_spec

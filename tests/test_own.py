@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from architectures import _external, _registry, create, get_architecture, list_architectures, load_file
 from bench.protocol.spec import RunSpec
-from bench.suite import plan, rows
+from bench.suites.plan import plan, rows
 from bench.suites.suite import load_suite
 from bench.tracking.process import Tracker
 from tests.test_cli import one_line

@@ -19,7 +19,7 @@ from bench.data.dataset import AudioError
 from bench.errors import UserError
 from bench.predict import Tagger
 from bench.report.tags import Tags, clock, describe, figure_paths, tags_figure
-from bench.trained import find_run, load_model, read_run
+from bench.runner.weights import find_run, load_model, read_run
 
 RATE = 16_000
 FORMATS = {

@@ -2,9 +2,9 @@
 
 import pytest
 
-from bench import suite as suite_module
 from bench.errors import UserError
-from bench.suite import plan
+from bench.suites import plan as suite_module
+from bench.suites.plan import plan
 from bench.suites.suite import load_suite
 
 SUITE = """

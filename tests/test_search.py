@@ -21,7 +21,7 @@ from bench import search as searching
 from bench.data.pack import Pack
 from bench.report import Sampling, write_report
 from bench.report.search_figures import SEARCH_FIGURES, draw_search
-from bench.suite import plan
+from bench.suites.plan import plan
 from bench.suites.suite import load_suite
 from tests.conftest import needs
 
@@ -479,7 +479,7 @@ def test_a_slip_in_the_space_is_one_line(suite, packed, tmp_path, bench, old, ne
 
 
 def test_a_password_is_not_put_on_record(monkeypatch):
-    from bench.provenance import provenance
+    from bench.runner.provenance import provenance
 
     monkeypatch.setattr(sys, "argv", ["bench", "run", "--storage", "postgresql://me:secret@host/db", "--seeds", "2"])
     command = provenance("architectures.vgg", searching.torch.device("cpu"))["command"]

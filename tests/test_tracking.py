@@ -166,10 +166,10 @@ def on_server(uri, folder):
     client = MlflowClient(uri)
     suite = json.loads((folder / "tracking.json").read_text())["suite"]
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    runs = client.search_runs(experiments, f"tags.`bench.suite` = '{suite}'")
-    (parent,) = [run for run in runs if run.data.tags["bench.run"] == "."]
+    runs = client.search_runs(experiments, f"tags.`bench.runner.executor` = '{suite}'")
+    (parent,) = [run for run in runs if run.data.tags["bench.runner.run"] == "."]
     children = [run for run in runs if run is not parent]
-    names = [run.data.tags["bench.run"] for run in children]
+    names = [run.data.tags["bench.runner.run"] for run in children]
     assert len(names) == len(set(names)), "a run stands there twice"
     return parent, dict(zip(names, children, strict=True))
 
@@ -409,7 +409,7 @@ def test_a_server_killed_in_the_middle_of_a_run(results, packed, tmp_path, serve
     with ThreadPoolExecutor() as pool:
         sending = pool.submit(sync, results, server.uri)
         wait_for(lambda: (results / "tracking.json").exists())
-        query = f"tags.`bench.suite` = '{identity(results)}' and tags.`bench.run` != '.'"
+        query = f"tags.`bench.runner.executor` = '{identity(results)}' and tags.`bench.runner.run` != '.'"
         wait_for(lambda: client.search_runs([e.experiment_id for e in client.search_experiments()], query))
         server.kill()
         assert "tracking failed" in str(sending.exception())

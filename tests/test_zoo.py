@@ -8,9 +8,9 @@ import torch
 from architectures import ConfigError, configure, create, get_architecture, list_architectures
 from architectures.checks import CHECKS
 from architectures.timm_zoo import CNNS, TRANSFORMERS, timm_architecture
-from bench.cost import count_macs
 from bench.errors import UserError
-from bench.suite import plan, rows
+from bench.runner.cost import count_macs
+from bench.suites.plan import plan, rows
 from bench.suites.suite import load_suite
 from tests.conftest import SMALL_SUITE
 

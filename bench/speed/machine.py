@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from bench.protocol.precision import computes_bf16
-from bench.provenance import device_name
+from bench.runner.provenance import device_name
 from bench.speed.turns import median_seconds
 
 SIDE = 2048  # of the matrices

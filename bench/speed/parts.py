@@ -19,7 +19,6 @@ import torch
 from torch import nn
 
 from architectures import create, get_architecture, list_architectures
-from bench.cost import count_macs
 from bench.data.pack import Pack
 from bench.data.packing import pack
 from bench.protocol.batches import Chunks
@@ -29,6 +28,7 @@ from bench.protocol.metrics import average_precision
 from bench.protocol.precision import computes_bf16
 from bench.protocol.recipe import Recipe
 from bench.protocol.train import batches, optimizer_of, step, updates_of
+from bench.runner.cost import count_macs
 from bench.speed import made, notes
 from bench.speed.machine import Machine, waited
 from bench.speed.roofline import count_bytes

@@ -17,8 +17,8 @@ from architectures._source import root_of
 from bench.errors import one_line
 from bench.protocol.batches import chunk_size
 from bench.protocol.spec import RunSpec
+from bench.runner.weights import load_model
 from bench.tracking.records import Record
-from bench.trained import load_model
 
 PACKAGES = ("torch", "torchaudio", "timm", "numpy", "pydantic")  # what a contestant is made of
 

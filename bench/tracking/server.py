@@ -14,7 +14,13 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, ML
 
 from bench.tracking.records import Record, files_digest
 
-SUITE, NAME, SENT, FILES, MODEL = "bench.suite", "bench.run", "bench.sent", "bench.files", "bench.model"
+SUITE, NAME, SENT, FILES, MODEL = (
+    "bench.runner.executor",
+    "bench.runner.run",
+    "bench.sent",
+    "bench.files",
+    "bench.model",
+)
 PARENT = "."  # the name of the results folder itself
 BATCH = 500  # MLflow takes no more than 1000 metrics at once
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 # what training and evaluation are made of; a change here makes runs incomparable, a change elsewhere does not
 REFEREE = (
     "config.py",

@@ -16,7 +16,6 @@ from safetensors.torch import save
 from torch import nn
 
 from architectures import get_architecture
-from bench.cost import CLIP_SECONDS, count_macs, count_parameters, latency, peak_memory
 from bench.data.pack import Pack
 from bench.disk import write_json
 from bench.errors import NotTogether, TrainingDiverged, UserError, one_line
@@ -27,7 +26,8 @@ from bench.protocol.metrics import average_precision, chance_map, evaluate
 from bench.protocol.spec import RunSpec
 from bench.protocol.stack import may_stack
 from bench.protocol.train import State, Status, optimizer_of, step, train_together
-from bench.provenance import provenance
+from bench.runner.cost import CLIP_SECONDS, count_macs, count_parameters, latency, peak_memory
+from bench.runner.provenance import provenance
 from bench.schema import digest
 
 

@@ -16,7 +16,6 @@ import pandas as pd
 import torch
 
 from architectures import get_architecture
-from bench.cost import CLIP_SECONDS, REPEATS
 from bench.data.pack import Pack
 from bench.errors import one_line
 from bench.protocol.batches import Chunks, chunks_of
@@ -26,8 +25,9 @@ from bench.protocol.evaluate import ACCELERATOR_BATCH_SIZE, CPU_BATCH_SIZE, scor
 from bench.protocol.recipe import Recipe
 from bench.protocol.spec import RunSpec
 from bench.protocol.train import REPORT_EVERY, batches, updates_of
-from bench.provenance import code
-from bench.run import finished
+from bench.runner.cost import CLIP_SECONDS, REPEATS
+from bench.runner.provenance import code
+from bench.runner.run import finished
 from bench.schema import digest
 from bench.suites.space import Budget
 
