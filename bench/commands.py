@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from bench.runner.estimate import Forecast, Row
-    from bench.tuning import Found
+    from bench.searching.record import Found
 
 DEMO = Path("data/demo")
 
@@ -229,9 +229,9 @@ def _search(
     tracker: Tracker,
 ) -> "list[Found]":
     """Search row after row until each has spent its budget; the record is written after each."""
-    from bench.search import run_search, searches
-    from bench.study import open_storage
-    from bench.tuning import Found, write_record
+    from bench.searching.record import Found, write_record
+    from bench.searching.search import run_search, searches
+    from bench.searching.study import open_storage
 
     budget = options.budget(suite)
     planned = searches(runs, suite.space, suite.search_seed, sets)
@@ -252,7 +252,7 @@ def _search(
 
 
 def _export(out: Path, suite: Suite, founds: "Sequence[Found]", packs: Sequence[Pack], seeds: int | None) -> Suite:
-    from bench.tuning import export
+    from bench.searching.record import export
 
     path = out / "best.toml"
     export(path, suite, founds, {pack.fingerprint: pack.sample_rate for pack in packs}, seeds or suite.seeds)

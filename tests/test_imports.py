@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     ["architectures", "bench.errors"],
     ["bench.suites.suite", "bench.disk", "architectures.template"],
-    ["bench.study"],
+    ["bench.searching.study"],
     [
         "bench.data",
         "bench.protocol.metrics",
@@ -32,9 +32,16 @@ LAYERS = [
     ["bench.protocol.train"],
     ["bench.runner.run", "architectures.checks", "bench.progress"],
     ["bench.runner.weights"],
-    ["bench.runner.executor", "bench.filters", "bench.predict", "bench.simulation", "bench.search", "bench.tracking"],
+    [
+        "bench.runner.executor",
+        "bench.filters",
+        "bench.predict",
+        "bench.simulation",
+        "bench.searching.search",
+        "bench.tracking",
+    ],
     ["bench.runner.estimate"],
-    ["bench.tuning"],
+    ["bench.searching.record"],
     ["bench.speed"],
     ["bench.commands"],
     ["bench.cli"],

@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench import search as searching
 from bench.data.pack import Pack
 from bench.report import Sampling, write_report
 from bench.report.search_figures import SEARCH_FIGURES, draw_search
+from bench.searching import search as searching
 from bench.suites.plan import plan
 from bench.suites.suite import load_suite
 from tests.conftest import needs

@@ -8,7 +8,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from bench.study import DEATHS, Sampler, Worker, cause, do_again, fate, finished, open_storage, reached, spent
+from bench.searching.study import DEATHS, Sampler, Worker, cause, do_again, fate, finished, open_storage, reached, spent
 from bench.suites.space import Budget, Dimension
 
 SPACE = {"x": Dimension(low=0.0, high=1.0), "kind": Dimension(choices=("a", "b"))}

@@ -17,8 +17,8 @@ from architectures import get_architecture
 from bench.disk import write_json
 from bench.errors import UserError
 from bench.protocol.spec import RunSpec
-from bench.search import Search
-from bench.study import cause, fate, finished
+from bench.searching.search import Search
+from bench.searching.study import cause, fate, finished
 from bench.suites.space import Budget
 from bench.suites.suite import Entry, Suite
 

@@ -23,7 +23,7 @@ from bench.protocol.train import Status, train
 from bench.runner.cost import count_parameters
 from bench.runner.provenance import code, provenance
 from bench.schema import digest, validated
-from bench.study import Sampler, Worker, finished, spent
+from bench.searching.study import Sampler, Worker, finished, spent
 from bench.suites.space import Budget, Dimension
 
 STARTUP = 5  # complete trials before any is pruned
