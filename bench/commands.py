@@ -189,9 +189,9 @@ def search_command(
     if not suite.space:
         raise UserError(f"suite {suite.title!r} has no [space] to search")
     _load_registry(own)
-    from bench.report.results import load_search
-    from bench.report.search_figures import draw_search
-    from bench.report.tuning import summary
+    from bench.reporting.figures.search import draw_search
+    from bench.reporting.rows import load_search
+    from bench.reporting.tables.search import summary
     from bench.runner.preflight import check
     from bench.suites.plan import plan, sample_rates
 
@@ -260,7 +260,7 @@ def _export(out: Path, suite: Suite, founds: "Sequence[Found]", packs: Sequence[
 
 
 def report_command(folder: Path, resamples: int = RESAMPLES, by_group: bool = False, mixed: bool = False) -> None:
-    from bench.report import Sampling, write_report
+    from bench.reporting import Sampling, write_report
 
     with bar(f"drawing clips for {folder}") as progress:
         text = write_report(folder, Sampling(resamples, by_group), mixed=mixed, progress=progress)
@@ -284,8 +284,8 @@ def track_sync_command(folders: Sequence[Path], own: Sequence[Path]) -> None:
 def compare_command(
     first: Path, second: Path, classes: Path | None, resamples: int, by_group: bool, mixed: bool
 ) -> None:
-    from bench.report.analysis import Sampling
-    from bench.report.compare import compare, describe
+    from bench.reporting.analysis import Sampling
+    from bench.reporting.compare import compare, describe
 
     with bar("drawing clips") as progress:
         found = compare(first, second, Sampling(resamples, by_group), mixed=mixed, progress=progress)
@@ -297,7 +297,7 @@ def compare_command(
 def filters_command(run: Path, data: Path | None, own: Sequence[Path]) -> None:
     _load_registry(own)
     from bench.filters import measure_filters
-    from bench.report.filters import describe, filters_figure
+    from bench.reporting.figures.filters import describe, filters_figure
     from bench.runner.weights import find_run
 
     run = find_run(run)
@@ -316,7 +316,7 @@ def predict_command(
     own: Sequence[Path],
 ) -> None:
     from bench.data.audio import spectrogram
-    from bench.report.tags import PIXELS, ScoreTable, describe, figure_paths, tags_figure
+    from bench.reporting.figures.tags import PIXELS, ScoreTable, describe, figure_paths, tags_figure
 
     files = list(dict.fromkeys(files))
     figures = figure_paths(files, plot) if plot else {}

@@ -1,7 +1,7 @@
 """What the learned front end of a run listens to: its first layer as a bank of filters, before and after training.
 
 A run folder gets filters.csv, a line for each state and filter, and filters.npz, the responses and the strongest
-filters' shapes; bench.report.filters draws and concludes from these two alone.
+filters' shapes; bench.reporting.figures.filters draws and concludes from these two alone.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ import pandas as pd
 from bench.data.audio import CHUNK_SECONDS
 from bench.data.pack import Pack
 from bench.errors import UserError
-from bench.report.filters import COLUMNS, FLOOR_DB, STATES, STEP_DB, summarise
+from bench.reporting.figures.filters import COLUMNS, FLOOR_DB, STATES, STEP_DB, summarise
 
 if TYPE_CHECKING:  # a bank is measured without torch; what needs a model imports it there
     from torch import Tensor, nn
@@ -32,7 +32,7 @@ DEAD = 0.01  # a filter is dead if its norm is below this share of the median no
 
 
 def measure_filters(folder: Path, pack: Pack | None = None) -> dict[str, Any]:
-    """Measure a run's first layer and write filters.csv and filters.npz; returns bench.report.filters.summarise.
+    """Measure a run's first layer and write filters.csv and filters.npz; returns bench.reporting.figures.filters.summarise.
 
     Args:
         folder: a run folder, with run.json and model.safetensors.

@@ -12,8 +12,8 @@ from bench.errors import UserError
 from bench.protocol.batches import chunk_size, chunk_starts
 from bench.protocol.build import fp32_means_fp32
 from bench.protocol.evaluate import ACCELERATOR_BATCH_SIZE, CPU_BATCH_SIZE
-from bench.report.results import load_labels
-from bench.report.tags import Tags
+from bench.reporting.figures.tags import Tags
+from bench.reporting.rows import load_labels
 from bench.runner.weights import load_model, read_run
 
 

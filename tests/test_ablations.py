@@ -19,9 +19,9 @@ from bench.protocol.build import build
 from bench.protocol.evaluate import score_clips
 from bench.protocol.recipe import Recipe
 from bench.protocol.train import optimizer_of, step
-from bench.report import Sampling, write_report
-from bench.report.analysis import analyse
-from bench.report.results import load_results
+from bench.reporting import Sampling, write_report
+from bench.reporting.analysis import analyse
+from bench.reporting.rows import load_results
 from bench.runner.cost import count_parameters
 from bench.schema import validated
 from bench.suites.plan import plan, sample_rates

@@ -20,7 +20,16 @@ from bench.filters import BANDS, band, first_layer, measure, measure_bank, measu
 from bench.protocol.batches import Chunks
 from bench.protocol.build import build
 from bench.protocol.spec import RunSpec
-from bench.report.filters import SCALES, STATES, STEP_DB, describe, filters_figure, fit_scale, load_filters, summarise
+from bench.reporting.figures.filters import (
+    SCALES,
+    STATES,
+    STEP_DB,
+    describe,
+    filters_figure,
+    fit_scale,
+    load_filters,
+    summarise,
+)
 from bench.runner.run import execute
 from tests.conftest import make_spec
 
@@ -284,7 +293,7 @@ def test_a_real_run_is_measured_and_drawn_again_without_weights_and_without_torc
     for name in FILES[2:]:
         (run / name).unlink()
     script = (
-        "import sys; from pathlib import Path; from bench.report.filters import filters_figure, summarise\n"
+        "import sys; from pathlib import Path; from bench.reporting.figures.filters import filters_figure, summarise\n"
         f"folder = Path(r'{run}'); filters_figure(folder); print(summarise(folder)['trained']['best_scale'])\n"
         "assert 'torch' not in sys.modules"
     )

@@ -255,7 +255,7 @@ def test_the_table_counts_in_searches(packed, budget, what, hours):
 
 @pytest.mark.usefixtures("always")
 def test_before_a_search_there_is_word_of_its_trials(bench, packed, tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.report.search_figures.draw_search", lambda folder: {})
+    monkeypatch.setattr("bench.reporting.figures.search.draw_search", lambda folder: {})
     suite = tmp_path / "searched.toml"
     suite.write_text(SMALL_SUITE + "[space]\nlearning_rate = { low = 1e-4, high = 1e-2 }\n")
     arguments = ("--data", packed.folder, "--out", tmp_path / "out", "--trials")

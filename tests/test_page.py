@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from bench.report import Sampling, write_report
+from bench.reporting import Sampling, write_report
 from tests.conftest import needs
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # selenium's, of its own pipes

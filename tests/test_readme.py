@@ -4,8 +4,8 @@ import re
 import shutil
 from pathlib import Path
 
-from bench.report import write_report
-from bench.report.results import load_results
+from bench.reporting import write_report
+from bench.reporting.rows import load_results
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

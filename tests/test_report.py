@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.report import Sampling, write_report
-from bench.report.analysis import analyse
-from bench.report.figures import FIGURES
-from bench.report.pareto import COSTS, on_front
-from bench.report.results import Row, load_results
-from bench.report.tables import class_table, tables
+from bench.reporting import Sampling, write_report
+from bench.reporting.analysis import analyse
+from bench.reporting.figures.scores import FIGURES
+from bench.reporting.pareto import COSTS, on_front
+from bench.reporting.rows import Row, load_results
+from bench.reporting.tables.scores import class_table, tables
 from tests.conftest import needs
 
 QUICK = Sampling(resamples=300)

@@ -18,8 +18,8 @@ import pandas as pd
 import pytest
 
 from bench.data.pack import Pack
-from bench.report import Sampling, write_report
-from bench.report.search_figures import SEARCH_FIGURES, draw_search
+from bench.reporting import Sampling, write_report
+from bench.reporting.figures.search import SEARCH_FIGURES, draw_search
 from bench.searching import search as searching
 from bench.suites.plan import plan
 from bench.suites.suite import load_suite
@@ -59,14 +59,12 @@ def suite(tmp_path):
 @pytest.fixture
 def no_figures(monkeypatch):
     """Where they are not what is tested: three seconds each time."""
-    monkeypatch.setattr("bench.report.search_figures.draw_search", lambda folder: {})
+    monkeypatch.setattr("bench.reporting.figures.search.draw_search", lambda folder: {})
 
 
 def command(*arguments):
     """The real one, in a process of its own, but for the figures."""
-    code = (
-        "from bench import cli; from bench.report import search_figures as f; f.draw_search = lambda _: {}; cli.main()"
-    )
+    code = "from bench import cli; from bench.reporting import search_figures as f; f.draw_search = lambda _: {}; cli.main()"
     return [sys.executable, "-c", code, *map(str, arguments)]
 
 
@@ -409,7 +407,7 @@ def test_figures_come_from_the_folder_alone_and_have_the_same_bytes(tuned, tmp_p
     for name in ("search.json", "trials.csv"):
         shutil.copy(out / name, tmp_path)
     code = (
-        "import sys; from pathlib import Path; from bench.report.search_figures import draw_search\n"
+        "import sys; from pathlib import Path; from bench.reporting.figures.search import draw_search\n"
         f"draw_search(Path({str(tmp_path)!r})); assert not {{'optuna', 'torch'}} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

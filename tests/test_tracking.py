@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 import architectures
 from architectures import _registry as registry
 from bench.errors import UserError
-from bench.report import Sampling, write_report
+from bench.reporting import Sampling, write_report
 from bench.tracking.process import Tracker
 from bench.tracking.records import identity, read_records
 from bench.tracking.sync import sync

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import NullFormatter
 
-from bench.report.style import appearance, new_figure, save, set_style
+from bench.reporting.figures.style import appearance, new_figure, save, set_style
 from bench.speed.growth import exponent
 
 

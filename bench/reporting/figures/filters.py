@@ -21,7 +21,7 @@ from scipy.optimize import least_squares
 from scipy.stats import linregress
 
 from bench.errors import UserError, one_line
-from bench.report.style import new_figure, save
+from bench.reporting.figures.style import new_figure, save
 
 Array = npt.NDArray[np.float64]
 

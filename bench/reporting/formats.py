@@ -5,9 +5,9 @@ import io
 import re
 from collections.abc import Sequence
 
-from bench.report.analysis import Analysis
-from bench.report.notes import origin, reading_notes
-from bench.report.tables import Record, Table, inferred_settings, unfinished
+from bench.reporting.analysis import Analysis
+from bench.reporting.notes import origin, reading_notes
+from bench.reporting.tables.scores import Record, Table, inferred_settings, unfinished
 
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 
 from bench.disk import partial_path
 from bench.errors import UserError
-from bench.report.style import new_figure
+from bench.reporting.figures.style import new_figure
 
 Floats = npt.NDArray[np.floating[Any]]
 

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-from bench.report.analysis import Analysis
-from bench.report.pareto import COSTS, Cost, on_front
-from bench.report.style import appearance, new_figure, save
+from bench.reporting.analysis import Analysis
+from bench.reporting.figures.style import appearance, new_figure, save
+from bench.reporting.pareto import COSTS, Cost, on_front
 
 REFERENCES = Path(__file__).with_name("references.csv")
 NAMED_CLASSES = 14  # more names than this would hide each other

@@ -3,17 +3,17 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.report.ablations import ablation_table
-from bench.report.analysis import Sampling, analyse
-from bench.report.figures import draw_all
-from bench.report.filters import filters_figure
-from bench.report.forest import draw_ablations
-from bench.report.formats import csv_text, latex, markdown, markdown_table
-from bench.report.page import page
-from bench.report.results import load_results
-from bench.report.search_figures import draw_search
-from bench.report.tables import class_table, tables
-from bench.report.tuning import tuning_table
+from bench.reporting.analysis import Sampling, analyse
+from bench.reporting.figures.ablations import draw_ablations
+from bench.reporting.figures.filters import filters_figure
+from bench.reporting.figures.scores import draw_all
+from bench.reporting.figures.search import draw_search
+from bench.reporting.formats import csv_text, latex, markdown, markdown_table
+from bench.reporting.page import page
+from bench.reporting.rows import load_results
+from bench.reporting.tables.ablations import ablation_table
+from bench.reporting.tables.scores import class_table, tables
+from bench.reporting.tables.search import tuning_table
 
 __all__ = ["Sampling", "write_report"]
 

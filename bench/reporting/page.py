@@ -7,10 +7,10 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from bench.report.analysis import Analysis
-from bench.report.notes import origin, reading_notes
-from bench.report.results import Run
-from bench.report.tables import Table, inferred_settings, unfinished
+from bench.reporting.analysis import Analysis
+from bench.reporting.notes import origin, reading_notes
+from bench.reporting.rows import Run
+from bench.reporting.tables.scores import Table, inferred_settings, unfinished
 
 
 def page(analysis: Analysis, made: Sequence[Table], figures: Mapping[str, str], folder: Path) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from bench.report.analysis import Ablation, Analysis
-from bench.report.style import new_figure, save
+from bench.reporting.analysis import Ablation, Analysis
+from bench.reporting.figures.style import new_figure, save
 
 NAME = "ablations"
 CAPTION = "Ablations: difference in mAP to the base, with 95% intervals."

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.report.analysis import Analysis, Pair
-from bench.report.formats import markdown_table
-from bench.report.results import Row, Search
-from bench.report.tables import Column, Record, Table, interval, number, p_value, words
+from bench.reporting.analysis import Analysis, Pair
+from bench.reporting.formats import markdown_table
+from bench.reporting.rows import Row, Search
+from bench.reporting.tables.scores import Column, Record, Table, interval, number, p_value, words
 from bench.stats.inference import holm, verdicts
 
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.report.analysis import Analysis, ClassDifferences, Pair, Standing
-from bench.report.pareto import COSTS, on_front
-from bench.report.results import Results, Row
+from bench.reporting.analysis import Analysis, ClassDifferences, Pair, Standing
+from bench.reporting.pareto import COSTS, on_front
+from bench.reporting.rows import Results, Row
 from bench.stats.bootstrap import METRICS
 
 Record = Mapping[str, Any]

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from bench.report.analysis import Analysis, simulated_coverage
-from bench.report.results import Results
+from bench.reporting.analysis import Analysis, simulated_coverage
+from bench.reporting.rows import Results
 from bench.stats.inference import SEEDS_NEEDED
 
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from bench.report.analysis import Ablation
-from bench.report.tables import Column, Table, interval, number, p_value, words
+from bench.reporting.analysis import Ablation
+from bench.reporting.tables.scores import Column, Table, interval, number, p_value, words
 
 
 def ablation_table(ablations: tuple[Ablation, ...]) -> Table:

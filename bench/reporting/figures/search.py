@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.errors import UserError
-from bench.report.results import Search, load_search
-from bench.report.style import appearance, new_figure, save, set_style
+from bench.reporting.figures.style import appearance, new_figure, save, set_style
+from bench.reporting.rows import Search, load_search
 
 
 def load_trials(folder: Path) -> pd.DataFrame:
