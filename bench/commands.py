@@ -190,7 +190,7 @@ def search_command(
         raise UserError(f"suite {suite.title!r} has no [space] to search")
     _load_registry(own)
     from bench.reporting.figures.search import draw_search
-    from bench.reporting.rows import load_search
+    from bench.reporting.systems import load_search
     from bench.reporting.tables.search import summary
     from bench.runner.preflight import check
     from bench.suites.plan import plan, sample_rates
@@ -296,7 +296,7 @@ def compare_command(
 
 def filters_command(run: Path, data: Path | None, own: Sequence[Path]) -> None:
     _load_registry(own)
-    from bench.filters import measure_filters
+    from bench.inspect.filters import measure_filters
     from bench.reporting.figures.filters import describe, filters_figure
     from bench.runner.weights import find_run
 
@@ -325,7 +325,7 @@ def predict_command(
         if not infos:
             raise typer.Exit(2)  # before a model is loaded
         _load_registry(own)
-        from bench.predict import Tagger
+        from bench.inspect.predict import Tagger
         from bench.runner.weights import find_run
 
         tagger, done = Tagger(find_run(run), _device(device)), 0

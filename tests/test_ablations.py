@@ -21,7 +21,7 @@ from bench.protocol.recipe import Recipe
 from bench.protocol.train import optimizer_of, step
 from bench.reporting import Sampling, write_report
 from bench.reporting.analysis import analyse
-from bench.reporting.rows import load_results
+from bench.reporting.systems import load_results
 from bench.runner.cost import count_parameters
 from bench.schema import validated
 from bench.suites.plan import plan, sample_rates
@@ -412,7 +412,7 @@ def test_another_wording_of_the_question_is_no_other_row(few, tmp_path):
 
 def test_files_are_heard_as_eval_was_with_long_chunks_and_the_mean_logit(few, dataset, packed):
     from bench.data.audio import probe_file
-    from bench.predict import Tagger
+    from bench.inspect.predict import Tagger
     from bench.runner.weights import find_run
 
     folder = find_run(few / "large_chunks-s0")

@@ -16,7 +16,7 @@ from torch import nn
 
 from architectures import configure
 from bench.errors import UserError
-from bench.filters import BANDS, band, first_layer, measure, measure_bank, measure_filters, write_filters
+from bench.inspect.filters import BANDS, band, first_layer, measure, measure_bank, measure_filters, write_filters
 from bench.protocol.batches import Chunks
 from bench.protocol.build import build
 from bench.protocol.spec import RunSpec

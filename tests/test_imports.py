@@ -34,8 +34,8 @@ LAYERS = [
     ["bench.runner.weights"],
     [
         "bench.runner.executor",
-        "bench.filters",
-        "bench.predict",
+        "bench.inspect.filters",
+        "bench.inspect.predict",
         "bench.simulation",
         "bench.searching.search",
         "bench.tracking",

@@ -17,7 +17,7 @@ from bench.data import audio
 from bench.data.audio import blocks, decode, packed_length, probe_file, spectrogram, windows
 from bench.data.dataset import AudioError
 from bench.errors import UserError
-from bench.predict import Tagger
+from bench.inspect.predict import Tagger
 from bench.reporting.figures.tags import Tags, clock, describe, figure_paths, tags_figure
 from bench.runner.weights import find_run, load_model, read_run
 

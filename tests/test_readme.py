@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from bench.reporting import write_report
-from bench.reporting.rows import load_results
+from bench.reporting.systems import load_results
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -17,7 +17,7 @@ from bench.reporting import Sampling, write_report
 from bench.reporting.analysis import analyse
 from bench.reporting.figures.scores import FIGURES
 from bench.reporting.pareto import COSTS, on_front
-from bench.reporting.rows import Row, load_results
+from bench.reporting.systems import Row, load_results
 from bench.reporting.tables.scores import class_table, tables
 from tests.conftest import needs
 

@@ -10,7 +10,7 @@ from bench.reporting.figures.scores import draw_all
 from bench.reporting.figures.search import draw_search
 from bench.reporting.formats import csv_text, latex, markdown, markdown_table
 from bench.reporting.page import page
-from bench.reporting.rows import load_results
+from bench.reporting.systems import load_results
 from bench.reporting.tables.ablations import ablation_table
 from bench.reporting.tables.scores import class_table, tables
 from bench.reporting.tables.search import tuning_table

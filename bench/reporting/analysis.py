@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import UserError
-from bench.reporting.rows import Labels, Results, Row
+from bench.reporting.systems import Labels, Results, Row
 from bench.stats.bootstrap import METRICS, RESAMPLES, Draws, Estimate, Floats, bootstrap
 from bench.stats.inference import (
     SEEDS_NEEDED,

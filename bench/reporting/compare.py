@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.errors import UserError
 from bench.reporting.analysis import ClassDifferences, Sampling, class_differences, scores_of
-from bench.reporting.rows import Labels, Row, different_origins, load_labels, load_results, load_run
+from bench.reporting.systems import Labels, Row, different_origins, load_labels, load_results, load_run
 from bench.stats.bootstrap import METRICS, Estimate, bootstrap
 from bench.stats.inference import LEVEL, SEEDS_NEEDED, difference, verdicts
 

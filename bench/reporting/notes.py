@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from bench.reporting.analysis import Analysis, simulated_coverage
-from bench.reporting.rows import Results
+from bench.reporting.systems import Results
 from bench.stats.inference import SEEDS_NEEDED
 
 

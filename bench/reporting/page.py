@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bench.reporting.analysis import Analysis
 from bench.reporting.notes import origin, reading_notes
-from bench.reporting.rows import Run
+from bench.reporting.systems import Run
 from bench.reporting.tables.scores import Table, inferred_settings, unfinished
 
 

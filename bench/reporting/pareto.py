@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.reporting.rows import Row
+from bench.reporting.systems import Row
 
 
 @dataclass(frozen=True)

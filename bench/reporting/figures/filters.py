@@ -1,6 +1,6 @@
 """What a learned front end listens to: scales, figure and summary, from filters.csv and filters.npz alone.
 
-bench.filters measures and writes the two files; whatever is concluded from them is computed here, from the rounded
+bench.inspect.filters measures and writes the two files; whatever is concluded from them is computed here, from the rounded
 numbers, so that it comes out the same where there are neither weights nor torch.
 """
 
@@ -86,7 +86,7 @@ class BandwidthFit:
 
 @dataclass(frozen=True)
 class Filters:
-    """What bench.filters keeps of a run.
+    """What bench.inspect.filters keeps of a run.
 
     Attributes:
         table: a row for each state and filter; see COLUMNS.

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.errors import UserError
 from bench.reporting.figures.style import appearance, new_figure, save, set_style
-from bench.reporting.rows import Search, load_search
+from bench.reporting.systems import Search, load_search
 
 
 def load_trials(folder: Path) -> pd.DataFrame:

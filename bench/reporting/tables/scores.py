@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.reporting.analysis import Analysis, ClassDifferences, Pair, Standing
 from bench.reporting.pareto import COSTS, on_front
-from bench.reporting.rows import Results, Row
+from bench.reporting.systems import Results, Row
 from bench.stats.bootstrap import METRICS
 
 Record = Mapping[str, Any]

@@ -7,7 +7,7 @@ import numpy as np
 
 from bench.reporting.analysis import Analysis, Pair
 from bench.reporting.formats import markdown_table
-from bench.reporting.rows import Row, Search
+from bench.reporting.systems import Row, Search
 from bench.reporting.tables.scores import Column, Record, Table, interval, number, p_value, words
 from bench.stats.inference import holm, verdicts
 

@@ -13,7 +13,7 @@ from bench.protocol.batches import chunk_size, chunk_starts
 from bench.protocol.build import fp32_means_fp32
 from bench.protocol.evaluate import ACCELERATOR_BATCH_SIZE, CPU_BATCH_SIZE
 from bench.reporting.figures.tags import Tags
-from bench.reporting.rows import load_labels
+from bench.reporting.systems import load_labels
 from bench.runner.weights import load_model, read_run
 
 
