@@ -87,7 +87,7 @@ channels_last = true
 @pytest.fixture(scope="session")
 def small_results(packed: Pack, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results folder of SMALL_SUITE, two contestants with two seeds each, run for real. Copy it to change it."""
-    from bench.progress import SuiteDisplay
+    from bench.cli.progress import SuiteDisplay
     from bench.runner.executor import run_suite
     from bench.suites.plan import plan
     from bench.suites.suite import load_suite

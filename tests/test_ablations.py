@@ -332,7 +332,7 @@ config = { depth = 1, front_end_dim = 32, embed_dim = 32, num_heads = 2, head_di
 
 @pytest.fixture(scope="module")
 def few(packed, tmp_path_factory):
-    from bench.progress import SuiteDisplay
+    from bench.cli.progress import SuiteDisplay
     from bench.runner.executor import run_suite
     from bench.runner.preflight import check
 

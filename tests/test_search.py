@@ -344,7 +344,7 @@ def test_run_tuned_goes_from_nothing_to_the_report_however_often_it_is_killed(tu
 
 def test_again_it_does_nothing(tuned, bench, monkeypatch):
     out, _, arguments = tuned
-    monkeypatch.setattr("bench.commands.report_command", lambda *_, **__: None)
+    monkeypatch.setattr("bench.api.report_command", lambda *_, **__: None)
     before = {path: path.read_bytes() for path in [*out.glob("*/run.json"), out / "trials.csv", out / "best.toml"]}
     assert bench(*arguments).code == 0
     assert before == {path: path.read_bytes() for path in before}

@@ -15,14 +15,14 @@ from bench.data.packing import pack
 from bench.protocol.batches import Chunks
 from bench.protocol.recipe import Recipe
 from bench.protocol.train import optimizer_of, step
-from bench.speed import made, notes
-from bench.speed.growth import POINTS, exponent
-from bench.speed.machine import measure_machine
-from bench.speed.parts import PARTS, Bench, per_unit
-from bench.speed.roofline import count_bytes
-from bench.speed.rows import markdown, row, table
-from bench.speed.run import EVERY, write_speed
-from bench.speed.turns import Turns, in_turns
+from benchmarks import made, notes
+from benchmarks.growth import POINTS, exponent
+from benchmarks.machine import measure_machine
+from benchmarks.parts import PARTS, Bench, per_unit
+from benchmarks.roofline import count_bytes
+from benchmarks.rows import markdown, row, table
+from benchmarks.run import EVERY, write_speed
+from benchmarks.turns import Turns, in_turns
 
 ROWS = [
     row("a part", "one", "other", "ours", Turns([4.0, 6.0, 8.0], [2.0, 2.0, 2.0]), "the limit", target=2.5),
@@ -148,7 +148,7 @@ print("trained")
 
 def test_parts_measure_and_are_kept(bench, dataset, packed, tmp_path, monkeypatch):
     """The quick ones, for real."""
-    from bench import commands
+    from bench import api as commands
 
     monkeypatch.setattr(commands, "DEMO", dataset)
     monkeypatch.setattr(commands, "_demo_pack", lambda: packed.folder)
@@ -186,7 +186,7 @@ def test_every_part_has_a_name_and_every_growth_a_quick_look():
 
 @pytest.mark.parametrize("part", ["data", "resample", "evaluation", "bootstrap", "variants", "seeds"])
 def test_a_part_gives_rows(part, dataset, packed, tmp_path, monkeypatch):
-    from bench.speed import parts
+    from benchmarks import parts
 
     monkeypatch.setattr(Bench, "seconds", 0.0)
     monkeypatch.setattr(Bench, "batch_size", 2)

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_ind
 
-from bench.simulation import COVERAGE, checkpoints, groups_of_seeds, label_sets
 from bench.stats.bootstrap import Draws, Estimate, bootstrap
 from bench.stats.inference import absolute, benjamini_hochberg, difference, group_letters, holm, verdicts
+from benchmarks.simulation import COVERAGE, checkpoints, groups_of_seeds, label_sets
 
 
 def estimate(runs, replicates=None):

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from architectures import get_architecture
+from bench.cli.progress import SuiteDisplay
 from bench.data.pack import Pack
 from bench.disk import write_json
 from bench.errors import NotTogether, UserError, one_line
-from bench.progress import SuiteDisplay
 from bench.protocol.spec import RunSpec
 from bench.runner.provenance import code
 from bench.runner.run import clean_up, execute, execute_together, finished, write_labels

@@ -12,9 +12,9 @@ from optuna.study import Study
 from optuna.trial import Trial
 
 from architectures import ConfigError, configure, create, get_architecture
+from bench.cli.progress import SuiteDisplay
 from bench.data.pack import Pack
 from bench.errors import UserError, one_line
-from bench.progress import SuiteDisplay
 from bench.protocol.batches import chunks_of
 from bench.protocol.build import build, fp32_means_fp32
 from bench.protocol.recipe import Recipe

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.ticker import NullFormatter
 
 from bench.reporting.figures.style import appearance, new_figure, save, set_style
-from bench.speed.growth import exponent
+from benchmarks.growth import exponent
 
 
 def roofline(frame: pd.DataFrame, machine: Mapping[str, Any], path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.speed.turns import Turns
+from benchmarks.turns import Turns
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.speed import made
+from benchmarks import made
 
 # what grows: all values, and those of a quick look; the unit; what is timed
 POINTS: dict[str, tuple[tuple[float, ...], tuple[float, ...], str, str]] = {
@@ -35,7 +35,7 @@ def measure_growth(quick: bool, progress: Callable[[str], None]) -> pd.DataFrame
         for value in few if quick else every:
             progress(f"growth with {unit}: {value:g}")
             done = subprocess.run(
-                [sys.executable, "-m", "bench.speed.growth", what, str(value)],
+                [sys.executable, "-m", "benchmarks.growth", what, str(value)],
                 capture_output=True, text=True, check=True,
             )  # fmt: skip
             rows.append({"what": what, "value": value, "unit": unit, "work": work} | json.loads(done.stdout))
@@ -84,7 +84,7 @@ def _clips(count: int, folder: Path) -> Callable[[], object]:
 
 def _scored(clips: int, _: Path) -> Callable[[], object]:
     from bench.protocol.metrics import evaluate
-    from bench.speed.parts import made_scores
+    from benchmarks.parts import made_scores
 
     targets, (scores,) = made_scores(clips, 200)
     return lambda: evaluate(targets, scores, np.ones(200, bool))
@@ -92,8 +92,8 @@ def _scored(clips: int, _: Path) -> Callable[[], object]:
 
 def _classes(classes: int, _: Path) -> Callable[[], object]:
     from bench.protocol.metrics import evaluate
-    from bench.speed.parts import made_scores
     from bench.stats.bootstrap import Draws, bootstrap
+    from benchmarks.parts import made_scores
 
     targets, (scores,) = made_scores(2_000, classes)
 

@@ -61,7 +61,7 @@ def run(
     ] = None,
 ) -> None:
     """Run a suite: what is finished is skipped; interrupted, the same command goes on."""
-    from bench.commands import SearchOptions, run_command
+    from bench.api import SearchOptions, run_command
 
     sets = sets + ([f"train.precision={precision}"] if precision else [])
     options = SearchOptions(trials, hours, storage, heartbeat)
@@ -85,7 +85,7 @@ def cost(
     own: WithOption = [],  # noqa: B006
 ) -> None:
     """Say how many hours a suite takes here, by a few measured updates of each row; nothing of them is kept."""
-    from bench.commands import SearchOptions, cost_command
+    from bench.api import SearchOptions, cost_command
 
     sets = sets + ([f"train.precision={precision}"] if precision else [])
     cost_command(suite, data, out, only, seeds, sets, device, SearchOptions(trials, hours), own)
@@ -108,7 +108,7 @@ def search(
     own: WithOption = [],  # noqa: B006
 ) -> None:
     """Search each contestant's recipe for val mAP, within the same budget; the same command goes on, or joins in."""
-    from bench.commands import SearchOptions, search_command
+    from bench.api import SearchOptions, search_command
 
     options = SearchOptions(trials, hours, storage, heartbeat)
     search_command(suite, names or [], data, out, sets, device, options, export, track, own)
@@ -122,7 +122,7 @@ def report(
     mixed: MixedOption = False,
 ) -> None:
     """Write the tables (Markdown, CSV, LaTeX), figures and index.html of a results folder."""
-    from bench.commands import report_command
+    from bench.api import report_command
 
     report_command(folder, resamples, by_group, mixed)
 
@@ -137,7 +137,7 @@ def compare(
     mixed: MixedOption = False,
 ) -> None:
     """Say whether two runs, or two architectures, differ: paired, on the same clips."""
-    from bench.commands import compare_command
+    from bench.api import compare_command
 
     compare_command(first, second, classes, resamples, by_group, mixed)
 
@@ -149,7 +149,7 @@ def filters(
     own: WithOption = [],  # noqa: B006
 ) -> None:
     """Show what a learned front end listens to: filters.csv and figures in the run's folder."""
-    from bench.commands import filters_command
+    from bench.api import filters_command
 
     filters_command(run, data, own)
 
@@ -167,7 +167,7 @@ def predict(
     own: WithOption = [],  # noqa: B006
 ) -> None:
     """Say what a trained model hears in sound files; a broken one is named, and the others are done."""
-    from bench.commands import predict_command
+    from bench.api import predict_command
 
     predict_command(run, files, top, csv, plot, device, own)
 
@@ -180,7 +180,7 @@ def speed(
     device: DeviceOption = "auto",
 ) -> None:
     """Measure this machine: every part beside what one would otherwise write, in turns, and beside its limits."""
-    from bench.commands import speed_command
+    from bench.api import speed_command
 
     speed_command(quick, only, out, device)
 
@@ -188,7 +188,7 @@ def speed(
 @app.command("list")
 def list_(own: WithOption = []) -> None:  # noqa: B006
     """Show the registered architectures."""
-    from bench.commands import list_command
+    from bench.api import list_command
 
     list_command(own)
 
@@ -199,7 +199,7 @@ def new(
     out: Annotated[Path, typer.Option(help="The file's folder.")] = Path(),
 ) -> None:
     """Write an architecture of your own to begin with: a file that keeps the contract."""
-    from bench.commands import new_command
+    from bench.api import new_command
 
     new_command(name, out)
 
@@ -214,7 +214,7 @@ def check(
     own: WithOption = [],  # noqa: B006
 ) -> None:
     """Check architectures against the contract; with --data, also that they can learn at all."""
-    from bench.commands import check_command
+    from bench.api import check_command
 
     check_command(names or [], data, clips, own)
 
@@ -238,7 +238,7 @@ def fetch(
     ] = None,
 ) -> None:
     """Download FSD50K (25 GB), check and unpack it, or pack it; interrupted, the same command goes on."""
-    from bench.commands import fetch_command
+    from bench.api import fetch_command
 
     fetch_command(folder, pack, sample_rate, delete_archives, mirror)
 
@@ -246,7 +246,7 @@ def fetch(
 @data.command()
 def verify(folder: Path) -> None:
     """Say what a folder in FSD50K's layout holds, and what is wrong with it."""
-    from bench.commands import verify_command
+    from bench.api import verify_command
 
     verify_command(folder)
 
@@ -254,7 +254,7 @@ def verify(folder: Path) -> None:
 @data.command()
 def info(pack: Path) -> None:
     """Say what a pack holds."""
-    from bench.commands import info_command
+    from bench.api import info_command
 
     info_command(pack)
 
@@ -267,7 +267,7 @@ def pack(
     strict: Annotated[bool, typer.Option(help="Fail at the first broken recording.")] = False,
 ) -> None:
     """Decode a data set once: WAV files to one array a split."""
-    from bench.commands import pack_command
+    from bench.api import pack_command
 
     pack_command(folder, out, sample_rate, strict)
 
@@ -275,7 +275,7 @@ def pack(
 @data.command()
 def demo(folder: Path, seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0) -> None:
     """Write a generated data set in FSD50K's layout."""
-    from bench.commands import demo_command
+    from bench.api import demo_command
 
     demo_command(folder, seed)
 
@@ -286,7 +286,7 @@ def sync(
     own: WithOption = [],  # noqa: B006
 ) -> None:
     """Send what a tracking server lacks, each run once: to MLFLOW_TRACKING_URI, or a file beside the folder."""
-    from bench.commands import track_sync_command
+    from bench.api import track_sync_command
 
     track_sync_command(folders, own)
 

@@ -1,6 +1,6 @@
 """How far the statistics can be trusted: how often their intervals hold the truth, and their tests cry wolf.
 
-    python -m bench.simulation
+    python -m benchmarks.simulation
 
 writes bench/coverage.csv, from which reports quote. Populations are built on real label sets of FSD50K's eval split;
 an eval set is drawn from them clip by clip, so that the truth, the population's own mAP, is known exactly.
@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.progress import bar
+from bench.cli.progress import bar
 from bench.stats.bootstrap import Bools, Draws, Estimate, Floats, RankedRun, bootstrap
 from bench.stats.inference import LEVEL, SEEDS_NEEDED, Inference, absolute, difference
 
-HERE = Path(__file__).parent
-LABEL_SETS = HERE / "data" / "fsd50k_label_sets.csv"
-COVERAGE = HERE / "stats" / "coverage.csv"
+BENCH = Path(__file__).parents[1] / "bench"
+LABEL_SETS = BENCH / "data" / "fsd50k_label_sets.csv"
+COVERAGE = BENCH / "stats" / "coverage.csv"
 SIZES = (300, 1_000, 2_000, 5_000, 10_231)  # the last is FSD50K's
 
 
@@ -156,7 +156,7 @@ def main(repeats: int = 1_000, resamples: int = 500) -> None:
             for (question, truly), rate in simulate().items():
                 line = {"question": question, "seeds": seeds, "clips": n, "true_difference": round(truly, 4)}
                 lines.append(line | {"rate": rate, "repeats": repeats})
-    head = "# How the statistics behave where the truth is known. Written by: python -m bench.simulation\n"
+    head = "# How the statistics behave where the truth is known. Written by: python -m benchmarks.simulation\n"
     COVERAGE.write_text(head + pd.DataFrame(lines).to_csv(index=False, lineterminator="\n"), "utf-8")
 
 

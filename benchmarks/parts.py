@@ -29,13 +29,13 @@ from bench.protocol.precision import computes_bf16
 from bench.protocol.recipe import Recipe
 from bench.protocol.train import batches, optimizer_of, step, updates_of
 from bench.runner.cost import count_macs
-from bench.speed import made, notes
-from bench.speed.machine import Machine, waited
-from bench.speed.roofline import count_bytes
-from bench.speed.rows import Row, row
-from bench.speed.turns import Turns, clock, in_turns
 from bench.stats.bootstrap import BLOCK, Draws, bootstrap
 from bench.suites.suite import Entry, load_suite
+from benchmarks import made, notes
+from benchmarks.machine import Machine, waited
+from benchmarks.roofline import count_bytes
+from benchmarks.rows import Row, row
+from benchmarks.turns import Turns, clock, in_turns
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from bench.cli.progress import SuiteDisplay, bar, console
 from bench.data.dataset import SPLITS, AudioError, AudioInfo
 from bench.data.pack import Pack, summary
 from bench.data.packing import pack
 from bench.data.readers.fsd50k import OFFICIAL_CLIPS, verify
 from bench.errors import UserError
-from bench.progress import SuiteDisplay, bar, console
 from bench.protocol.spec import RunSpec
 from bench.schema import validated
 from bench.stats.bootstrap import RESAMPLES
@@ -367,7 +367,7 @@ def _left_out(file: Path, error: AudioError) -> None:
 
 def speed_command(quick: bool, only: Sequence[str], out: Path, device: str) -> None:
     _load_registry()
-    from bench.speed.run import check_parts, measure_speed
+    from benchmarks.run import check_parts, measure_speed
 
     check_parts(only)
 

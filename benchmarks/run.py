@@ -11,11 +11,11 @@ import torch
 
 from bench.disk import write_json
 from bench.errors import UserError
-from bench.speed import figures
-from bench.speed.growth import exponent, measure_growth
-from bench.speed.machine import measure_machine
-from bench.speed.parts import PARTS, Bench
-from bench.speed.rows import markdown, table
+from benchmarks import figures
+from benchmarks.growth import exponent, measure_growth
+from benchmarks.machine import measure_machine
+from benchmarks.parts import PARTS, Bench
+from benchmarks.rows import markdown, table
 
 EVERY = (*PARTS, "growth")
 

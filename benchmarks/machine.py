@@ -8,7 +8,7 @@ import torch
 
 from bench.protocol.precision import computes_bf16
 from bench.runner.provenance import device_name
-from bench.speed.turns import median_seconds
+from benchmarks.turns import median_seconds
 
 SIDE = 2048  # of the matrices
 SMALL_SIDE = 256  # of those that a device computes in a precision that it only imitates: a minute for a large product
