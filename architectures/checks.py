@@ -1,18 +1,12 @@
 """What every contestant must keep: used by the tests and by `bench check`."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict
 
 import torch
 from torch import nn
 
-from architectures import configure, create, failure, get_architecture
-from bench.data.pack import Pack
-from bench.protocol.batches import Chunks
-from bench.protocol.precision import computes_bf16
-from bench.protocol.recipe import Recipe
-from bench.protocol.train import Status, train
+from architectures import configure, create, failure
 
 SECOND = 16_000
 CLASSES = 7
@@ -45,40 +39,6 @@ def broken_promises(name: str) -> dict[str, str]:
             if check is check_shape:  # it does not run: the others would only say so again
                 break
     return broken
-
-
-class _Learned(Exception):
-    """Raised by the report of an overfitting run when there is nothing more to show."""
-
-
-def overfit(name: str, pack: Pack, clips: int, *, updates: int = 1000, seed: int = 0) -> float:
-    """mAP on the few train clips that the contestant is trained on: over .9 if it can learn at all.
-
-    Ends as soon as it is over .95, or after `updates`.
-    """
-    data = Chunks(pack, "train", first_clips=clips)
-    torch.manual_seed(seed)
-    model = create(name, sample_rate=pack.sample_rate, num_classes=len(pack.labels))
-    cnn = get_architecture(name).family == "cnn"
-    recipe = Recipe(
-        learning_rate=5e-4,
-        batch_size=32,
-        updates=updates,
-        evaluations=updates // 25,
-        channels_last=cnn,
-        precision="auto" if cnn else "fp32",
-    ).on(bf16=computes_bf16(data.device))
-    best = 0.0
-
-    def stop_when_learned(status: Status) -> None:
-        nonlocal best
-        best = max(best, status.val_map or 0.0)
-        if best > 0.95:
-            raise _Learned
-
-    with suppress(_Learned):
-        train(model, data, data, recipe, seed=seed, report=stop_when_learned)
-    return best
 
 
 def _model(name: str, seed: int = 0) -> nn.Module:

@@ -4,7 +4,7 @@ import keyword
 from collections.abc import Container
 from pathlib import Path
 
-from bench.errors import UserError
+from architectures._registry import ConfigError
 
 TEMPLATE = '''"""NAME: what it is, and where it comes from.
 
@@ -53,17 +53,17 @@ def write_architecture(name: str, folder: Path, taken: Container[str]) -> Path:
     """Write NAME.py into a folder, with an architecture that keeps the contract; returns its path.
 
     Raises:
-        UserError: the name is taken, or can name no module, or there is such a file.
+        ConfigError: the name is taken, or can name no module, or there is such a file.
     """
     if not (name.isidentifier() and name.isascii() and name[0] != "_") or keyword.iskeyword(name):
-        raise UserError(f"{name!r} can't name a Python module: use letters, digits and _, and a letter first")
+        raise ConfigError(f"{name!r} can't name a Python module: use letters, digits and _, and a letter first")
     if name in taken:
-        raise UserError(f"there is an architecture {name!r} already, see `bench list`; choose another name")
+        raise ConfigError(f"there is an architecture {name!r} already, see `bench list`; choose another name")
     path = folder / f"{name}.py"
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(TEMPLATE.replace("NAME", name))
     except FileExistsError:
-        raise UserError(f"{path} is there already; choose another name or --out") from None
+        raise ConfigError(f"{path} is there already; choose another name or --out") from None
     return path

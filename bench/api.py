@@ -445,10 +445,13 @@ def list_command(own: Sequence[Path]) -> None:
 
 def new_command(name: str, folder: Path) -> None:
     _load_registry()
-    from architectures import list_architectures
+    from architectures import ConfigError, list_architectures
     from architectures.template import write_architecture
 
-    path = write_architecture(name, folder, list_architectures())
+    try:
+        path = write_architecture(name, folder, list_architectures())
+    except ConfigError as error:
+        raise UserError(str(error)) from None
     typer.echo(f"{path}: an architecture to change as you like; then")
     typer.echo(f"    bench check {path}")
     typer.echo(f"    bench run demo --with {path}")
@@ -458,7 +461,8 @@ def check_command(names: Sequence[str], data: Path | None, clips: int, own: Sequ
     _load_registry(own)
     in_files = _load_registry([Path(name) for name in names if name.endswith(".py")])
     from architectures import ConfigError, get_architecture, list_architectures
-    from architectures.checks import broken_promises, overfit
+    from architectures.checks import broken_promises
+    from bench.runner.overfit import overfit
 
     failed, pack_ = False, Pack(data) if data else None
     named = [name for name in names if not name.endswith(".py")]

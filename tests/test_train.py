@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from architectures.checks import overfit
 from bench.errors import TrainingDiverged
 from bench.protocol import train as training
 from bench.protocol.batches import Chunks
@@ -15,6 +14,7 @@ from bench.protocol.evaluate import score_clips
 from bench.protocol.metrics import macro_map
 from bench.protocol.recipe import Recipe
 from bench.protocol.train import State, learning_rate, loss_of, train
+from bench.runner.overfit import overfit
 from tests.conftest import make_spec
 
 CPU = torch.device("cpu")

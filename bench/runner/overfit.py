@@ -1,0 +1,48 @@
+"""Train on a few clips only: what can't learn these by heart can't learn at all."""
+
+from contextlib import suppress
+
+import torch
+
+from architectures import create, get_architecture
+from bench.data.pack import Pack
+from bench.protocol.batches import Chunks
+from bench.protocol.precision import computes_bf16
+from bench.protocol.recipe import Recipe
+from bench.protocol.train import Status, train
+
+__all__ = ["overfit"]
+
+
+class _Learned(Exception):
+    """Raised by the report of an overfitting run when there is nothing more to show."""
+
+
+def overfit(name: str, pack: Pack, clips: int, *, updates: int = 1000, seed: int = 0) -> float:
+    """Return the mAP on the few train clips that an architecture is trained on: over .9 if it can learn at all.
+
+    Training ends as soon as it is over .95, or after `updates`.
+    """
+    data = Chunks(pack, "train", first_clips=clips)
+    torch.manual_seed(seed)
+    model = create(name, sample_rate=pack.sample_rate, num_classes=len(pack.labels))
+    cnn = get_architecture(name).family == "cnn"
+    recipe = Recipe(
+        learning_rate=5e-4,
+        batch_size=32,
+        updates=updates,
+        evaluations=updates // 25,
+        channels_last=cnn,
+        precision="auto" if cnn else "fp32",
+    ).on(bf16=computes_bf16(data.device))
+    best = 0.0
+
+    def stop_when_learned(status: Status) -> None:
+        nonlocal best
+        best = max(best, status.val_map or 0.0)
+        if best > 0.95:
+            raise _Learned
+
+    with suppress(_Learned):
+        train(model, data, data, recipe, seed=seed, report=stop_when_learned)
+    return best
