@@ -1,14 +1,14 @@
-"""The contestants: waveform in, logits out.
+"""The architectures: waveform in, logits out.
 
 The contract
 ------------
-A contestant is an `nn.Module` made from one frozen config dataclass. `forward` takes `(b, n)` float32 waveforms in
+An architecture is an `nn.Module` made from one frozen config dataclass. `forward` takes `(b, n)` float32 waveforms in
 [-1, 1] at the config's `sample_rate` and returns `(b, k)` logits, k being the config's `num_classes`. If it wants a
 spectrogram, that is its own first layer. It knows nothing of how it is trained or judged.
 
 To join: one file with a config, a class that takes it, and `@register` (vgg.py is a short example). In this folder,
-`bench list` shows it, every suite runs it, and the contract tests cover it; from anywhere else `--with FILE.py` does,
-and an installed package may name its module under the entry point group `bench.architectures`.
+`bench list` shows it, every suite runs it, and the checks cover it; from anywhere else `--plugin FILE.py` does, and an
+installed package may name its module under the entry point group `bench.architectures`.
 
 Shape letters, used in every file here
 --------------------------------------
@@ -44,7 +44,8 @@ __all__ = [
     "register",
 ]
 
-# plumbing registers nothing, and checks and template are tools
+# Every other file of this folder is imported, so that a new one joins without an edit here. These two only use the
+# registry, and need not be loaded before someone asks for them.
 _TOOLS = ("checks", "template")
 for _module in pkgutil.iter_modules(__path__):
     if _module.name.startswith("_") or _module.name in _TOOLS:
@@ -55,4 +56,5 @@ for _module in pkgutil.iter_modules(__path__):
         reason = " ".join(str(error).split())
         raise ConfigError(f"architectures/{_module.name}.py: {type(error).__name__}: {reason}") from error
 
+# last, so that a package which takes one of our names is the one that is refused
 load_installed()

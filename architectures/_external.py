@@ -11,14 +11,14 @@ from types import ModuleType
 
 from architectures._registry import ConfigError, forget, get_architecture, list_architectures
 
-ENTRY_POINTS = "bench.architectures"
-_loaded: dict[str, list[str]] = {}  # a file's module: the architectures that it registered
+_ENTRY_POINTS = "bench.architectures"
+_loaded: dict[str, list[str]] = {}  # module name -> names of the architectures that its file registered
 
 
 def load_file(path: Path) -> list[str]:
-    """Run a Python file, and the same text only once; returns the architectures that it registers.
+    """Run a Python file, the same text only once, and return the names of the architectures that it registers.
 
-    Its module is called after file and text, so that a pickle finds its classes wherever that text was loaded.
+    The module is named after the file and its text, so that a pickle finds its classes wherever that text was loaded.
 
     Raises:
         ConfigError: no such file, it does not run (with the line), a name in it is taken, or it registers nothing.
@@ -39,51 +39,58 @@ def load_file(path: Path) -> list[str]:
 def _run(name: str, path: Path, text: bytes) -> list[str]:
     module = ModuleType(name)
     module.__file__ = str(path.resolve())
-    sys.modules[name] = module  # where dataclasses and pickle look for it
+    # dataclasses and pickle look a class up by its module's name, the former while the file still runs
+    sys.modules[name] = module
     before = set(list_architectures())
     try:
-        # no importer's cache beside the file, which goes by size and seconds, so that a quick edit may be missed
+        # Not by importlib: it leaves a __pycache__ beside the user's file, and that cache goes by size and whole
+        # seconds, so that a quick edit may be missed.
         exec(compile(text, module.__file__, "exec"), module.__dict__)
     except (Exception, SystemExit) as error:
+        # all or nothing: what was registered before the error would come without the rest of its file
         del sys.modules[name]
         forget(set(list_architectures()) - before)
-        line = line_in(module.__file__, error)
-        raise ConfigError(f"{path}{f':{line}' if line else ''}: {told(error)}") from error
+        line = _line_in(module.__file__, error)
+        raise ConfigError(f"{path}{f':{line}' if line else ''}: {format_error(error)}") from error
     return [name for name in list_architectures() if name not in before]
 
 
 def load_installed() -> None:
-    """Import what installed packages name under the entry point group `bench.architectures`.
+    """Import the modules that installed packages name under the entry point group `bench.architectures`.
 
     Raises:
         ConfigError: one does not import, or a name in it is taken.
     """
-    for point in entry_points(group=ENTRY_POINTS):
+    for point in entry_points(group=_ENTRY_POINTS):
         try:
             importlib.import_module(point.module)
         except (Exception, SystemExit) as error:
+            # named, since it may have been installed for another purpose and breaks every command until it is gone
             package = point.dist.name if point.dist else point.name
-            raise ConfigError(
-                f"package {package}, entry point {point.name} = {point.value}: {told(error)}; mend or uninstall it"
-            ) from error
+            where = f"package {package}, entry point {point.name} = {point.value}"
+            raise ConfigError(f"{where}: {format_error(error)}; fix or uninstall it") from error
 
 
 def failure(name: str, error: BaseException) -> str:
-    """What an architecture raised, in one line that begins with the place in its file, if that was passed."""
+    """Return an error that an architecture raised as one line, which begins with the place in its file if it has one.
+
+    Authors look for the fault in their file: the traceback's last frame is mostly in torch.
+    """
     file = sys.modules[get_architecture(name).model.__module__].__file__ or ""
-    line = line_in(file, error)
-    return f"{Path(file).name}:{line}: {told(error)}" if line else told(error)
+    line = _line_in(file, error)
+    return f"{Path(file).name}:{line}: {format_error(error)}" if line else format_error(error)
 
 
-def line_in(file: str, error: BaseException) -> int | None:
-    """The last line of a file that an error passed on its way; None if it did not come from there."""
+def format_error(error: BaseException) -> str:
+    """Return an error as one line, without the place where it was raised."""
+    text = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+    return text if isinstance(error, ConfigError) else f"{type(error).__name__}: {text}"
+
+
+def _line_in(file: str, error: BaseException) -> int | None:
+    """Return the last line of a file that an error passed through, None if it passed through none."""
+    # a file that does not parse has no frame; the error itself says where
     if isinstance(error, SyntaxError) and error.filename == file:
         return error.lineno
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     return lines[-1] if lines else None
-
-
-def told(error: BaseException) -> str:
-    """An error in one line, without the place."""
-    text = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
-    return text if isinstance(error, ConfigError) else f"{type(error).__name__}: {text}"

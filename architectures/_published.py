@@ -1,4 +1,4 @@
-"""The protocols behind the published rows: what the two papers say of how their figures were obtained."""
+"""What the two papers say of how their published figures were obtained."""
 
 from functools import partial
 

@@ -1,25 +1,29 @@
-"""The text that an architecture from outside this package is made of: another text is another contestant."""
+"""A digest of the text that an architecture from outside this package is made of: another text is another one."""
 
 import hashlib
 import sys
 from pathlib import Path
 
-INSIDE = __name__.partition(".")[0]
+_INSIDE = __name__.partition(".")[0]
 
 
 def root_of(module: str) -> Path | None:
-    """The file of a module from outside or, where it is part of a package, that package's folder; else None."""
+    """Return the file of a module from outside or, if it is part of a package, the package's folder; else None."""
     top = module.partition(".")[0]
-    for name in (top, module):  # a namespace package has no file
+    # the package before the module; a namespace package has no file, so that its module stands for itself
+    for name in (top, module):
         file = getattr(sys.modules.get(name), "__file__", None)
-        if file and top != INSIDE:
+        if file and top != _INSIDE:
             path = Path(file)
             return path.parent if path.name == "__init__.py" else path
     return None
 
 
 def source_of(module: str) -> str:
-    """A digest of the module's file, or of all Python files of its package; '' for a module of this package."""
+    """Return a digest of the module's file, or of all Python files of its package; '' for a module of this package.
+
+    A model may be made of anything that its package holds, so all of it counts; ours have the digest of a run instead.
+    """
     root = root_of(module)
     if root is None:
         return ""

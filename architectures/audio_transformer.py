@@ -5,7 +5,7 @@ compares, so each such choice is a field; the registrations at the end say which
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
@@ -18,17 +18,23 @@ from architectures._published import audio_transformers_paper
 from architectures._registry import ArchitectureConfig, register
 from architectures.layers import fft_length
 
-MeanKind = Literal["block", "past"]
-FrontEnd = Literal["learned", "random", "log_mel"]
-MEL_BANDS = 96  # as the CNNs have
+__all__ = ["Attention", "AudioTransformer", "AudioTransformerConfig", "Block"]
+
+_MeanKind = Literal["block", "past"]
+_FrontEnd = Literal["learned", "random", "log_mel"]
+# as many as the CNNs have, so that the front ends can be compared
+_MEL_BANDS = 96
 
 
 @dataclass(frozen=True, kw_only=True)
 class AudioTransformerConfig(ArchitectureConfig):
-    # waveform to tokens
-    input_level: Literal["raw", "unit"] = "unit"  # each chunk as it is, or scaled to a root mean square of 1
+    """The choices of an Audio Transformer; the defaults are the paper's large one, or inferred."""
+
+    # waveform to tokens: each chunk as it is, or scaled to a root mean square of 1
+    input_level: Literal["raw", "unit"] = "unit"
     patch_seconds: float = 0.025
-    front_end: FrontEnd = "learned"  # random: its filters stay as they were drawn; log_mel: bands instead of filters
+    # random: its filters stay as they were drawn; log_mel: bands instead of filters
+    front_end: _FrontEnd = "learned"
     front_end_dim: int = 2048  # filters
     embed_dim: int = 64
     position_scale: float = 0.1  # of sinusoidal positions; 0: none
@@ -46,7 +52,8 @@ class AudioTransformerConfig(ArchitectureConfig):
     pool_stride: int = 2
     multiscale_after: tuple[int, ...] = ()
     multiscale_windows: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)  # in tokens
-    multiscale_mean: MeanKind = "block"  # of the block that a token is in, or of the tokens up to it
+    # of the block that a token is in, or of the tokens up to it
+    multiscale_mean: _MeanKind = "block"
     # tokens to logits
     head_hidden_dim: int = 512  # 0: one linear layer
 
@@ -68,12 +75,15 @@ class AudioTransformerConfig(ArchitectureConfig):
 
     @property
     def patch_size(self) -> int:
-        """In samples."""
+        """Return the length of a patch in samples."""
         return round(self.sample_rate * self.patch_seconds)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; unlike nn.MultiheadAttention's, the heads' width is free. (b, t, d) -> (b, t, d)."""
+    """Multi-head self-attention (arXiv:1706.03762, section 3.2): (b, t, d) -> (b, t, d).
+
+    Unlike nn.MultiheadAttention's, the heads' width is free: num_heads * head_dim need not be embed_dim.
+    """
 
     def __init__(self, config: AudioTransformerConfig) -> None:
         super().__init__()
@@ -87,13 +97,17 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # (b, t, 3, heads, head_dim)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (b, heads, t, head_dim)
+        # fused, so that the weights, (b, heads, t, t), need not be stored; unlike a module it does not know eval mode
         drop_rate = self.drop_rate if self.training else 0.0
         x = F.scaled_dot_product_attention(q, k, v, dropout_p=drop_rate, is_causal=self.causal)
         return self.proj(x.transpose(1, 2).flatten(2))  # (b, t, d)
 
 
 class Block(nn.Module):
-    """Attention and a two-layer perceptron, each with a residual connection and a norm before or after it."""
+    """Attention and a two-layer perceptron, each with a residual connection and a norm before or after it.
+
+    (b, t, d) -> (b, t, d), equal to nn.TransformerEncoderLayer's where that can be configured the same way.
+    """
 
     def __init__(self, config: AudioTransformerConfig) -> None:
         super().__init__()
@@ -109,7 +123,7 @@ class Block(nn.Module):
         )
         self.drop = nn.Dropout(config.drop_rate)
 
-    def forward(self, x: Tensor) -> Tensor:  # (b, t, d) -> (b, t, d)
+    def forward(self, x: Tensor) -> Tensor:
         if self.norm_first:
             x = x + self.drop(self.attn(self.norm1(x)))
             return x + self.drop(self.mlp(self.norm2(x)))
@@ -125,19 +139,21 @@ class AudioTransformer(nn.Module):
     def __init__(self, config: AudioTransformerConfig) -> None:
         super().__init__()
         self.config = config
-        self.front_end = front_end(config)
-        # calculated, not learned: no need to store them with the weights
-        self.register_buffer("positions", sinusoids(2048, config.embed_dim), persistent=False)
+        self.front_end = _front_end(config)
+        # Calculated, not learned: no need to store them with the weights. 2048 patches of 25 ms are 51 s, longer than
+        # any clip of FSD50K (30 s).
+        self.register_buffer("positions", _sinusoids(2048, config.embed_dim), persistent=False)
         self.drop = nn.Dropout(config.drop_rate)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         # a pre-norm sum is normalised once more before it is read
         self.norm = nn.LayerNorm(config.embed_dim) if config.norm == "pre" else nn.Identity()
-        self.head = classifier(config)
+        self.head = _classifier(config)
 
     def forward(self, x: Tensor) -> Tensor:
         config = self.config
         if config.input_level == "unit":
-            x = unit_level(x)  # (b, n)
+            x = _unit_level(x)  # (b, n)
+        # samples that fill no patch are dropped: a padded patch would look like a sound that is cut off
         t = x.shape[1] // config.patch_size
         x = x[:, : t * config.patch_size].unflatten(1, (t, config.patch_size))  # (b, t, patch_size)
         x = self.front_end(x)  # (b, t, d)
@@ -145,28 +161,28 @@ class AudioTransformer(nn.Module):
         for block_number, block in enumerate(self.blocks, start=1):
             x = block(x)
             if block_number in config.multiscale_after:
-                x = multi_scale(x, config.multiscale_windows, config.multiscale_mean)
+                x = _multi_scale(x, config.multiscale_windows, config.multiscale_mean)
             if block_number in config.pool_after:
-                x = average_pool(x, config.pool_window, config.pool_stride)
+                x = _average_pool(x, config.pool_window, config.pool_stride)
         x = self.norm(x).mean(dim=1)  # (b, d)
         return self.head(x)  # (b, k)
 
 
-def front_end(config: AudioTransformerConfig) -> nn.Module:
-    """Patches to tokens: (b, t, patch_size) -> (b, t, d).
+def _front_end(config: AudioTransformerConfig) -> nn.Module:
+    """Build the layers from patches to tokens: (b, t, patch_size) -> (b, t, d).
 
     What is fixed is what the patch is seen through, filters or bands. The projection onto the tokens is learned in all
     three: without it, a fixed front end would also have to fit blocks that it knows nothing of.
     """
     if config.front_end == "log_mel":
-        return nn.Sequential(PatchLogMel(config), nn.Linear(MEL_BANDS, config.embed_dim))
+        return nn.Sequential(_PatchLogMel(config), nn.Linear(_MEL_BANDS, config.embed_dim))
     filters = nn.Linear(config.patch_size, config.front_end_dim)
     filters.requires_grad_(config.front_end == "learned")
     return nn.Sequential(filters, nn.ReLU(), nn.Linear(config.front_end_dim, config.embed_dim))
 
 
-class PatchLogMel(nn.Module):
-    """Log-mel bands of each patch by itself, normalised as the CNNs' are: (b, t, patch_size) -> (b, t, MEL_BANDS).
+class _PatchLogMel(nn.Module):
+    """Log-mel bands of each patch by itself, normalised as the CNNs' are: (b, t, patch_size) -> (b, t, _MEL_BANDS).
 
     Each token stands on the same samples as with the learned front end, so windows do not overlap.
     """
@@ -177,19 +193,21 @@ class PatchLogMel(nn.Module):
     def __init__(self, config: AudioTransformerConfig) -> None:
         super().__init__()
         self.n_fft = fft_length(config.patch_size)
-        bands = melscale_fbanks(self.n_fft // 2 + 1, 0.0, config.sample_rate / 2, MEL_BANDS, config.sample_rate)
+        bands = melscale_fbanks(self.n_fft // 2 + 1, 0.0, config.sample_rate / 2, _MEL_BANDS, config.sample_rate)
         self.register_buffer("window", torch.hann_window(config.patch_size), persistent=False)
-        self.register_buffer("bands", bands, persistent=False)  # (bins, MEL_BANDS)
-        self.norm = nn.BatchNorm1d(MEL_BANDS, affine=False)
+        self.register_buffer("bands", bands, persistent=False)  # (bins, _MEL_BANDS)
+        self.norm = nn.BatchNorm1d(_MEL_BANDS, affine=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):  # as LogMel
+        # in fp32 whatever the recipe says, as LogMel
+        with torch.autocast(x.device.type, enabled=False):
             power = torch.fft.rfft(x * self.window, self.n_fft).abs().square()  # (b, t, bins)
             x = torch.log(power @ self.bands + 1e-6)
             return self.norm(x.transpose(1, 2)).transpose(1, 2)
 
 
-def classifier(config: AudioTransformerConfig) -> nn.Module:
+def _classifier(config: AudioTransformerConfig) -> nn.Module:
+    """Build the layers from the mean token to logits: (b, d) -> (b, k)."""
     if not config.head_hidden_dim:
         return nn.Linear(config.embed_dim, config.num_classes)
     return nn.Sequential(
@@ -200,32 +218,34 @@ def classifier(config: AudioTransformerConfig) -> nn.Module:
     )
 
 
-def unit_level(x: Tensor) -> Tensor:
+def _unit_level(x: Tensor) -> Tensor:
     """Scale each row to a root mean square of 1; silence stays silence. (b, n) -> (b, n)."""
+    # 1e-8 is a level of 1e-4, three steps of a 16-bit file: what is as quiet as its noise is not blown up
     return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
 
 
-def sinusoids(t: int, d: int) -> Tensor:
-    """The positions of arXiv:1706.03762, section 3.5: (t, d), even columns sines, odd ones cosines."""
+def _sinusoids(t: int, d: int) -> Tensor:
+    """Return the positions of arXiv:1706.03762, section 3.5: (t, d), even columns sines, odd ones cosines."""
     frequencies = torch.exp(torch.arange(0, d, 2) * (-math.log(10_000.0) / d))  # (d / 2,)
     angles = torch.arange(t).unsqueeze(1) * frequencies  # (t, d / 2)
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
-def average_pool(x: Tensor, window: int, stride: int) -> Tensor:
-    """Mean over each `window` neighbouring tokens, every `stride` tokens: (b, t, d) -> (b, fewer t, d)."""
+def _average_pool(x: Tensor, window: int, stride: int) -> Tensor:
+    """Average over each `window` neighbouring tokens, every `stride` tokens: (b, t, d) -> (b, fewer t, d)."""
     return F.avg_pool1d(x.transpose(1, 2), window, stride).transpose(1, 2)
 
 
-def multi_scale(x: Tensor, windows: tuple[int, ...], kind: MeanKind) -> Tensor:
-    """Averages over time at several scales, as in a Haar basis, without shortening the sequence.
+def _multi_scale(x: Tensor, windows: tuple[int, ...], kind: _MeanKind) -> Tensor:
+    """Average over time at several scales, as in a Haar basis, without shortening the sequence.
 
     The first half of the dimensions stays as it is. The second is cut into one group for each window, and each group
     replaced by its mean over that window. (b, t, d) -> (b, t, d).
     """
     _, t, d = x.shape
     kept, averaged = x.split([d - d // 2, d // 2], dim=-1)
-    matrices = averaging_matrices(t, windows, kind, x.device)
+    # matrices rather than pools, so that both kinds of mean, and a last block that is not full, go the same way
+    matrices = _averaging_matrices(t, windows, kind, x.device)
     groups = averaged.tensor_split(len(windows), dim=-1)
     means = [
         group if w == 1 else matrix.to(x.dtype) @ group
@@ -234,10 +254,11 @@ def multi_scale(x: Tensor, windows: tuple[int, ...], kind: MeanKind) -> Tensor:
     return torch.cat([kept, *means], dim=-1)
 
 
+# Cached, so outside inference mode: training can't use an inference tensor, which an evaluation may have made first.
 @lru_cache(maxsize=32)
-@torch.inference_mode(False)  # cached: training must be able to use what an evaluation made first
-def averaging_matrices(t: int, windows: tuple[int, ...], kind: MeanKind, device: torch.device) -> Tensor:
-    """(windows, t, t): row i holds the weights of the tokens that token i's mean is made of."""
+@torch.inference_mode(False)
+def _averaging_matrices(t: int, windows: tuple[int, ...], kind: _MeanKind, device: torch.device) -> Tensor:
+    """Return (windows, t, t): row i of a matrix holds the weights of the tokens that token i's mean is made of."""
     token = torch.arange(t, device=device)
     row, column = token.unsqueeze(1), token.unsqueeze(0)
     masks = []
@@ -261,33 +282,25 @@ _inferred = {
     "causal": "not documented for classification",
     "drop_rate": "not documented",
 }
-LARGE = AudioTransformerConfig()
-SMALL = replace(LARGE, depth=3, front_end_dim=256)
-POOLED = replace(LARGE, pool_after=(2, 4))
-MULTISCALE = replace(LARGE, multiscale_after=(2, 4))
-# the listing in the notes that this project started from: a torch.nn.TransformerEncoder with its defaults
-NOTES = replace(
-    LARGE, head_dim=8, mlp_dim=128, head_hidden_dim=0, norm="post", input_level="raw", position_scale=1.0, drop_rate=0.1
-)
 
 register(
     "transformer_small",
     family="transformer",
-    config=SMALL,
+    config=AudioTransformerConfig(depth=3, front_end_dim=256),
     published=audio_transformers_paper(map=0.469, parameters=0.9e6),
     inferred=_inferred | {"front_end_dim": "a front end of 2048 alone is larger than the published 0.9M"},
 )(AudioTransformer)
 register(
     "transformer_large",
     family="transformer",
-    config=LARGE,
+    config=AudioTransformerConfig(),
     published=audio_transformers_paper(map=0.525, parameters=2.3e6),
     inferred=_inferred,
 )(AudioTransformer)
 register(
     "transformer_pooled",
     family="transformer",
-    config=POOLED,
+    config=AudioTransformerConfig(pool_after=(2, 4)),
     published=audio_transformers_paper(map=0.537, parameters=2.3e6),
     inferred=_inferred
     | {
@@ -298,7 +311,7 @@ register(
 register(
     "transformer_multiscale",
     family="transformer",
-    config=MULTISCALE,
+    config=AudioTransformerConfig(multiscale_after=(2, 4)),
     published=audio_transformers_paper(map=0.54, parameters=2.3e6, note="given as 'about .54'"),
     inferred=_inferred
     | {
@@ -307,4 +320,8 @@ register(
         "multiscale_mean": "block or moving mean is not documented",
     },
 )(AudioTransformer)
-register("transformer_notes", family="transformer", config=NOTES, contestant=False)(AudioTransformer)
+# the listing in the notes that this project started from: a torch.nn.TransformerEncoder with its defaults
+_notes = AudioTransformerConfig(
+    head_dim=8, mlp_dim=128, head_hidden_dim=0, norm="post", input_level="raw", position_scale=1.0, drop_rate=0.1
+)
+register("transformer_notes", family="transformer", config=_notes, in_all=False)(AudioTransformer)

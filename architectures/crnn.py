@@ -11,13 +11,19 @@ from architectures._published import fsd50k_paper
 from architectures._registry import register
 from architectures.layers import LEFT_OUT, LogMel, LogMelConfig
 
+__all__ = ["CRNN", "CRNNConfig"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class CRNNConfig(LogMelConfig):
+    """The sizes of a CRNN; the defaults are the FSD50K paper's."""
+
     conv_widths: tuple[int, ...] = (128, 128, 128)
     kernel_size: int = 5
-    pools: tuple[tuple[int, int], ...] = ((5, 2), (4, 2), (2, 2))  # (mel bins, frames) after each convolution
+    # (mel bins, frames) after each convolution
+    pools: tuple[tuple[int, int], ...] = ((5, 2), (4, 2), (2, 2))
     rnn_width: int = 64
+    # of the two directions
     merge: Literal["sum", "concat"] = "sum"
     drop_rate: float = 0.0
 
@@ -32,6 +38,7 @@ class CRNNConfig(LogMelConfig):
 
     @property
     def bands_left(self) -> int:
+        """Return how many mel bins are left after all pools."""
         bands = self.n_mels
         for over_bands, _ in self.pools:
             bands //= over_bands
@@ -71,7 +78,8 @@ class CRNN(nn.Module):
         x = self.log_mel(x)  # (b, n) -> (b, 1, f, t)
         x = self.convs(x)  # (b, 128, 2, t / 8)
         x = x.flatten(1, 2).transpose(1, 2)  # (b, t / 8, 256)
-        with torch.autocast(x.device.type, enabled=False):  # a recurrence adds up bf16's rounding, and gains no speed
+        # in fp32 whatever the recipe says: a recurrence adds up bf16's rounding, and gains no speed by it
+        with torch.autocast(x.device.type, enabled=False):
             x, _ = self.gru(x.float())  # (b, t / 8, 2 * 64)
         if self.merge == "sum":
             forwards, backwards = x.chunk(2, dim=-1)

@@ -4,6 +4,8 @@ from architectures._published import fsd50k_paper
 from architectures._registry import register
 from architectures.layers import LEFT_OUT, TimmConfig, TimmOnLogMel
 
+__all__ = ["DenseNet"]
+
 
 @register(
     "densenet121",

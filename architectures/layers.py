@@ -1,4 +1,4 @@
-"""What two or more contestants share."""
+"""Layers and configs that two or more architectures share."""
 
 import math
 from dataclasses import dataclass
@@ -9,9 +9,14 @@ from torchaudio.transforms import MelSpectrogram
 
 from architectures._registry import ArchitectureConfig
 
+__all__ = ["LEFT_OUT", "LogMel", "LogMelConfig", "TimmConfig", "TimmOnLogMel", "fft_length"]
+
 
 def fft_length(window: int) -> int:
-    """The smallest power of two of at least 1.5 windows: without padding the lowest bands are empty."""
+    """Return the smallest power of two that is at least 1.5 times the window, in samples.
+
+    Without that padding the lowest mel bands are narrower than the transform's bins, and empty.
+    """
     return 1 << math.ceil(math.log2(1.5 * window))
 
 
@@ -20,7 +25,8 @@ class LogMelConfig(ArchitectureConfig):
     """The spectrogram of the FSD50K paper: 96 bands, windows of 30 ms every 10 ms."""
 
     n_mels: int = 96
-    n_fft: int | None = None  # None: see fft_length above
+    # None: by fft_length, so that it follows the sample rate
+    n_fft: int | None = None
     win_seconds: float = 0.030
     hop_seconds: float = 0.010
 
@@ -66,13 +72,14 @@ class LogMel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # in fp32 whatever the recipe says: the spectrum of a quiet sound is lost in bf16's 8 bits
         with torch.autocast(x.device.type, enabled=False):
+            # silence has no logarithm, hence the 1e-6
             x = torch.log(self.mel(x) + 1e-6)  # (b, n) -> (b, f, t)
             return self.norm(x).unsqueeze(1)  # (b, 1, f, t)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimmConfig(LogMelConfig):
-    """A body of timm's zoo, by its timm name."""
+    """The config of a body from timm's zoo; `body` is its name there."""
 
     body: str
     drop_rate: float = 0.0
@@ -83,7 +90,8 @@ class TimmOnLogMel(nn.Module):
 
     def __init__(self, config: TimmConfig) -> None:
         super().__init__()
-        import timm  # takes seconds, which `bench list` need not wait for
+        # here, since it takes seconds and `bench list` does without
+        import timm
 
         self.log_mel = LogMel(config)
         self.body = timm.create_model(

@@ -1,4 +1,4 @@
-"""A file to begin an architecture of one's own with."""
+"""The file that `bench new` writes, to begin an architecture with."""
 
 import keyword
 from collections.abc import Container
@@ -6,9 +6,11 @@ from pathlib import Path
 
 from architectures._registry import ConfigError
 
-TEMPLATE = '''"""NAME: what it is, and where it comes from.
+__all__ = ["write_architecture"]
 
-`bench check NAME.py` tells whether it keeps the contract, `bench run demo --with NAME.py` runs it beside the others.
+_TEMPLATE = '''"""NAME: what it is, and where it comes from.
+
+`bench check NAME.py` tells whether it passes all checks, `bench run demo --plugin NAME.py` runs it beside the others.
 """
 
 from dataclasses import dataclass
@@ -20,12 +22,14 @@ from architectures.layers import LogMel, LogMelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(LogMelConfig):  # without a spectrogram: architectures.ArchitectureConfig
+class Config(LogMelConfig):
+    # without a spectrogram, begin with architectures.ArchitectureConfig instead
     width: int = 64
     drop_rate: float = 0.0
 
 
-@register("NAME", family="cnn", config=Config())  # or "transformer" or "hybrid"
+# family: "cnn", "transformer" or "hybrid"
+@register("NAME", family="cnn", config=Config())
 class Model(nn.Module):
     """Two convolutions on a log-mel spectrogram, and the mean over bands and time."""
 
@@ -50,7 +54,7 @@ class Model(nn.Module):
 
 
 def write_architecture(name: str, folder: Path, taken: Container[str]) -> Path:
-    """Write NAME.py into a folder, with an architecture that keeps the contract; returns its path.
+    """Write NAME.py into a folder, with an architecture that passes all checks, and return its path.
 
     Raises:
         ConfigError: the name is taken, or can name no module, or there is such a file.
@@ -61,9 +65,10 @@ def write_architecture(name: str, folder: Path, taken: Container[str]) -> Path:
         raise ConfigError(f"there is an architecture {name!r} already, see `bench list`; choose another name")
     path = folder / f"{name}.py"
     folder.mkdir(parents=True, exist_ok=True)
+    # exclusive, so that a file of that name is never overwritten
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(TEMPLATE.replace("NAME", name))
+            file.write(_TEMPLATE.replace("NAME", name))
     except FileExistsError:
         raise ConfigError(f"{path} is there already; choose another name or --out") from None
     return path

@@ -17,20 +17,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from architectures._external import told
+from architectures._external import format_error
 from architectures._registry import Architecture, ConfigError, Family, register_zoo
 from architectures.layers import LogMel, TimmConfig
 
-SIZES = (96, 112, 128)
+__all__ = ["ZooConfig", "ZooModel", "timm_architecture"]
+
+# in the order of preference: one row a mel band, then as little interpolation as a model's patches allow
+_SIZES = (96, 112, 128)
 # By timm's module: all of it convolutions, or attention on patches. What mixes them, or has neither, is a hybrid.
-CNNS = (
+_CNNS = (
     "byobnet", "convmixer", "convnext", "cspnet", "cspnext", "densenet", "dla", "dpn", "efficientnet", "fasternet",
     "ghostnet", "hardcorenas", "hgnet", "hrnet", "inception_next", "inception_resnet_v2", "inception_v3",
     "inception_v4", "lcnetv2", "mambaout", "mobilenetv3", "nasnet", "nfnet", "pnasnet", "rdnet", "regnet", "repghost",
     "repvit", "res2net", "resnest", "resnet", "resnetv2", "rexnet", "selecsls", "senet", "sknet", "starnet", "tresnet",
     "vgg", "vovnet", "xception", "xception_aligned",
 )  # fmt: skip
-TRANSFORMERS = (
+_TRANSFORMERS = (
     "beit", "cait", "crossvit", "deepseek_vit", "deit", "eva", "gemma4_vit", "hiera", "hieradet_sam2", "mvitv2",
     "naflexvit", "nest", "pit", "pvt_v2", "qwen3_vit", "swin_transformer", "swin_transformer_v2",
     "swin_transformer_v2_cr", "tnt", "twins", "vision_transformer", "vision_transformer_relpos",
@@ -40,7 +43,9 @@ TRANSFORMERS = (
 
 @dataclass(frozen=True, kw_only=True)
 class ZooConfig(TimmConfig):
-    size: int  # rows and columns of a second's spectrogram
+    """The config of a timm model; `size` is the number of rows and columns that a second's spectrogram becomes."""
+
+    size: int
 
 
 class ZooModel(nn.Module):
@@ -53,6 +58,7 @@ class ZooModel(nn.Module):
         self.body = _body(config.body, config.size, num_classes=config.num_classes, drop_rate=config.drop_rate)
 
     def forward(self, x: Tensor) -> Tensor:
+        # whole seconds: a part of one is stretched or squeezed into a square rather than cut off
         seconds = max(1, round(x.shape[1] / self.sample_rate))
         x = self.log_mel(x)  # (b, n) -> (b, 1, f, t)
         x = F.interpolate(x, (self.size, seconds * self.size), mode="bilinear")
@@ -60,47 +66,57 @@ class ZooModel(nn.Module):
         return self.body(x).unflatten(0, (-1, seconds)).mean(dim=1)  # (b, k)
 
 
+# cached, since finding a model's size may take several builds of it
 @register_zoo("timm")
 @cache
 def timm_architecture(body: str) -> Architecture:
-    """The entry of one of timm's models. Raises ConfigError for an unknown one, or one that takes no spectrogram."""
-    import timm  # takes seconds, which most commands need not wait for
+    """Return the entry of one of timm's models, by its name there.
+
+    Raises:
+        ConfigError: there is no such model (with the nearest known names), or it takes no spectrogram.
+    """
+    # here and below, since it takes seconds and most commands do without
+    import timm
 
     name, models = f"timm:{body}", timm.list_models()
-    if body not in models:  # with a tag (resnet18.a1_in1k) it would be a set of weights
+    # a name with a tag (resnet18.a1_in1k) stands for pretrained weights and is refused: none are ever loaded
+    if body not in models:
         near = difflib.get_close_matches(body.partition(".")[0], models, n=3, cutoff=0.5)
         hint = f" (did you mean {', '.join(f'timm:{model}' for model in near)}?)" if near else ""
         raise ConfigError(f"no architecture {name!r}{hint}; timm.list_models() shows all")
-    return Architecture(name, _family(body), ZooConfig(body=body, size=_size(body)), ZooModel, contestant=False)
+    return Architecture(name, _family(body), ZooConfig(body=body, size=_size(body)), ZooModel, in_all=False)
 
 
 def _family(body: str) -> Family:
     import timm
 
     module = timm.model_entrypoint(body).__module__.rpartition(".")[2]
-    return "cnn" if module in CNNS else "transformer" if module in TRANSFORMERS else "hybrid"
+    return "cnn" if module in _CNNS else "transformer" if module in _TRANSFORMERS else "hybrid"
 
 
 def _size(body: str) -> int:
-    """The first size that a model takes."""
+    """Return the first size that a model takes, found by trying: timm has no common field for it."""
     reason = "its patches cover no size that it takes"
     for size in _sizes(body):
         try:
             model, logits = _try(body, size)
-        except Exception as error:  # each model has its own way to refuse
-            reason = told(error)
+        # each model has its own way to refuse: assertions, shapes that do not fit, type errors
+        except Exception as error:
+            reason = format_error(error)
             continue
         if not isinstance(logits, Tensor) or logits.shape != (2, 7):
             raise ConfigError(f"timm:{body} is no classifier: it has no logits")
+        # a model drops the rest of a size that is no multiple of its patches, without an error
         if not size % _patch_size(model):
             return size
     raise ConfigError(f"timm:{body} takes no spectrogram: {reason}")
 
 
 def _try(body: str, size: int) -> tuple[nn.Module, Any]:
-    """Build a model and run it, both without storage; the caller's random numbers stay what they were."""
+    """Build a model and run it on two squares; return the model and what it returns."""
+    # without storage, and without touching the caller's random numbers: a look-up must not change what a seed draws
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
-        warnings.simplefilter("ignore")  # building it in earnest says so again
+        warnings.simplefilter("ignore")
         model = _body(body, size, num_classes=7).eval()
         return model, model(torch.zeros(2, 1, size, size))
 
@@ -108,14 +124,14 @@ def _try(body: str, size: int) -> tuple[nn.Module, Any]:
 def _sizes(body: str) -> Iterator[int]:
     import timm
 
-    yield from SIZES
+    yield from _SIZES
     settings = timm.get_pretrained_cfg(body)
     if settings:
         yield int(settings.input_size[-1])
 
 
 def _patch_size(model: nn.Module) -> int:
-    """Side of the patches that a model cuts its input into; 1 where they overlap."""
+    """Return the side of the patches that a model cuts its input into, 1 if they overlap."""
     first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
     return first.stride[0] if first and first.stride == first.kernel_size else 1
 
@@ -123,6 +139,7 @@ def _patch_size(model: nn.Module) -> int:
 def _body(name: str, size: int, **options: Any) -> nn.Module:
     import timm
 
+    # img_size only where it is needed: models of any size mostly refuse the argument
     settings = timm.get_pretrained_cfg(name)
     if settings and settings.fixed_input_size:
         options["img_size"] = size

@@ -10,9 +10,14 @@ from architectures._published import fsd50k_paper
 from architectures._registry import register
 from architectures.layers import LEFT_OUT, LogMel, LogMelConfig
 
+__all__ = ["VGGConfig", "VGGLike"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class VGGConfig(LogMelConfig):
+    """The sizes of a VGG-like network; the defaults are the FSD50K paper's."""
+
+    # for each stage, the output channels of its convolutions
     stage_widths: tuple[tuple[int, ...], ...] = ((32, 32, 32), (64, 64), (128,))
     hidden_dim: int = 256
     drop_rate: float = 0.0
@@ -41,7 +46,7 @@ class VGGLike(nn.Module):
         for widths in config.stage_widths:
             if len(self.stages):
                 self.stages.append(nn.MaxPool2d(2))
-            self.stages.append(nn.Sequential(*(conv3x3(i, o) for i, o in pairwise((in_width, *widths)))))
+            self.stages.append(nn.Sequential(*(_conv3x3(i, o) for i, o in pairwise((in_width, *widths)))))
             in_width = widths[-1]
         self.head = nn.Sequential(
             nn.Linear(2 * in_width, config.hidden_dim),
@@ -57,5 +62,5 @@ class VGGLike(nn.Module):
         return self.head(x)  # (b, k)
 
 
-def conv3x3(in_width: int, out_width: int) -> nn.Module:
+def _conv3x3(in_width: int, out_width: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(in_width, out_width, kernel_size=3, padding=1), nn.BatchNorm2d(out_width), nn.ReLU())

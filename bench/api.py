@@ -439,7 +439,7 @@ def list_command(own: Sequence[Path]) -> None:
         entry, row = get_architecture(name), get_architecture(name).published
         outside = entry.model.__module__ if entry.source else ""
         figures = (f"{row.map:.3f}", f"{row.parameters / 1e6:.2f}M", row.source) if row else ("", "", outside)
-        typer.echo(layout.format(name if entry.contestant else f"{name} *", entry.family, *figures).rstrip())
+        typer.echo(layout.format(name if entry.in_all else f"{name} *", entry.family, *figures).rstrip())
     typer.echo("* runs only where it is named: bench run --only NAME; so does timm:MODEL, any of timm's models")
 
 
@@ -461,7 +461,7 @@ def check_command(names: Sequence[str], data: Path | None, clips: int, own: Sequ
     _load_registry(own)
     in_files = _load_registry([Path(name) for name in names if name.endswith(".py")])
     from architectures import ConfigError, get_architecture, list_architectures
-    from architectures.checks import broken_promises
+    from architectures.checks import failed_checks
     from bench.runner.overfit import overfit
 
     failed, pack_ = False, Pack(data) if data else None
@@ -471,13 +471,13 @@ def check_command(names: Sequence[str], data: Path | None, clips: int, own: Sequ
             get_architecture(name)
         except ConfigError as error:
             raise UserError(str(error)) from None
-        broken = broken_promises(name)
-        for promise, reason in broken.items():
-            typer.echo(f"{name}: {promise}: {reason}")
-        if not broken:
-            typer.echo(f"{name}: keeps the contract")
-        failed |= bool(broken)
-        if pack_ and not broken:
+        reasons = failed_checks(name)
+        for check, reason in reasons.items():
+            typer.echo(f"{name}: {check}: {reason}")
+        if not reasons:
+            typer.echo(f"{name}: passes all checks")
+        failed |= bool(reasons)
+        if pack_ and not reasons:
             train_map = overfit(name, pack_, clips)
             typer.echo(f"{name}: mAP {train_map:.3f} on the {clips} clips it was trained on")
             failed |= train_map < 0.9

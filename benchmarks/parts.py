@@ -141,7 +141,7 @@ def decode(file: Path) -> int:
 
 def training_step(bench: Bench) -> Iterator[Row]:
     """The same model and the same batch, which lies on the device."""
-    for name in list_architectures(contestants_only=True):
+    for name in list_architectures(in_all_only=True):
         trained = Trained(bench, name)
         x, y = trained.batch()
         turns = in_turns(partial(trained.other, x, y), partial(trained.ours, x, y), seconds=bench.seconds)
@@ -157,7 +157,7 @@ def training_loop(bench: Bench) -> Iterator[Row]:
     data = Chunks(Pack(bench.pack), "train", device=bench.device)
     loader = notes.batches(clips, bench.batch_size, workers=2)
     updates = 12
-    for name in list_architectures(contestants_only=True):
+    for name in list_architectures(in_all_only=True):
         if get_architecture(name).family != "transformer":
             continue
         trained = Trained(bench, name, clips.classes)

@@ -1,4 +1,4 @@
-"""The parts of the transformers against plain loops and torch's own layers."""
+"""The parts of the transformers against plain loops and torch's layers."""
 
 import pytest
 import torch
@@ -9,11 +9,11 @@ from architectures.audio_transformer import (
     Attention,
     AudioTransformerConfig,
     Block,
-    average_pool,
-    averaging_matrices,
-    multi_scale,
-    sinusoids,
-    unit_level,
+    _average_pool,
+    _averaging_matrices,
+    _multi_scale,
+    _sinusoids,
+    _unit_level,
 )
 
 torch.manual_seed(0)
@@ -23,7 +23,7 @@ torch.manual_seed(0)
 def test_average_pool_is_a_plain_loop(window, stride):
     x = torch.randn(2, 11, 5)
     loop = [x[:, i : i + window].mean(dim=1) for i in range(0, 11 - window + 1, stride)]
-    torch.testing.assert_close(average_pool(x, window, stride), torch.stack(loop, dim=1))
+    torch.testing.assert_close(_average_pool(x, window, stride), torch.stack(loop, dim=1))
 
 
 def mean_at(x, i, window, kind):
@@ -44,11 +44,11 @@ def test_multi_scale_is_a_plain_loop(kind, t):
         dims = slice(8 + 2 * group, 10 + 2 * group)
         for i in range(t):
             expected[:, i, dims] = mean_at(x[:, :, dims], i, window, kind)
-    torch.testing.assert_close(multi_scale(x, windows, kind), expected)
+    torch.testing.assert_close(_multi_scale(x, windows, kind), expected)
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_attention_is_torchs_own(causal):
+def test_attention_equals_torchs(causal):
     config = AudioTransformerConfig(embed_dim=32, num_heads=4, head_dim=8, causal=causal)
     ours, theirs = Attention(config), nn.MultiheadAttention(32, 4, batch_first=True)
     theirs.in_proj_weight, theirs.in_proj_bias = ours.qkv.weight, ours.qkv.bias
@@ -60,7 +60,7 @@ def test_attention_is_torchs_own(causal):
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
-def test_block_is_torchs_own(norm):
+def test_block_equals_torchs(norm):
     ours = Block(AudioTransformerConfig(embed_dim=32, num_heads=4, head_dim=8, mlp_dim=24, norm=norm))
     theirs = nn.TransformerEncoderLayer(32, 4, 24, dropout=0.0, batch_first=True, norm_first=norm == "pre")
     attention = theirs.self_attn
@@ -111,14 +111,14 @@ def test_without_causal_they_do():
 
 def test_an_evaluation_may_come_before_training():
     model = create("transformer_multiscale")
-    averaging_matrices.cache_clear()
+    _averaging_matrices.cache_clear()
     with torch.inference_mode():
         model(torch.randn(1, 16_000))
     model(torch.randn(1, 16_000)).sum().backward()
 
 
 def test_sinusoids_follow_the_formula():
-    positions = sinusoids(50, 64)
+    positions = _sinusoids(50, 64)
     for position, i in ((0, 0), (3, 5), (49, 31)):
         angle = torch.tensor(position / 10_000 ** (2 * i / 64))
         torch.testing.assert_close(positions[position, 2 * i], angle.sin(), atol=1e-5, rtol=0)
@@ -127,8 +127,8 @@ def test_sinusoids_follow_the_formula():
 
 def test_unit_level_ignores_volume_and_keeps_silence():
     x = torch.randn(2, 16_000)
-    torch.testing.assert_close(unit_level(x), unit_level(0.05 * x), atol=1e-3, rtol=1e-3)
-    assert unit_level(torch.zeros(1, 100)).abs().max() == 0
+    torch.testing.assert_close(_unit_level(x), _unit_level(0.05 * x), atol=1e-3, rtol=1e-3)
+    assert _unit_level(torch.zeros(1, 100)).abs().max() == 0
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_imports_point_one_way(module, path):
             if target is None or (folder != "bench" and name.startswith(folder)) or name.startswith(module):
                 continue
             if module.startswith("architectures"):
-                assert name.startswith("architectures"), f"{module} imports {name}: architectures know nothing of the protocol"
+                assert name.startswith("architectures"), f"{module} imports {name}: it must know nothing of bench"
             assert target < own, f"{module} imports {name}"
 
 

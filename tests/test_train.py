@@ -143,7 +143,7 @@ def test_weights_that_are_not_finite_at_the_last_update_stop_it_too(packed, monk
         run(packed, make_spec(packed))
 
 
-def test_a_contestant_overfits(packed):
+def test_an_architecture_overfits(packed):
     assert overfit("transformer_small", packed, 12, updates=150) > 0.9
 
 

@@ -22,7 +22,7 @@ def rows(suite: Suite, only: Sequence[str] = ()) -> list[Entry]:
     Raises:
         UserError: an unknown name.
     """
-    names = list_architectures(contestants_only=True) if suite.contestants == "all" else suite.contestants
+    names = list_architectures(in_all_only=True) if suite.contestants == "all" else suite.contestants
     try:
         own = [suite.resolved(entry) for entry in suite.runs]
         for entry in own:

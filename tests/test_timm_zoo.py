@@ -1,4 +1,4 @@
-"""Any of timm's models by name: its size, its family, its row; and nothing is downloaded."""
+"""Any of timm's models by name: its size, its family, its entry; and nothing is downloaded."""
 
 import socket
 
@@ -7,7 +7,7 @@ import torch
 
 from architectures import ConfigError, configure, create, get_architecture, list_architectures
 from architectures.checks import CHECKS
-from architectures.timm_zoo import CNNS, TRANSFORMERS, timm_architecture
+from architectures.timm_zoo import _CNNS, _TRANSFORMERS, timm_architecture
 from bench.errors import UserError
 from bench.runner.cost import count_macs
 from bench.suites.plan import plan, rows
@@ -51,7 +51,7 @@ def offline(monkeypatch):
 def test_a_batch_through_models_of_all_kinds(body, family, size):
     entry = get_architecture(f"timm:{body}")
     assert (entry.family, entry.config.size) == (family, size)
-    assert not entry.contestant
+    assert not entry.in_all
     model = create(f"timm:{body}", num_classes=7, drop_rate=0.1)
     logits = model(0.1 * torch.randn(2, 16_000))
     assert logits.shape == (2, 7)
@@ -61,10 +61,10 @@ def test_a_batch_through_models_of_all_kinds(body, family, size):
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-@pytest.mark.parametrize("promise", CHECKS)
+@pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("name", ["timm:mobilenetv3_small_050", "timm:vit_tiny_patch16_224"])
-def test_contract(name, promise):
-    CHECKS[promise](name)
+def test_they_pass_all_checks(name, check):
+    CHECKS[check](name)
 
 
 def test_looking_a_model_up_draws_no_random_numbers():
@@ -91,9 +91,9 @@ def test_a_sound_is_the_mean_of_its_seconds():
 def test_families_go_by_timms_modules():
     import timm
 
-    assert not set(CNNS) & set(TRANSFORMERS)
+    assert not set(_CNNS) & set(_TRANSFORMERS)
     modules = {timm.model_entrypoint(name).__module__.rpartition(".")[2] for name in timm.list_models()}
-    assert set(CNNS + TRANSFORMERS) <= modules, "what is misspelt here would be a hybrid"
+    assert set(_CNNS + _TRANSFORMERS) <= modules, "what is misspelt here would be a hybrid"
     assert {get_architecture(f"timm:{name}").family for name in ("vgg11", "densenet121", "xception41")} == {"cnn"}
 
 
@@ -120,10 +120,10 @@ def test_a_models_fields_are_checked_like_any_others():
         configure("timm:resnet10t", drop_rat=0.1)
 
 
-def test_rows_of_timms_models_have_names_for_folders(tmp_path, packed):
+def test_entries_of_timms_models_have_names_for_folders(tmp_path, packed):
     path = tmp_path / "suite.toml"
-    row = '[[runs]]\nname = "wide"\narchitecture = "timm:resnet10t"\nconfig = { n_mels = 64 }\n'
-    path.write_text(SMALL_SUITE.replace('["transformer_small"', '["timm:vit_tiny_patch16_224"') + row)
+    wide = '[[runs]]\nname = "wide"\narchitecture = "timm:resnet10t"\nconfig = { n_mels = 64 }\n'
+    path.write_text(SMALL_SUITE.replace('["transformer_small"', '["timm:vit_tiny_patch16_224"') + wide)
     suite = load_suite(str(path))
     specs = {spec.name: spec for spec, _ in plan(suite, [packed], seeds=1)}
     assert list(specs) == ["timm-vit_tiny_patch16_224", "vgg_like", "wide"]

@@ -1,4 +1,4 @@
-"""The contract, over the registry: a new file in architectures/ is tested without an edit here."""
+"""The checks, over the registry: a new file in architectures/ is tested without an edit here."""
 
 import shutil
 import subprocess
@@ -8,8 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from architectures import ConfigError, configure, create, list_architectures, register
-from architectures.checks import CHECKS, BrokenPromise, broken_promises, check_gradients, check_logits, check_rows
+from architectures import (
+    ArchitectureConfig,
+    ConfigError,
+    configure,
+    create,
+    list_architectures,
+    register,
+)
+from architectures.checks import CHECKS, CheckFailed, failed_checks
 from bench.runner.cost import count_parameters
 
 ROOT = Path(__file__).parent.parent
@@ -27,10 +34,10 @@ PARAMETERS = {
 }
 
 
-@pytest.mark.parametrize("promise", CHECKS)
+@pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("name", list_architectures())
-def test_contract(name, promise):
-    CHECKS[promise](name)
+def test_every_architecture_passes_all_checks(name, check):
+    CHECKS[check](name)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -66,7 +73,7 @@ def test_configs_refuse_nonsense_in_one_line(name, fields, message):
 
 
 class SoftmaxedModel(torch.nn.Module):
-    """Breaks three promises: probabilities out, rows mixed, a weight unused."""
+    """Fails three checks: probabilities out, rows mixed, a weight unused."""
 
     def __init__(self, config):
         super().__init__()
@@ -77,15 +84,25 @@ class SoftmaxedModel(torch.nn.Module):
         return torch.softmax(self.used((x / x.std()).std(dim=1, keepdim=True)), dim=1)
 
 
-def test_broken_contracts_are_found(monkeypatch):
-    monkeypatch.setattr("architectures._registry._architectures", {})
-    from architectures import ArchitectureConfig
+FAILS = {
+    "returns logits, not probabilities": "leave out",
+    "gives every parameter a gradient": "unused",
+    "treats each row of a batch alone in eval mode": "differ",
+}
 
+
+@pytest.fixture
+def empty_registry(monkeypatch):
+    monkeypatch.setattr("architectures._registry._architectures", {})
+
+
+@pytest.mark.usefixtures("empty_registry")
+def test_failed_checks_are_found_with_the_reason():
     register("broken", family="cnn", config=ArchitectureConfig())(SoftmaxedModel)
-    for check, reason in ((check_logits, "leave out"), (check_gradients, "unused"), (check_rows, "differ")):
-        with pytest.raises(BrokenPromise, match=reason):
-            check("broken")
-    assert len(broken_promises("broken")) == 3
+    for check, reason in FAILS.items():
+        with pytest.raises(CheckFailed, match=reason):
+            CHECKS[check]("broken")
+    assert failed_checks("broken").keys() == FAILS.keys()
     with pytest.raises(ConfigError, match="registered twice"):
         register("broken", family="cnn", config=ArchitectureConfig())(SoftmaxedModel)
 
@@ -110,17 +127,17 @@ class DroppedIn(nn.Module):
 '''
 
 
-def test_one_file_joins_the_registry_every_suite_and_the_contract(tmp_path, packed):
+def test_one_file_joins_the_registry_every_suite_and_the_checks(tmp_path, packed):
     shutil.copytree(ROOT / "architectures", tmp_path / "architectures")
     shutil.copytree(ROOT / "bench", tmp_path / "bench")
     (tmp_path / "architectures" / "dropped_in.py").write_text(DROPPED_IN)
     script = """if True:
         from pathlib import Path
         from bench.suites.suite import load_suite
-        from architectures.checks import broken_promises
+        from architectures.checks import failed_checks
         from bench.data.pack import Pack
-        from bench.runner.executor import plan
-        assert broken_promises("dropped_in") == {}
+        from bench.suites.plan import plan
+        assert failed_checks("dropped_in") == {}
         for suite in ("demo", "controlled"):
             assert "dropped_in" in {spec.name for spec, _ in plan(load_suite(suite), [Pack(Path(r"%s"))])}
     """

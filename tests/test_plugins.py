@@ -1,4 +1,4 @@
-"""Architectures of one's own: a file from anywhere, an installed package, and what is said when they are at fault."""
+"""Plugins: a file from anywhere, an installed package, and what is said when they are at fault."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ from bench.tracking.process import Tracker
 from tests.test_cli import one_line
 
 ROOT = Path(__file__).parent.parent
-MINE = '''"""An architecture of one's own."""
+MINE = '''"""A plugin."""
 
 from dataclasses import dataclass
 
@@ -38,7 +38,7 @@ class Config(ArchitectureConfig):
 
 
 @register("mine", family="hybrid", config=Config())
-@register("mine_wide", family="hybrid", config=Config(width=8), contestant=False)
+@register("mine_wide", family="hybrid", config=Config(width=8), in_all=False)
 class Mine(nn.Module):
     """Two layers on the loudness of each tenth of a second."""
 
@@ -98,7 +98,7 @@ def test_a_file_from_anywhere_joins_the_suites(mine, packed, fresh):
         specs = {spec.name: spec for spec, _ in plan(load_suite(suite), [packed])}
         assert len(specs) == 9
         assert specs["mine"].config["width"] == 4
-        assert "mine_wide" not in specs, "it is no contestant"
+        assert "mine_wide" not in specs, "it is not in all"
     assert [entry.name for entry in rows(load_suite("demo"), ["mine_wide"])] == ["mine_wide"]
     assert load_file(mine.parent / ".." / "elsewhere" / "my_arch.py") == ["mine_wide", "mine"], "once is enough"
     assert not (mine.parent / "__pycache__").exists()
@@ -122,12 +122,12 @@ def test_it_runs_beside_the_others_and_its_source_is_part_of_the_run(bench, smal
     before = (out / "table.md").read_text()
     assert bench("report", out).code == 0
     assert (out / "table.md").read_text() == before
-    one_line(bench(*command), "no architecture 'mine'; `bench list` shows all, --with FILE.py adds your own")
+    one_line(bench(*command), "no architecture 'mine'; `bench list` shows all, --plugin FILE.py adds your own")
     folder = next(out.glob("mine-*"))
     one_line(bench("filters", folder), "name its file as it was (--with FILE.py), or make it again with `bench run")
     one_line(bench("filters", folder, "--with", mine), "begins with Linear")
 
-    # a changed file is another contestant, and the runs of the old one are not taken for its own
+    # a changed file is another architecture, and the runs of the old one are not taken for those of the new
     fresh()
     edit(mine, "Tanh", "ReLU")
     one_line(bench("filters", folder, "--with", mine), "its source is not the one that the run was made with")
@@ -139,7 +139,7 @@ def test_it_runs_beside_the_others_and_its_source_is_part_of_the_run(bench, smal
     assert "not compared" not in done.err
 
 
-def test_the_hashes_of_the_projects_own_contestants_are_what_they_were():
+def test_the_hashes_of_the_projects_architectures_are_what_they_were():
     fields = {"name": "a", "architecture": "vgg_like", "config": {"width": 4}, "recipe": {}, "seed": 1, "pack": "0"}
     assert RunSpec(**fields).hash == "2c2bca9f"
     assert RunSpec(**fields, source="0123").hash != "2c2bca9f"
@@ -209,7 +209,7 @@ def test_check_takes_files_and_says_what_fails_and_where(bench, mine, fresh):
     done = bench("check", mine, "transformer_notes")
     assert done.code == 0
     assert sorted(done.out.splitlines()) == [
-        "mine: keeps the contract", "mine_wide: keeps the contract", "transformer_notes: keeps the contract",
+        "mine: passes all checks", "mine_wide: passes all checks", "transformer_notes: passes all checks",
     ]  # fmt: skip
     fresh()
     edit(mine, "return self.layers(", "return self.layers(x + ")
@@ -317,14 +317,14 @@ def test_a_broken_package_is_named_in_one_line(site, monkeypatch, name, text, me
     assert message in str(raised.value)
 
 
-def test_new_writes_a_file_that_keeps_the_contract(bench, tmp_path, monkeypatch):
+def test_new_writes_a_file_that_passes_all_checks(bench, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = bench("new", "wavelets", "--out", "nets")
     assert done.code == 0
     path = Path("nets") / "wavelets.py"
     assert f"bench check {path}" in done.out
     assert f"bench run demo --with {path}" in done.out
-    assert bench("check", path).out == "wavelets: keeps the contract\n"
+    assert bench("check", path).out == "wavelets: passes all checks\n"
     assert dataclasses.is_dataclass(get_architecture("wavelets").config)
     assert len(path.read_text().splitlines()) < 50
     one_line(bench("new", "wavelets", "--out", "nets"), "there is an architecture 'wavelets' already")
@@ -367,7 +367,9 @@ def test_tracking_sends_its_model_if_it_knows_the_file(bench, mine, tmp_path, fr
     fresh()
     done = bench("track", "sync", folder.parent)
     assert done.code == 0
-    warning = re.search(r"mine: its model was not sent: .*no architecture 'mine'.*--with FILE.py", done.err, re.DOTALL)
+    warning = re.search(
+        r"mine: its model was not sent: .*no architecture 'mine'.*--plugin FILE.py", done.err, re.DOTALL
+    )
     assert warning, done.err
     with Tracker(folder.parent, own=[mine]) as tracker:  # as a suite does it
         (warning,) = tracker.finish(300)
