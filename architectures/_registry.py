@@ -16,6 +16,7 @@ Family = Literal["cnn", "transformer", "hybrid"]
 _FAMILIES: tuple[Family, ...] = get_args(Family)
 # a name begins the names of its runs' folders, on any file system
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
+_T = TypeVar("_T")
 _Model = TypeVar("_Model", bound=type[nn.Module])
 _Zoo: TypeAlias = "Callable[[str], Architecture]"
 
@@ -63,6 +64,32 @@ class Architecture:
 
 _architectures: dict[str, Architecture] = {}
 _zoos: dict[str, _Zoo] = {}
+
+
+def later(default: _T) -> _T:
+    """Declare a config field that is added after runs were recorded; `default` must mean 'as before'.
+
+    `config_values` leaves the field out while it has that value, so a run made before the field existed keeps its hash.
+    """
+    return field(default=default, metadata={"later": True})
+
+
+def config_values(config: ArchitectureConfig, variant: ArchitectureConfig | None = None) -> dict[str, Any]:
+    """Return a config's fields as a dict, to be recorded and hashed, without `later` fields at their default.
+
+    A run's hash covers its config. If a new field changed it, every kept result would count as a run of another
+    config and be trained again, though the field at its default changes no number.
+
+    Args:
+        variant: the registered config that the values will be put on (`configure`). Where it has a `later` field at
+            another value than the default, the field is kept: left out, it would take the variant's value.
+    """
+    values = dataclasses.asdict(config)
+    for f in dataclasses.fields(config):
+        of_variant = getattr(variant, f.name, f.default)
+        if f.metadata.get("later") and getattr(config, f.name) == f.default == of_variant:
+            del values[f.name]
+    return values
 
 
 def register(

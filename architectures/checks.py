@@ -1,12 +1,11 @@
 """The checks that every architecture must pass: used by the tests and by `bench check`."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 
 import torch
 from torch import nn
 
-from architectures import configure, create, failure
+from architectures import config_values, configure, create, failure, get_architecture
 
 __all__ = ["CHECKS", "CheckFailed", "failed_checks"]
 
@@ -137,7 +136,8 @@ def _check_seed(name: str) -> None:
 def _check_round_trip(name: str) -> None:
     # a run's folder keeps these two, and nothing else to build the model from
     config = configure(name, num_classes=_CLASSES, sample_rate=_SECOND)
-    _require(configure(name, **asdict(config)) == config, "configure(**asdict(config)) is another config")
+    values = config_values(config, get_architecture(name).config)
+    _require(configure(name, **values) == config, "configure(**config_values(config)) is another config")
     first, second = _model(name, 1).eval(), _model(name, 2)
     second.load_state_dict(first.state_dict())
     _require(torch.equal(first(_noise()), second.eval()(_noise())), "a copy of the weights gives other logits")

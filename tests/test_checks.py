@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ import torch
 from architectures import (
     ArchitectureConfig,
     ConfigError,
+    config_values,
     configure,
     create,
+    later,
     list_architectures,
     register,
 )
@@ -105,6 +108,29 @@ def test_failed_checks_are_found_with_the_reason():
     assert failed_checks("broken").keys() == FAILS.keys()
     with pytest.raises(ConfigError, match="registered twice"):
         register("broken", family="cnn", config=ArchitectureConfig())(SoftmaxedModel)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrownConfig(ArchitectureConfig):
+    width: int = 4
+    dilation: int = later(1)
+
+
+@pytest.mark.usefixtures("empty_registry")
+def test_a_later_field_is_recorded_only_where_it_changes_something():
+    before = {"sample_rate": 16_000, "num_classes": 200, "width": 4}
+    assert config_values(GrownConfig()) == before, "as before the field existed"
+    assert config_values(GrownConfig(dilation=2)) == before | {"dilation": 2}
+
+    register("grown", family="cnn", config=GrownConfig())(SoftmaxedModel)
+    register("dilated", family="cnn", config=GrownConfig(dilation=2))(SoftmaxedModel)
+    assert configure("grown", **before) == GrownConfig()
+    # what the record leaves out must not come back as the variant's value
+    config = configure("dilated", dilation=1)
+    values = config_values(config, variant=GrownConfig(dilation=2))
+    assert configure("dilated", **values) == config
+    with pytest.raises(ConfigError, match="dilation: Input should be a valid integer"):
+        configure("grown", dilation="wide")
 
 
 DROPPED_IN = '''
