@@ -1,4 +1,4 @@
-"""The disk: room asked for before long work starts, and files that are whole or not there."""
+"""The disk: check that there is space before long work starts, and write files that are complete or not there."""
 
 import errno
 import json
@@ -11,33 +11,45 @@ from typing import Any
 
 from bench.errors import UserError
 
+__all__ = ["explain_full_disk", "on_one_disk", "partial_path", "require_space", "space_taken", "write_json"]
+
 
 def require_space(path: Path, needed: float) -> None:
-    """Raises UserError if the disk that `path` is, or will be, on has fewer than `needed` bytes free."""
-    free = shutil.disk_usage(_parent(path)).free
+    """Check for free space before long work, which would otherwise fail near its end.
+
+    Args:
+        path: where the files will be; it need not exist yet.
+        needed: bytes.
+
+    Raises:
+        UserError: fewer bytes are free.
+    """
+    free = shutil.disk_usage(_existing(path)).free
     if free < needed:
         raise UserError(f"{path}: needs {needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free")
 
 
 def on_one_disk(first: Path, second: Path) -> bool:
-    """Whether two paths are, or will be, on the same disk."""
-    return _parent(first).stat().st_dev == _parent(second).stat().st_dev
+    """Return whether two paths are, or will be, on the same disk."""
+    return _existing(first).stat().st_dev == _existing(second).stat().st_dev
 
 
 def space_taken(path: Path) -> int:
-    """Bytes that the files of a folder take, 0 if it is not there; what was never written of them does not count."""
+    """Return the bytes that a folder's files take on the disk, 0 if there is no such folder."""
     stats = [file.stat() for file in path.rglob("*") if file.is_file()]
+    # Files are created at their full size and filled later: what was never written is a hole that takes no blocks
+    # (of 512 bytes, whatever the file system's block size). A file's last block counts only as far as it is used.
     return sum(min(stat.st_size, 512 * stat.st_blocks) for stat in stats)
 
 
 def partial_path(path: Path) -> Path:
-    """What a file or folder is called while it is not whole."""
+    """Return the name that a file or folder has until it is complete."""
     return path.with_name(f"{path.name}.partial")
 
 
 @contextmanager
-def full_disk_told(path: Path) -> Iterator[None]:
-    """Tells of a disk that fills up while `path` is written as a UserError."""
+def explain_full_disk(path: Path) -> Iterator[None]:
+    """Raise UserError if the disk fills up while `path` is written; other errors pass unchanged."""
     try:
         yield
     except OSError as error:
@@ -47,12 +59,12 @@ def full_disk_told(path: Path) -> Iterator[None]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Atomically: the file is whole or not there."""
-    temporary = path.with_suffix(".json.partial")
+    """Write a JSON file atomically: whenever the process is killed, the old or the new file is there, complete."""
+    temporary = partial_path(path)
     temporary.write_text(json.dumps(value, indent=1) + "\n", "utf-8")
     os.replace(temporary, path)
 
 
-def _parent(path: Path) -> Path:
-    """The nearest folder above that is there already, or the path itself."""
+def _existing(path: Path) -> Path:
+    """Return the path, or the nearest folder above it that exists: a disk can be asked only about what is there."""
     return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())

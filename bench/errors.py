@@ -1,8 +1,10 @@
-"""What may go wrong by name, and how an error is told."""
+"""The errors that the benchmark distinguishes, and how to show one in a line."""
+
+__all__ = ["NotTogether", "TrainingDiverged", "UserError", "one_line"]
 
 
 class UserError(Exception):
-    """Bad input. The message is one line: which file or field, what is wrong, how to mend it."""
+    """Bad input. The message is one line: which file or field, what is wrong, how to fix it."""
 
 
 class TrainingDiverged(Exception):
@@ -14,5 +16,5 @@ class NotTogether(Exception):
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message without line breaks."""
+    """Return an error's message without line breaks, so that it fits into a line of output."""
     return " ".join(str(error).split())

@@ -17,7 +17,7 @@ from bench.data.audio import CHUNK_SECONDS, decode, probe_all, resampled_length
 from bench.data.dataset import SPLITS, AudioError, AudioFolder, Clip, Dataset
 from bench.data.pack import FORMAT, Pack, Progress
 from bench.data.readers.fsd50k import read_dataset
-from bench.disk import full_disk_told, partial_path, require_space
+from bench.disk import explain_full_disk, partial_path, require_space
 from bench.errors import UserError
 from bench.schema import digest
 
@@ -70,7 +70,7 @@ def pack(
     refuse_taken(out)
 
     partial = partial_path(out)
-    with full_disk_told(partial):
+    with explain_full_disk(partial):
         journal = _prepare(partial, plan, slots)
         hashes = _decode_all(slots, partial, sample_rate, journal, progress)
         broken |= {key: value[1:] for key, value in hashes.items() if value.startswith("!")}

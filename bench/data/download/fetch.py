@@ -17,7 +17,7 @@ from bench.data.download.record import Record
 from bench.data.download.split_zip import DamagedArchive, open_zip
 from bench.data.pack import Pack
 from bench.data.packing import pack, refuse_taken
-from bench.disk import full_disk_told, on_one_disk, partial_path, require_space, space_taken
+from bench.disk import explain_full_disk, on_one_disk, partial_path, require_space, space_taken
 from bench.errors import UserError
 
 AUDIO_RATE = 44_100  # of FSD50K's recordings, which have 16 bits and one channel, as a pack has
@@ -143,7 +143,7 @@ class Fetch:
                 progress(before + here, total)
 
             if not self.record.is_right(file.name, file.md5):
-                with full_disk_told(self.folder / file.name):
+                with explain_full_disk(self.folder / file.name):
                     download(
                         url_of(self.source, file.name),
                         self.folder / file.name,
@@ -158,7 +158,7 @@ class Fetch:
 
     def unpack(self, archive: Archive, progress: Progress) -> None:
         """Unpack one of `to_unpack`. Raises UserError."""
-        with self._distrusting(archive), full_disk_told(self.folder), open_zip(self._zip(archive)) as opened:
+        with self._distrusting(archive), explain_full_disk(self.folder), open_zip(self._zip(archive)) as opened:
             files = unpack(opened, self.folder, progress)
         self.record.note_unpacked(archive.name, files)
 
