@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from bench.data.dataset import load_classes
+from bench.data.readers.fsd50k import load_classes
 from bench.data.synthetic import demo
 from bench.data.synthetic.demo import write_demo
 from bench.data.synthetic.synthesis import RATE, SOUNDS

@@ -5,9 +5,8 @@ import shutil
 
 import pytest
 
-from bench.data.dataset import load_classes
 from bench.data.packing import pack
-from bench.data.readers.fsd50k import read_dataset, verify
+from bench.data.readers.fsd50k import load_classes, read_dataset, verify
 from bench.errors import UserError
 
 

@@ -107,7 +107,7 @@ def test_a_broken_recording_is_left_out_and_named(copy, tmp_path, packed, cause)
     with pytest.raises(UserError, match=cause):
         pack(copy, tmp_path / "strict", strict=True)
     assert not (tmp_path / "strict").exists()
-    if cause != "not finite":  # the header does not tell
+    if cause != "not finite":  # which no header shows
         assert cause in next(iter(verify(copy).broken.values()))
 
 
@@ -155,7 +155,7 @@ def test_same_data_same_fingerprint_and_other_data_another(dataset, copy, packed
     assert pack(copy, tmp_path / "changed").fingerprint != packed.fingerprint
 
 
-def test_a_killed_pack_goes_on(dataset, packed, tmp_path):
+def test_a_killed_pack_resumes(dataset, packed, tmp_path):
     script = """if True:
         import sys, time
         from pathlib import Path

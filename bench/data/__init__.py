@@ -1,2 +1,5 @@
-"""From a folder of WAVs to batches of chunks: fetch, fsd50k and demo bring, read or make the folder, pack decodes
-it once, chunks gathers batches from the pack."""
+"""From a folder of recordings to a pack.
+
+`download` fetches FSD50K and `synthetic` generates a set like it; `readers` read a folder's tables into a Dataset;
+`audio` probes and decodes recordings; `packing` decodes a data set once, into a pack; `pack` opens one.
+"""

@@ -1,9 +1,15 @@
-"""Any sound file as the samples that packing would make of it, in memory that does not grow with its length."""
+"""Probe and decode any sound file, to the samples that a pack holds: int16, mono, at the pack's sample rate.
+
+Packing decodes a recording in one piece (`decode`), which is fastest. A command that is given a file of any length
+reads it in pieces (`blocks`), in memory that does not grow with it. Both give the same samples, bit for bit, so that a
+model hears in a file what it was trained on.
+"""
 
 import io
 import struct
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -14,15 +20,217 @@ import soxr
 
 from bench.data.dataset import AudioError, AudioInfo, Clip, Recording
 
-CHUNK_SECONDS = 1
+__all__ = [
+    "BLOCK",
+    "CHUNK_SECONDS",
+    "Samples",
+    "blocks",
+    "decode",
+    "packed_length",
+    "probe",
+    "probe_all",
+    "probe_file",
+    "spectrogram",
+    "windows",
+]
+
 Samples = npt.NDArray[np.int16]
 
-BLOCK = 1 << 20  # samples, of all channels: 4 MB as they are decoded
-WINDOW_SECONDS = 0.032  # of a spectrogram; the hop is half of it
+# What a model hears at once. Shorter recordings are repeated up to it, so that every chunk is a plain slice.
+CHUNK_SECONDS = 1
+
+# Samples of all channels that `blocks` decodes at a time: 4 MB of float32.
+BLOCK = 1 << 20
+
+# Of a spectrogram: short enough for onsets, long enough for harmonics. The hop is half of it.
+_WINDOW_SECONDS = 0.032
 
 
-class _Forwards(sf.SoundFile):  # type: ignore[misc]  # soundfile has no types
-    """Read from front to end only.
+def probe(recording: Recording) -> AudioInfo:
+    """Read length and sample rate from a recording's header.
+
+    Raises:
+        AudioError: it is missing, unreadable, empty, or shorter than its header declares.
+    """
+    with _explain_errors():
+        # libsndfile takes a truncated file for a shorter one, so that a broken download would go unnoticed
+        size = recording.stat().st_size
+        with recording.open("rb") as file:
+            declared = _declared_bytes(file)
+            if size < declared:
+                raise AudioError(f"truncated: {size} bytes of {declared}")
+            file.seek(0)
+            info = sf.info(_file_name(recording) or file)
+    if info.frames < 1:
+        raise AudioError("empty: no samples")
+    return AudioInfo(info.frames, info.samplerate)
+
+
+def probe_all(clips: Iterable[Clip]) -> Iterator[AudioInfo | AudioError]:
+    """Probe many recordings at a time, in order; yield the error of one that cannot be used in its place."""
+
+    def attempt(clip: Clip) -> AudioInfo | AudioError:
+        try:
+            return probe(clip.recording)
+        except AudioError as error:
+            return error
+
+    with ThreadPoolExecutor() as pool:
+        yield from pool.map(attempt, clips)
+
+
+def probe_file(path: Path) -> AudioInfo:
+    """Probe a file that a user named, who may have named anything.
+
+    Raises:
+        AudioError: as `probe`, with a message that also fits a file that is no sound at all.
+    """
+    if not path.is_file():
+        raise AudioError("a folder; name the files in it" if path.is_dir() else "no such file")
+    try:
+        return probe(path)
+    except TypeError:
+        # soundfile goes by the suffix: it asks for the format of a .raw file, which has no header
+        raise AudioError("cannot be read as audio (a .raw file does not tell its sample rate)") from None
+    except AudioError as error:
+        raise AudioError(f"cannot be read as audio ({error})") from None
+
+
+def decode(recording: Recording, sample_rate: int, length: int) -> Samples:
+    """Decode a recording in one piece.
+
+    Channels are averaged, the sample rate is changed by soxr (quality HQ), and what is shorter is repeated.
+
+    Args:
+        sample_rate: of the result, in Hz.
+        length: of the result, in samples.
+
+    Returns:
+        (length,) int16.
+
+    Raises:
+        AudioError: it cannot be read, is shorter than its header declares, or holds samples that are not finite.
+    """
+    with _explain_errors(), sf.SoundFile(_file_name(recording) or io.BytesIO(recording.read_bytes())) as file:
+        info = AudioInfo(file.frames, file.samplerate)
+        # 16-bit recordings as they are: libsndfile takes longer to make floats of them than numpy
+        x = file.read(dtype="int16" if file.subtype == "PCM_16" else "float32", always_2d=True)
+    if len(x) < info.frames or not len(x):
+        raise AudioError(f"truncated: {len(x)} frames of {info.frames}")
+    if x.dtype != np.int16 and not np.isfinite(x).all():
+        raise AudioError("samples that are not finite")
+
+    # one way for every format: floats in steps of 16 bits, so that 24-bit, float and stereo sources are rounded once
+    mono = x[:, 0].astype(np.float32) if x.shape[1] == 1 else x.mean(axis=1, dtype=np.float32)
+    if x.dtype != np.int16:
+        mono *= 32768
+    if info.sample_rate != sample_rate:
+        mono = soxr.resample(mono, info.sample_rate, sample_rate, quality="HQ")
+    np.rint(mono, out=mono)
+    # clipped before the cast, which would wrap: a resampler overshoots at full scale
+    samples = np.clip(mono, -32768, 32767, out=mono).astype(np.int16)
+
+    # the resampler may end a sample early or late; the length must be that of the layout, made from the header
+    resampled = _resampled_length(info, sample_rate)
+    samples = np.pad(samples[:resampled], (0, max(0, resampled - len(samples))))
+    return np.resize(samples, length)
+
+
+def blocks(path: Path, sample_rate: int, least: float = CHUNK_SECONDS) -> Iterator[Samples]:
+    """Decode a file in pieces that joined are what `decode` returns.
+
+    Args:
+        sample_rate: of the result, in Hz.
+        least: seconds; a shorter file is repeated up to them, and comes in one piece.
+
+    Yields:
+        (n,) int16.
+
+    Raises:
+        AudioError: as `decode`; what is wrong further on in the file is found only there.
+    """
+    with _explain_errors(), _ForwardFile(path) as file:
+        info = AudioInfo(file.frames, file.samplerate)
+        length = packed_length(info, sample_rate, least)
+        pieces = _decode_pieces(file, info, sample_rate)
+        if length > _resampled_length(info, sample_rate):
+            yield np.resize(np.concatenate(list(pieces)), length)
+        else:
+            yield from pieces
+
+
+def packed_length(info: AudioInfo, sample_rate: int, least: float = CHUNK_SECONDS) -> int:
+    """Return a recording's length in samples at `sample_rate`, repeated up to `least` seconds."""
+    return max(_resampled_length(info, sample_rate), round(least * sample_rate))
+
+
+def windows(pieces: Iterable[Samples], starts: npt.NDArray[np.int64], size: int) -> Iterator[Samples]:
+    """Cut windows, which may overlap, from samples that come in pieces.
+
+    Args:
+        starts: first sample of each window, ascending.
+        size: of a window, in samples.
+
+    Yields:
+        (m, size) int16: the m windows that one more piece completes.
+    """
+    # `rest` holds what later windows need of the pieces so far; it begins with sample number `first`
+    rest, first, done = np.empty(0, dtype=np.int16), 0, 0
+    for piece in pieces:
+        rest = np.concatenate([rest, piece])
+        ready = int(np.searchsorted(starts, first + len(rest) - size, side="right"))
+        if ready > done:
+            yield np.lib.stride_tricks.sliding_window_view(rest, size)[starts[done:ready] - first]
+            done = ready
+        # the rest is not even decoded
+        if done == len(starts):
+            break
+        used = min(starts[done] - first, len(rest))
+        rest, first = rest[used:], first + used
+
+
+def spectrogram(
+    path: Path, info: AudioInfo, sample_rate: int, columns: int, least: float = CHUNK_SECONDS
+) -> npt.NDArray[np.float64]:
+    """Compute a file's spectrogram at the width of a figure: the mean power in at most `columns` equal parts of it.
+
+    Windows of 32 ms (Hann) overlap by half; a file shorter than `least` seconds is repeated, as in `blocks`.
+
+    Returns:
+        (frequencies, columns): power from 0 Hz to half the sample rate, full scale being 1.
+
+    Raises:
+        AudioError: as `blocks`.
+    """
+    size = 2 * round(_WINDOW_SECONDS * sample_rate / 2)
+    starts = np.arange(0, packed_length(info, sample_rate, least) - size + 1, size // 2)
+    columns = min(columns, len(starts))
+    # each window's column; summed up window by window, so that hours of sound take no more memory than seconds
+    column = np.arange(len(starts)) * columns // len(starts)
+    power, done = np.zeros((columns, size // 2 + 1)), 0
+    for frames in windows(blocks(path, sample_rate, least), starts, size):
+        spectra = np.abs(np.fft.rfft(frames / 32768 * np.hanning(size))) ** 2
+        found, first = np.unique(column[done : done + len(frames)], return_index=True)
+        power[found] += np.add.reduceat(spectra, first, axis=0)
+        done += len(frames)
+    return (power / np.bincount(column)[:, None]).T
+
+
+@contextmanager
+def _explain_errors() -> Iterator[None]:
+    """Raise what the system and libsndfile report as AudioError."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise AudioError("missing") from None
+    except OSError as error:
+        raise AudioError(f"unreadable: {error.strerror}") from None
+    except sf.LibsndfileError as error:
+        raise AudioError(f"unreadable: {error.error_string.strip()}") from None
+
+
+class _ForwardFile(sf.SoundFile):  # type: ignore[misc]  # soundfile has no types
+    """A sound file that is read from front to end only.
 
     Where it can, soundfile seeks after every read to the place where it is already. MP3 and Opus decoders lose their
     state by that, and the next samples are others than in one piece, if not a click.
@@ -32,47 +240,9 @@ class _Forwards(sf.SoundFile):  # type: ignore[misc]  # soundfile has no types
         return False
 
 
-def probe_file(path: Path) -> AudioInfo:
-    """Length and sample rate from a file's header. Raises AudioError with the cause."""
-    if not path.is_file():
-        raise AudioError("a folder; name the files in it" if path.is_dir() else "no such file")
-    try:
-        return probe(path)
-    except TypeError:  # soundfile goes by the name
-        raise AudioError("cannot be read as audio (a .raw file does not tell its sample rate)") from None
-    except AudioError as error:
-        raise AudioError(f"cannot be read as audio ({error})") from None
-
-
-def packed_length(info: AudioInfo, sample_rate: int, least: float = CHUNK_SECONDS) -> int:
-    """In samples at `sample_rate`, `least` seconds at least."""
-    return max(resampled_length(info, sample_rate), round(least * sample_rate))
-
-
-def blocks(path: Path, sample_rate: int, least: float = CHUNK_SECONDS) -> Iterator[Samples]:
-    """What bench.data.pack.decode gives, in pieces: int16 samples, mono; less than `least` seconds is repeated up to
-    them.
-
-    Raises:
-        AudioError: as `decode` does; what is wrong further on in the file is met there.
-    """
-    try:
-        with _Forwards(path) as file:
-            info = AudioInfo(file.frames, file.samplerate)
-            length = packed_length(info, sample_rate, least)
-            pieces = _decode(file, info, sample_rate)
-            if length > resampled_length(info, sample_rate):
-                yield np.resize(np.concatenate(list(pieces)), length)
-            else:
-                yield from pieces
-    except OSError as error:
-        raise AudioError(f"unreadable: {error.strerror}") from None
-    except sf.LibsndfileError as error:
-        raise AudioError(f"unreadable: {error.error_string.strip()}") from None
-
-
-def _decode(file: sf.SoundFile, info: AudioInfo, sample_rate: int) -> Iterator[Samples]:
-    done, left = 0, resampled_length(info, sample_rate)
+def _decode_pieces(file: sf.SoundFile, info: AudioInfo, sample_rate: int) -> Iterator[Samples]:
+    """Decode an opened file piece by piece; the steps and their reasons are those of `decode`."""
+    done, left = 0, _resampled_length(info, sample_rate)
     # in pieces it gives the same samples, to the last bit, as soxr.resample does in one
     resampler = soxr.ResampleStream(info.sample_rate, sample_rate, 1, dtype="float32", quality="HQ")
     while done < max(info.frames, 1):
@@ -88,80 +258,23 @@ def _decode(file: sf.SoundFile, info: AudioInfo, sample_rate: int) -> Iterator[S
         samples = np.clip(np.rint(mono * 32768), -32768, 32767).astype(np.int16)[:left]
         left -= len(samples)
         yield samples
-    yield np.zeros(left, dtype=np.int16)  # the resampler may end a sample early
+    yield np.zeros(left, dtype=np.int16)
 
 
-def windows(pieces: Iterable[Samples], starts: npt.NDArray[np.int64], size: int) -> Iterator[Samples]:
-    """The windows of `size` samples from each of the ascending `starts` on, as many at a time as a piece completes.
-
-    Yields (m, size) int16.
-    """
-    rest, first, done = np.empty(0, dtype=np.int16), 0, 0  # `rest` begins with sample number `first`
-    for piece in pieces:
-        rest = np.concatenate([rest, piece])
-        ready = int(np.searchsorted(starts, first + len(rest) - size, side="right"))
-        if ready > done:
-            yield np.lib.stride_tricks.sliding_window_view(rest, size)[starts[done:ready] - first]
-            done = ready
-        if done == len(starts):
-            break
-        used = min(starts[done] - first, len(rest))
-        rest, first = rest[used:], first + used
+def _resampled_length(info: AudioInfo, sample_rate: int) -> int:
+    return max(1, round(info.frames * sample_rate / info.sample_rate))
 
 
-def spectrogram(
-    path: Path, info: AudioInfo, sample_rate: int, columns: int, least: float = CHUNK_SECONDS
-) -> npt.NDArray[np.float64]:
-    """Mean power in at most `columns` equal parts of a file: (frequencies, columns), from 0 Hz to half the sample rate.
-
-    Less than `least` seconds is repeated, as in `blocks`.
-
-    Raises:
-        AudioError: as `blocks`.
-    """
-    size = 2 * round(WINDOW_SECONDS * sample_rate / 2)
-    starts = np.arange(0, packed_length(info, sample_rate, least) - size + 1, size // 2)
-    columns = min(columns, len(starts))
-    column = np.arange(len(starts)) * columns // len(starts)  # of each window
-    power, done = np.zeros((columns, size // 2 + 1)), 0
-    for frames in windows(blocks(path, sample_rate, least), starts, size):
-        spectra = np.abs(np.fft.rfft(frames / 32768 * np.hanning(size))) ** 2
-        found, first = np.unique(column[done : done + len(frames)], return_index=True)
-        power[found] += np.add.reduceat(spectra, first, axis=0)
-        done += len(frames)
-    return (power / np.bincount(column)[:, None]).T
-
-
-def probe(recording: Recording) -> AudioInfo:
-    """Length and sample rate from a recording's header. Raises AudioError with the cause."""
-    try:
-        size = recording.stat().st_size
-        with recording.open("rb") as file:
-            promised = _promised_bytes(file)
-            if size < promised:
-                raise AudioError(f"truncated: {size} bytes of {promised}")
-            file.seek(0)
-            info = sf.info(file_name(recording) or file)
-    except FileNotFoundError:
-        raise AudioError("missing") from None
-    except OSError as error:
-        raise AudioError(f"unreadable: {error.strerror}") from None
-    except sf.LibsndfileError as error:
-        raise AudioError(f"unreadable: {error.error_string.strip()}") from None
-    if info.frames < 1:
-        raise AudioError("empty: no samples")
-    return AudioInfo(info.frames, info.samplerate)
-
-
-def file_name(recording: Recording) -> str | None:
-    """Where it has one of its own: by name libsndfile reads it itself, which is a fifth faster than through Python."""
+def _file_name(recording: Recording) -> str | None:
+    """Return the name of a recording that is a file: by name libsndfile reads it itself, a fifth faster."""
     return str(recording) if isinstance(recording, Path) else None
 
 
-def _promised_bytes(file: IO[bytes]) -> int:
-    """How long a RIFF or RF64 file must be to hold its data chunk; 0 where the header does not tell.
+def _declared_bytes(file: IO[bytes]) -> int:
+    """Return how long a RIFF or RF64 file must be to hold its data chunk; 0 if the header does not declare it.
 
-    libsndfile takes a truncated file for a shorter one, so that a broken download would go unnoticed.
+    The formats are those of Microsoft and IBM, "Multimedia Programming Interface and Data Specifications 1.0", and of
+    EBU Tech 3306.
     """
     long_size = 0
     riff, _, wave = struct.unpack("<4sI4s", file.read(12).ljust(12, b"\0"))
@@ -174,58 +287,10 @@ def _promised_bytes(file: IO[bytes]) -> int:
                 return file.tell() + long_size
             # a size near 2 or 4 GiB stands for a length that was not known yet when a stream was written
             return 0 if size >= 0x7FFFF000 else file.tell() + size
+        # RF64 has its sizes, of the file and of its data chunk, in a chunk that comes first
         body = file.read(16) if name == b"ds64" else b""
         if len(body) == 16:
-            long_size = struct.unpack("<QQ", body)[1]  # sizes of the file and of its data chunk
+            long_size = struct.unpack("<QQ", body)[1]
+        # chunks are padded to an even size
         file.seek(size + size % 2 - len(body), 1)
     return 0
-
-
-def probe_all(clips: Iterable[Clip]) -> Iterator[AudioInfo | AudioError]:
-    """Probe many recordings, in order; a bad one is returned as its error."""
-
-    def attempt(clip: Clip) -> AudioInfo | AudioError:
-        try:
-            return probe(clip.recording)
-        except AudioError as error:
-            return error
-
-    with ThreadPoolExecutor() as pool:
-        yield from pool.map(attempt, clips)
-
-
-def resampled_length(info: AudioInfo, sample_rate: int) -> int:
-    return max(1, round(info.frames * sample_rate / info.sample_rate))
-
-
-def decode(recording: Recording, sample_rate: int, length: int) -> Samples:
-    """A recording as `length` int16 samples, mono, at `sample_rate`; repeated if it is shorter.
-
-    Raises:
-        AudioError: it cannot be read, is shorter than its header says, or holds samples that are not finite.
-    """
-    try:
-        with sf.SoundFile(file_name(recording) or io.BytesIO(recording.read_bytes())) as file:
-            frames, rate = file.frames, file.samplerate
-            # 16-bit recordings as they are: libsndfile takes longer to make floats of them than numpy
-            x = file.read(dtype="int16" if file.subtype == "PCM_16" else "float32", always_2d=True)
-    except OSError as error:
-        raise AudioError(f"unreadable: {error.strerror}") from None
-    except sf.LibsndfileError as error:
-        raise AudioError(f"unreadable: {error.error_string.strip()}") from None
-    if len(x) < frames or not len(x):
-        raise AudioError(f"truncated: {len(x)} frames of {frames}")
-    if x.dtype != np.int16 and not np.isfinite(x).all():
-        raise AudioError("samples that are not finite")
-    # one way for every format: floats in steps of 16 bits, so that 24-bit, float and stereo sources are rounded once
-    mono = x[:, 0].astype(np.float32) if x.shape[1] == 1 else x.mean(axis=1, dtype=np.float32)
-    if x.dtype != np.int16:
-        mono *= 32768
-    if rate != sample_rate:
-        mono = soxr.resample(mono, rate, sample_rate, quality="HQ")
-    np.rint(mono, out=mono)
-    samples = np.clip(mono, -32768, 32767, out=mono).astype(np.int16)
-    own_length = resampled_length(AudioInfo(frames, rate), sample_rate)
-    # the resampler may end a sample early or late
-    samples = np.pad(samples[:own_length], (0, max(0, own_length - len(samples))))
-    return np.resize(samples, length)

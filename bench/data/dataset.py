@@ -1,23 +1,26 @@
-"""What a data set is, whichever reader made it: clips of recordings, their labels and splits."""
+"""What a data set is, whichever reader made it: clips with their recordings, labels and splits."""
 
-import csv
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import IO, Literal, Protocol
 
-CLASSES_FILE = Path(__file__).parent / "fsd50k_classes.csv"
+__all__ = ["SPLITS", "AudioError", "AudioFolder", "AudioInfo", "Clip", "Dataset", "Progress", "Recording"]
 
-
+# Train on the first, select checkpoints and hyperparameters on the second, report the third.
 SPLITS = ("train", "val", "eval")
+
+# Called with the work done and the work in all, in the unit that the function names.
+Progress = Callable[[float, float], None]
 
 
 class AudioError(Exception):
     """A recording that cannot be used; the message is the cause."""
 
 
-class Stat(Protocol):
-    """Of what os.stat tells: what must be unchanged for a recording to be the same."""
+# Protocols, so that a Path is a recording as it is, and a reader of archives needs no class of this module.
+class _Stat(Protocol):
+    """The fields of os.stat_result that must be unchanged for a recording to count as the same."""
 
     @property
     def st_size(self) -> int: ...
@@ -26,15 +29,15 @@ class Stat(Protocol):
 
 
 class Recording(Protocol):
-    """A file of sound: a Path, or a member of an archive. Where there is none, these raise FileNotFoundError."""
+    """A sound file: a Path, or a member of an archive. Its methods raise FileNotFoundError if it does not exist."""
 
-    def stat(self) -> Stat: ...
+    def stat(self) -> _Stat: ...
     def open(self, mode: Literal["rb"]) -> IO[bytes]: ...
     def read_bytes(self) -> bytes: ...
 
 
 class AudioFolder(Protocol):
-    """A folder of recordings: a Path, or one in an archive."""
+    """A folder of recordings: a Path, or a folder in an archive."""
 
     @property
     def name(self) -> str: ...
@@ -43,73 +46,34 @@ class AudioFolder(Protocol):
 
 
 @dataclass(frozen=True)
-class FSDClass:
-    """A class of FSD50K's vocabulary; its ancestors are in the vocabulary, too."""
-
-    index: int
-    label: str
-    mid: str
-    leaf: bool
-    ancestors: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Clip:
-    """A recording as the CSVs list it; `labels` are indices into the data set's classes."""
+    """A recording as the data set's tables list it; clips of one group are not independent of each other."""
 
-    name: str
+    name: str  # unique in its split
     split: str
-    labels: tuple[int, ...]
+    labels: tuple[int, ...]  # ascending indices into the data set's classes
     recording: Recording
-    group: str | None  # the uploader, where the metadata tells
-
-    @property
-    def path(self) -> str:
-        """Of the recording, in the data set's folder."""
-        return f"{audio_folder('eval' if self.split == 'eval' else 'dev')}/{self.name}.wav"
-
-
-def audio_folder(subset: str) -> str:
-    """The name of the folder that holds the recordings of dev or of eval."""
-    return f"FSD50K.{subset}_audio"
+    group: str | None  # who uploaded it, if the metadata says
 
 
 @dataclass(frozen=True)
 class Dataset:
-    folder: Path
-    labels: tuple[str, ...]  # class names, in the order of vocabulary.csv
-    clips: tuple[Clip, ...]
-    problems: tuple[str, ...]  # labels outside the vocabulary
+    """A data set as its tables list it; no recording has been opened."""
 
-    @property
-    def leaf(self) -> list[bool]:
-        """Whether each class is a leaf of FSD50K's hierarchy; classes that FSD50K lacks count as leaves."""
-        known = {c.label: c.leaf for c in load_classes()}
-        return [known.get(label, True) for label in self.labels]
+    folder: Path
+    labels: tuple[str, ...]  # class names, in the order of the targets' columns
+    leaf: tuple[bool, ...]  # whether each class is a leaf of the hierarchy
+    clips: tuple[Clip, ...]
+    problems: tuple[str, ...]  # a line for each label that cannot be used
 
 
 @dataclass(frozen=True)
 class AudioInfo:
+    """The length in frames (samples of one channel) and the sample rate in Hz of a recording, from its header."""
+
     frames: int
     sample_rate: int
 
     @property
     def seconds(self) -> float:
         return self.frames / self.sample_rate
-
-
-@cache
-def load_classes() -> tuple[FSDClass, ...]:
-    """The 200 classes of FSD50K."""
-    with CLASSES_FILE.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(line for line in file if not line.startswith("#"))
-        return tuple(
-            FSDClass(
-                int(row["index"]),
-                row["label"],
-                row["mid"],
-                row["leaf"] == "1",
-                tuple(filter(None, row["ancestors"].split(","))),
-            )
-            for row in rows
-        )

@@ -1,4 +1,4 @@
-"""WAV files to one int16 array a split: decoded once, never again.
+"""A pack: a data set that is decoded already, one int16 array a split.
 
 A pack is a folder:
     train.npy, val.npy, eval.npy   (samples,) int16, the clips of a split one after the other, mono
@@ -8,7 +8,6 @@ Clips shorter than a second are stored repeated up to a second, so that every ch
 """
 
 import json
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,22 +18,38 @@ import pandas as pd
 
 from bench.data.audio import Samples
 from bench.data.dataset import SPLITS
-from bench.data.readers.fsd50k import OFFICIAL_CLASSES, OFFICIAL_CLIPS
+from bench.data.readers.fsd50k import OFFICIAL_CLASSES, OFFICIAL_CLIPS, is_dataset
 from bench.errors import UserError, one_line
 
+__all__ = ["FORMAT", "Pack", "summary"]
+
+# Of the files above. A pack of another format is refused, as its samples may mean something else.
 FORMAT = 1
-Progress = Callable[[float, float], None]  # seconds of sound done, and in all
 
 
 class Pack:
-    """An opened pack. Arrays are mapped, not read."""
+    """An opened pack. Its arrays are mapped, not read.
+
+    Attributes:
+        manifest: all of manifest.json.
+        sample_rate: in Hz.
+        labels: class names, in the order of the targets' columns.
+        leaf: (k,) bool, whether each class is a leaf of the hierarchy.
+        fingerprint: a hash of clips, labels and samples; runs can be compared if theirs is the same.
+        dataset: a hash of clips and labels, the same for packs of one data set at other sample rates.
+        index: a row a clip.
+    """
 
     def __init__(self, folder: Path) -> None:
-        """Raises UserError if the folder is no pack, or an incomplete one."""
+        """Open a pack.
+
+        Raises:
+            UserError: the folder is no pack, or a damaged one.
+        """
         self.folder = folder
         manifest = folder / "manifest.json"
         if not manifest.is_file():
-            hint = "is a data set, not a pack: run `bench data pack` on it" if _is_dataset(folder) else "is no pack"
+            hint = "is a data set, not a pack: run `bench data pack` on it" if is_dataset(folder) else "is no pack"
             raise UserError(f"{folder} {hint} (no manifest.json)")
         try:
             self.manifest: dict[str, Any] = json.loads(manifest.read_text("utf-8"))
@@ -44,8 +59,9 @@ class Pack:
             self.labels: list[str] = self.manifest["classes"]
             self.leaf = np.array(self.manifest["leaf"], dtype=bool)
             self.fingerprint: str = self.manifest["fingerprint"]
-            self.dataset: str = self.manifest["dataset"]  # the same for packs of one data set at other rates
+            self.dataset: str = self.manifest["dataset"]
             self.index = pd.read_parquet(folder / "index.parquet")
+            # an array that was cut off in copying would otherwise fail hours later, in the batch that needs its end
             for split in SPLITS:
                 if len(self.samples(split)) < (self.clips(split)["start"] + self.clips(split)["length"]).max():
                     raise ValueError(f"{split}.npy is too short")
@@ -53,15 +69,18 @@ class Pack:
             raise UserError(f"{folder}: damaged pack ({one_line(error)}); remove the folder and pack again") from None
 
     def clips(self, split: str) -> pd.DataFrame:
+        """Return the index of a split, numbered from 0."""
         return self.index[self.index["split"] == split].reset_index(drop=True)
 
     def samples(self, split: str) -> Samples:
-        """The split's array, mapped: what is read of it is the system's cache of the file, and no memory of ours."""
-        samples: Samples = np.load(self.folder / f"{split}.npy", mmap_mode="r")
-        return samples
+        """Map a split's array, (samples,) int16.
+
+        What is read of it is the system's cache of the file, shared by all processes, and no memory of ours.
+        """
+        return np.load(self.folder / f"{split}.npy", mmap_mode="r")
 
     def targets(self, split: str) -> npt.NDArray[np.bool_]:
-        """(clips, k): which labels each clip of the split has."""
+        """Return (clips, k): which labels each clip of the split has."""
         labels = self.clips(split)["labels"]
         targets = np.zeros((len(labels), len(self.labels)), dtype=bool)
         for row, columns in enumerate(labels):
@@ -70,18 +89,14 @@ class Pack:
 
     @cached_property
     def train_counts(self) -> npt.NDArray[np.int64]:
-        """(k,): clips of the train split with each label."""
-        counts: npt.NDArray[np.int64] = self.targets("train").sum(axis=0)
-        return counts
-
-
-def _is_dataset(folder: Path) -> bool:
-    return (folder / "FSD50K.ground_truth").is_dir()
+        """Return (k,): how many clips of the train split have each label."""
+        return self.targets("train").sum(axis=0)
 
 
 def summary(pack: Pack) -> dict[str, Any]:
-    """What `bench data info` prints."""
+    """Return what `bench data info` prints, by name."""
     keys = ("sample_rate", "source", "clips", "hours", "left_out", "fingerprint")
+    # a reduced copy may have no clip of a class in some split
     used = {split: f"{int(pack.targets(split).any(axis=0).sum())} of {len(pack.labels)}" for split in SPLITS}
     whole = pack.manifest["clips"] == OFFICIAL_CLIPS and len(pack.labels) == OFFICIAL_CLASSES
     size = sum(file.stat().st_size for file in pack.folder.iterdir())

@@ -1,4 +1,9 @@
-"""Decode a data set once, into a pack."""
+"""Make a pack: decode a data set once, so that no training ever decodes it again.
+
+While it is made, a pack is a folder PACK.partial: arrays of their final size, filled in any order, and a journal with a
+line for each recording that is done, `KEY<tab>HASH` or `KEY<tab>!CAUSE`, from which the same call resumes. A pack is a
+function of its data set and sample rate alone, whatever interrupted it and however many cores worked on it.
+"""
 
 import hashlib
 import json
@@ -13,27 +18,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.data.audio import CHUNK_SECONDS, decode, probe_all, resampled_length
-from bench.data.dataset import SPLITS, AudioError, AudioFolder, Clip, Dataset
-from bench.data.pack import FORMAT, Pack, Progress
+from bench.data.audio import decode, packed_length, probe_all
+from bench.data.dataset import SPLITS, AudioError, AudioFolder, Clip, Dataset, Progress
+from bench.data.pack import FORMAT, Pack
 from bench.data.readers.fsd50k import read_dataset
 from bench.disk import explain_full_disk, partial_path, require_space
 from bench.errors import UserError
 from bench.schema import digest
 
-
-@dataclass(frozen=True)
-class Slot:
-    """Where in its split's array a clip goes."""
-
-    clip: Clip
-    start: int
-    length: int
-    seconds: float
-
-    @property
-    def key(self) -> str:
-        return f"{self.clip.split}/{self.clip.name}"
+__all__ = ["pack", "refuse_taken"]
 
 
 def pack(
@@ -47,12 +40,13 @@ def pack(
 ) -> Pack:
     """Decode, downmix and resample a data set in FSD50K's layout into a pack.
 
-    Works on all cores, in memory that does not grow with the data set. Interrupted, it goes on from there when
-    called again. Recordings that cannot be used are left out and listed in the manifest with their cause.
+    Works on all cores, in memory that does not grow with the data set. Interrupted, it resumes when called again.
+    Recordings that cannot be used are left out and listed in the manifest with their cause.
 
     Args:
         sample_rate: of the pack, in Hz.
         strict: raise for the first recording that cannot be used.
+        progress: called with the seconds of sound done, and in all.
         archived: folders of recordings that are not in `folder` but in archives, by their names.
 
     Raises:
@@ -61,9 +55,11 @@ def pack(
     dataset = read_dataset(folder, archived)
     if dataset.problems:
         raise UserError(dataset.problems[0] + _and_more(dataset.problems))
-    slots, broken = _lay_out(dataset, sample_rate)
-    _refuse_broken(folder, broken if strict else {})
-    plan = digest([FORMAT, sample_rate, dataset.labels, [_identity(slot) for slot in slots]])
+    # headers only: nothing is decoded before it is known that it has to be, and that there is space for it
+    layout = _lay_out(dataset, sample_rate)
+    _refuse_broken(folder, layout.broken if strict else {})
+    plan = layout.plan()
+    # a pack of another plan, or one whose manifest has none, is refused below rather than taken for this one
     if (out / "manifest.json").is_file() and (made := Pack(out)).manifest.get("plan") == plan:
         _refuse_broken(folder, made.manifest["left_out"] if strict else {})
         return made
@@ -71,24 +67,79 @@ def pack(
 
     partial = partial_path(out)
     with explain_full_disk(partial):
-        journal = _prepare(partial, plan, slots)
-        hashes = _decode_all(slots, partial, sample_rate, journal, progress)
-        broken |= {key: value[1:] for key, value in hashes.items() if value.startswith("!")}
+        journal = _prepare(partial, plan, layout.slots)
+        hashes = _decode_all(layout, partial, journal, progress)
+        broken = layout.broken | {key: value[1:] for key, value in hashes.items() if value.startswith("!")}
         _refuse_broken(folder, broken if strict else {})
-        _finish(partial, dataset, sample_rate, plan, [s for s in slots if s.key not in broken], hashes, broken)
+        _finish(partial, layout, plan, hashes, broken)
+        # it is empty, as checked above; a folder cannot be renamed onto another on every system
         if out.exists():
-            out.rmdir()  # empty, as checked above
+            out.rmdir()
         partial.rename(out)
     return Pack(out)
 
 
 def refuse_taken(out: Path) -> None:
+    """Raise UserError if `out` is a file or a folder that holds anything, so that nothing is ever overwritten."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and holds something else: remove it or name another folder")
 
 
-def _and_more(items: tuple[str, ...] | list[str]) -> str:
-    return f" (and {len(items) - 1} more)" if len(items) > 1 else ""
+@dataclass(frozen=True)
+class _Slot:
+    """The place of a clip in its split's array: `length` samples from `start` on. `seconds` is its real length."""
+
+    clip: Clip
+    start: int
+    length: int
+    seconds: float
+
+    @property
+    def key(self) -> str:
+        return f"{self.clip.split}/{self.clip.name}"
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where each recording of a data set goes, and by their keys the causes for those that have no place."""
+
+    dataset: Dataset
+    sample_rate: int
+    slots: list[_Slot]
+    broken: dict[str, str]
+
+    def plan(self) -> str:
+        """Return a hash of all that must be unchanged for a half-made pack to be resumed.
+
+        Size and time stand for a recording's bytes: to hash them would take as long as to read them all.
+        """
+        parts = []
+        for slot in self.slots:
+            stat = slot.clip.recording.stat()
+            parts.append([slot.key, slot.clip.labels, slot.clip.group, slot.length, stat.st_size, stat.st_mtime_ns])
+        return digest([FORMAT, self.sample_rate, self.dataset.labels, parts])
+
+
+def _lay_out(dataset: Dataset, sample_rate: int) -> _Layout:
+    """Assign a slot to every recording whose header can be read.
+
+    Lengths are known before anything is decoded, so that the threads can write in any order.
+    """
+    slots: list[_Slot] = []
+    broken: dict[str, str] = {}
+    ends = dict.fromkeys(SPLITS, 0)
+    for clip, info in zip(dataset.clips, probe_all(dataset.clips), strict=True):
+        if isinstance(info, AudioError):
+            broken[f"{clip.split}/{clip.name}"] = str(info)
+            continue
+        slot = _Slot(clip, ends[clip.split], packed_length(info, sample_rate), info.seconds)
+        slots.append(slot)
+        ends[clip.split] += slot.length
+    for split, end in ends.items():
+        if not end:
+            first, cause = next(item for item in broken.items() if item[0].startswith(split))
+            raise UserError(f"{dataset.folder}: not one usable recording in {split}; the first, {first}: {cause}")
+    return _Layout(dataset, sample_rate, slots, broken)
 
 
 def _refuse_broken(folder: Path, broken: dict[str, str]) -> None:
@@ -96,60 +147,48 @@ def _refuse_broken(folder: Path, broken: dict[str, str]) -> None:
         raise UserError(f"{folder}: {clip}: {cause}" + _and_more(list(broken)))
 
 
-def _lay_out(dataset: Dataset, sample_rate: int) -> tuple[list[Slot], dict[str, str]]:
-    """A place for every recording whose header can be read, and the causes for the others."""
-    slots: list[Slot] = []
-    broken: dict[str, str] = {}
-    ends = dict.fromkeys(SPLITS, 0)
-    for clip, info in zip(dataset.clips, probe_all(dataset.clips), strict=True):
-        if isinstance(info, AudioError):
-            broken[f"{clip.split}/{clip.name}"] = str(info)
-            continue
-        length = max(resampled_length(info, sample_rate), CHUNK_SECONDS * sample_rate)
-        slots.append(Slot(clip, ends[clip.split], length, info.seconds))
-        ends[clip.split] += length
-    for split, end in ends.items():
-        if not end:
-            first, cause = next(item for item in broken.items() if item[0].startswith(split))
-            raise UserError(f"{dataset.folder}: not one usable recording in {split}; the first, {first}: {cause}")
-    return slots, broken
+def _and_more(items: tuple[str, ...] | list[str]) -> str:
+    return f" (and {len(items) - 1} more)" if len(items) > 1 else ""
 
 
-def _identity(slot: Slot) -> list[Any]:
-    """What must be unchanged for a half-made pack to be gone on with."""
-    stat = slot.clip.recording.stat()
-    return [slot.key, slot.clip.labels, slot.clip.group, slot.length, stat.st_size, stat.st_mtime_ns]
+def _prepare(partial: Path, plan: str, slots: list[_Slot]) -> Path:
+    """Create empty arrays and an empty journal, unless an interrupted call with the same plan left some.
 
-
-def _prepare(partial: Path, plan: str, slots: list[Slot]) -> Path:
-    """Empty arrays and an empty journal, or those of an interrupted call with the same plan."""
+    Returns:
+        The journal.
+    """
     journal = partial / f"journal-{plan[:16]}.tsv"
     if journal.exists():
         return journal
     shutil.rmtree(partial, ignore_errors=True)
+    # two bytes a sample; the arrays are created as holes, so that the system would not notice in time
     require_space(partial, 2 * sum(slot.length for slot in slots))
     partial.mkdir(parents=True)
     for split in SPLITS:
         length = sum(slot.length for slot in slots if slot.clip.split == split)
         np.lib.format.open_memmap(partial / f"{split}.npy", mode="w+", dtype=np.int16, shape=(length,))
+    # last: a folder without it was not prepared to the end
     journal.touch()
     return journal
 
 
-def _decode_all(
-    slots: list[Slot], partial: Path, sample_rate: int, journal: Path, progress: Progress | None
-) -> dict[str, str]:
-    """Fill the arrays; returns each clip's hash, or its cause of failure after a '!'."""
+def _decode_all(layout: _Layout, partial: Path, journal: Path, progress: Progress | None) -> dict[str, str]:
+    """Fill the arrays with what the journal does not list yet.
+
+    Returns:
+        The hash of each clip's samples, or its cause of failure after a '!', by its key.
+    """
     done = _read_journal(journal)
-    todo = [slot for slot in slots if slot.key not in done]
-    total = sum(slot.seconds for slot in slots)
+    # failures are not tried again: the plan changes with a recording's size or time, and the journal with it
+    todo = [slot for slot in layout.slots if slot.key not in done]
+    total = sum(slot.seconds for slot in layout.slots)
     seconds = total - sum(slot.seconds for slot in todo)
     headers = {split: np.load(partial / f"{split}.npy", mmap_mode="r").offset for split in SPLITS}
     files = {split: os.open(partial / f"{split}.npy", os.O_WRONLY) for split in SPLITS}
 
-    def work(slot: Slot) -> tuple[Slot, str]:
+    def work(slot: _Slot) -> tuple[_Slot, str]:
         try:
-            samples = decode(slot.clip.recording, sample_rate, slot.length)
+            samples = decode(slot.clip.recording, layout.sample_rate, slot.length)
         except AudioError as error:
             return slot, f"!{error}"
         data = samples.astype("<i2", copy=False).tobytes()
@@ -157,8 +196,10 @@ def _decode_all(
         _write_at(files[slot.clip.split], data, headers[slot.clip.split] + 2 * slot.start)
         return slot, hashlib.blake2b(data, digest_size=16).hexdigest()
 
+    # threads are enough: libsndfile, soxr and numpy release the lock
     pool = ThreadPoolExecutor(max_workers=os.cpu_count())
     try:
+        # a line a write, and only after the samples: a process that is killed loses what was in the works, no more
         with journal.open("a", encoding="utf-8", newline="\n", buffering=1) as log:
             for future in as_completed([pool.submit(work, slot) for slot in todo]):
                 slot, value = future.result()
@@ -175,30 +216,24 @@ def _decode_all(
 
 
 def _read_journal(journal: Path) -> dict[str, str]:
-    """What is done already; a last line that a killed process left unfinished is cut off."""
+    """Read what is done already; cut off a last line that a killed process left unfinished."""
     text = journal.read_bytes().decode()
-    whole = text[: text.rfind("\n") + 1]
-    os.truncate(journal, len(whole.encode()))
-    return dict(line.split("\t", 1) for line in whole.splitlines())
+    complete = text[: text.rfind("\n") + 1]
+    os.truncate(journal, len(complete.encode()))
+    return dict(line.split("\t", 1) for line in complete.splitlines())
 
 
 def _write_at(file: int, data: bytes, offset: int) -> None:
+    """Write all of `data`: a single pwrite may write less. It moves no file position that threads would share."""
     view = memoryview(data)
     while view:
         written = os.pwrite(file, view, offset)
         view, offset = view[written:], offset + written
 
 
-def _finish(
-    partial: Path,
-    dataset: Dataset,
-    sample_rate: int,
-    plan: str,
-    slots: list[Slot],
-    hashes: dict[str, str],
-    broken: dict[str, str],
-) -> None:
-    """Write index and manifest; last the manifest, without which a folder is no pack."""
+def _finish(partial: Path, layout: _Layout, plan: str, hashes: dict[str, str], broken: dict[str, str]) -> None:
+    """Write the index and, last, the manifest: a folder without it is no pack."""
+    dataset, slots = layout.dataset, [slot for slot in layout.slots if slot.key not in broken]
     index = pd.DataFrame(
         {
             "clip": [s.clip.name for s in slots],
@@ -211,19 +246,21 @@ def _finish(
         }
     )
     index.to_parquet(partial / "index.parquet", index=False)
-    content = [[s.key, s.clip.labels, s.clip.group] for s in slots]
+    # the fingerprint is made of what decides a number, and of no paths, times or file formats
+    content: list[Any] = [[s.key, s.clip.labels, s.clip.group] for s in slots]
+    fingerprint = digest([layout.sample_rate, dataset.labels, content, [hashes[s.key] for s in slots]])
     manifest = {
         "format": FORMAT,
-        "sample_rate": sample_rate,
+        "sample_rate": layout.sample_rate,
         "source": dataset.folder.name,
         "clips": {split: int((index["split"] == split).sum()) for split in SPLITS},
         "hours": {s: round(float(index.loc[index["split"] == s, "seconds"].sum()) / 3600, 4) for s in SPLITS},
         "left_out": broken,
         "plan": plan,
         "dataset": digest([dataset.labels, content]),
-        "fingerprint": digest([sample_rate, dataset.labels, content, [hashes[s.key] for s in slots]]),
+        "fingerprint": fingerprint,
         "classes": list(dataset.labels),
-        "leaf": dataset.leaf,
+        "leaf": list(dataset.leaf),
     }
     (partial / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
     for journal in partial.glob("journal-*.tsv"):

@@ -1,20 +1,81 @@
-"""The FSD50K folder: its layout, its classes, and what is wrong with a copy of it (doi:10.5281/zenodo.4060432)."""
+"""Read a folder in FSD50K's layout, and report what is wrong with it.
 
+FSD50K: Fonseca et al., "FSD50K: an open dataset of human-labeled sound events", 2022; doi:10.5281/zenodo.4060432.
+    FSD50K.ground_truth/   vocabulary.csv (index,label,mid), dev.csv (fname,labels,mids,split), eval.csv
+    FSD50K.metadata/       dev_clips_info_FSD50K.json, eval_clips_info_FSD50K.json: uploaders; may be missing
+    FSD50K.dev_audio/      NAME.wav of the splits train and val
+    FSD50K.eval_audio/     NAME.wav of the split eval
+A reduced copy, or another data set in this layout with classes of its own, is as good.
+"""
+
+import csv
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
 from bench.data.audio import probe_all
-from bench.data.dataset import SPLITS, AudioError, AudioFolder, Clip, Dataset, audio_folder
+from bench.data.dataset import SPLITS, AudioError, AudioFolder, Clip, Dataset, Progress
 from bench.errors import UserError, one_line
 
-# of the whole data set, v1.0
+__all__ = [
+    "OFFICIAL_CLASSES",
+    "OFFICIAL_CLIPS",
+    "FSDClass",
+    "Verification",
+    "audio_folder",
+    "is_dataset",
+    "load_classes",
+    "read_dataset",
+    "verify",
+]
+
+# Of the whole data set, v1.0.
 OFFICIAL_CLIPS = {"train": 36_796, "val": 4_170, "eval": 10_231}
 OFFICIAL_CLASSES = 200
+
+_CLASSES_FILE = Path(__file__).parents[1] / "fsd50k_classes.csv"
+# train and val are parts of dev: they share a table and a folder of recordings
+_SUBSETS = {"dev": ("train", "val"), "eval": ("eval",)}
+
+
+@dataclass(frozen=True)
+class FSDClass:
+    """A class of FSD50K's vocabulary; its ancestors, from the root down, are in the vocabulary, too."""
+
+    index: int
+    label: str
+    mid: str
+    leaf: bool
+    ancestors: tuple[str, ...]
+
+
+@cache
+def load_classes() -> tuple[FSDClass, ...]:
+    """Return the 200 classes of FSD50K, in the order of its vocabulary.
+
+    The hierarchy is not among FSD50K's files; how it was derived stands at the head of fsd50k_classes.csv.
+    """
+    with _CLASSES_FILE.open(encoding="utf-8", newline="") as file:
+        _, *rows = csv.reader(line for line in file if not line.startswith("#"))
+    return tuple(
+        FSDClass(int(index), label, mid, leaf == "1", tuple(filter(None, ancestors.split(","))))
+        for index, label, mid, leaf, ancestors in rows
+    )
+
+
+def audio_folder(split: str) -> str:
+    """Return the name of the folder that holds the recordings of a split, or of the subset dev (train and val)."""
+    return "FSD50K.eval_audio" if split == "eval" else "FSD50K.dev_audio"
+
+
+def is_dataset(folder: Path) -> bool:
+    """Return whether a folder looks like this layout, if not a complete one."""
+    return (folder / "FSD50K.ground_truth").is_dir()
 
 
 def read_dataset(folder: Path, archived: Mapping[str, AudioFolder] | None = None) -> Dataset:
@@ -31,18 +92,76 @@ def read_dataset(folder: Path, archived: Mapping[str, AudioFolder] | None = None
     labels = _read_vocabulary(folder / "FSD50K.ground_truth" / "vocabulary.csv")
     clips: list[Clip] = []
     problems: list[str] = []
-    for subset in ("dev", "eval"):
+    for subset in _SUBSETS:
         audio = (archived or {}).get(audio_folder(subset), folder / audio_folder(subset))
-        _read_subset(folder, subset, audio, labels, clips, problems)
+        found, wrong = _read_subset(folder, subset, audio, labels)
+        clips += found
+        problems += wrong
     counts = Counter(clip.split for clip in clips)
     for split in SPLITS:
         if not counts[split]:
             raise UserError(f"{folder}: no clips of split {split!r}; training, selection and test need one each")
-    return Dataset(folder, labels, tuple(clips), tuple(problems))
+    # classes that FSD50K lacks have no place in its hierarchy, and count as leaves
+    known = {c.label: c.leaf for c in load_classes()}
+    leaf = tuple(known.get(label, True) for label in labels)
+    return Dataset(folder, labels, leaf, tuple(clips), tuple(problems))
+
+
+@dataclass
+class Verification:
+    """What a folder holds, of usable recordings in each split, and everything that is wrong with it."""
+
+    classes: int  # of the vocabulary
+    clips: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
+    hours: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0.0))
+    classes_used: dict[str, int] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)  # path: cause
+    extra: list[str] = field(default_factory=list)  # files among the recordings that no table lists
+    problems: list[str] = field(default_factory=list)  # labels that cannot be used
+
+    @property
+    def whole(self) -> bool:
+        """Return whether it is all of FSD50K, rather than a reduced copy."""
+        return self.clips == OFFICIAL_CLIPS and self.classes == OFFICIAL_CLASSES and not self.broken
+
+
+def verify(folder: Path, progress: Progress = lambda done, total: None) -> Verification:
+    """Compare a folder with what its tables list, reading every recording's header.
+
+    Args:
+        progress: called with the recordings done, and in all.
+
+    Raises:
+        UserError: as `read_dataset`.
+    """
+    dataset = read_dataset(folder)
+    found = Verification(len(dataset.labels), problems=list(dataset.problems))
+    for done, (clip, info) in enumerate(zip(dataset.clips, probe_all(dataset.clips), strict=True), start=1):
+        progress(done, len(dataset.clips))
+        if isinstance(info, AudioError):
+            found.broken[_path(clip)] = str(info)
+        else:
+            found.clips[clip.split] += 1
+            found.hours[clip.split] += info.seconds / 3600
+    for split in SPLITS:
+        used = {label for clip in dataset.clips if clip.split == split for label in clip.labels}
+        found.classes_used[split] = len(used)
+    listed = {_path(clip) for clip in dataset.clips}
+    for subset in _SUBSETS:
+        # no error, as the clips that are listed are unaffected, but a sign of a mixed-up folder
+        names = sorted(f"{audio_folder(subset)}/{file.name}" for file in (folder / audio_folder(subset)).iterdir())
+        found.extra += [name for name in names if name not in listed]
+    return found
+
+
+def _path(clip: Clip) -> str:
+    """Return where the data set's folder has a clip's recording."""
+    return f"{audio_folder(clip.split)}/{clip.name}.wav"
 
 
 def _read_vocabulary(path: Path) -> tuple[str, ...]:
     table = _read_csv(path, header=None)
+    # an index is a column of the targets, so that gaps or another order would mix up classes
     if table.shape[1] != 3 or table[0].tolist() != [str(i) for i in range(len(table))]:
         raise UserError(f"{path}: rows should be index,label,mid without a header, indices from 0")
     if twice := table.loc[table[1].duplicated(), 1].tolist():
@@ -51,8 +170,12 @@ def _read_vocabulary(path: Path) -> tuple[str, ...]:
 
 
 def _read_subset(
-    folder: Path, subset: str, audio: AudioFolder, labels: tuple[str, ...], clips: list[Clip], problems: list[str]
-) -> None:
+    folder: Path, subset: str, audio: AudioFolder, labels: tuple[str, ...]
+) -> tuple[list[Clip], list[str]]:
+    """Read the clips of dev or eval, and a line for each label that cannot be used.
+
+    Such labels are collected, so that all are named at once; what makes the table unreadable is raised at once.
+    """
     if not audio.is_dir():
         raise UserError(f"{audio}: no such folder; `bench data fetch` unpacks FSD50K's, from {audio.name}.zip")
     path = folder / "FSD50K.ground_truth" / f"{subset}.csv"
@@ -66,22 +189,28 @@ def _read_subset(
     splits = table["split"] if subset == "dev" else ["eval"] * len(table)
     groups = _read_uploaders(folder / "FSD50K.metadata" / f"{subset}_clips_info_FSD50K.json")
     index = {label: i for i, label in enumerate(labels)}
+
+    clips: list[Clip] = []
+    problems: list[str] = []
     for name, text, split in zip(table["fname"], table["labels"], splits, strict=True):
-        if split not in (("train", "val") if subset == "dev" else ("eval",)):
+        if split not in _SUBSETS[subset]:
             raise UserError(f"{path}: clip {name}: split is {split!r}, should be train or val")
         names = [label for label in text.split(",") if label]
         problems += [f"{path}: clip {name}: label {n!r} is not in vocabulary.csv" for n in names if n not in index]
         if not names:
             problems.append(f"{path}: clip {name} has no label")
         known = tuple(sorted(index[n] for n in set(names) if n in index))
+        # FSD50K lists names without the suffix; tables made by others often have it
         name = name.removesuffix(".wav")
         clips.append(Clip(name, split, known, audio / f"{name}.wav", groups.get(name)))
+    return clips, problems
 
 
 def _read_csv(path: Path, header: int | None = 0) -> pd.DataFrame:
     if not path.is_file():
         raise UserError(f"{path}: no such file; it comes with FSD50K.ground_truth.zip")
     try:
+        # text as it is: pandas would make numbers of names such as 007, and NaN of a class "None"
         table = pd.read_csv(path, dtype=str, keep_default_na=False, header=header, index_col=False)
     except pd.errors.EmptyDataError:
         raise UserError(f"{path}: the file is empty") from None
@@ -93,6 +222,7 @@ def _read_csv(path: Path, header: int | None = 0) -> pd.DataFrame:
 
 
 def _read_uploaders(path: Path) -> dict[str, str]:
+    """Read who uploaded each clip; empty if the file is missing, as nothing but the clips' groups depends on it."""
     if not path.is_file():
         return {}
     try:
@@ -100,42 +230,3 @@ def _read_uploaders(path: Path) -> dict[str, str]:
         return {name: str(info["uploader"]) for name, info in entries.items()}
     except (ValueError, KeyError, AttributeError, TypeError):
         raise UserError(f"{path}: not the clip information of FSD50K; remove the file or fetch it again") from None
-
-
-@dataclass
-class Verification:
-    """What a folder holds: clips and hours a split, and everything that is wrong with it."""
-
-    classes: int
-    clips: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
-    hours: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0.0))
-    classes_used: dict[str, int] = field(default_factory=dict)
-    broken: dict[str, str] = field(default_factory=dict)  # path -> cause
-    extra: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-    @property
-    def whole(self) -> bool:
-        """Whether it is all of FSD50K, rather than a reduced copy."""
-        return self.clips == OFFICIAL_CLIPS and self.classes == OFFICIAL_CLASSES and not self.broken
-
-
-def verify(folder: Path, progress: Callable[[float, float], None] = lambda done, total: None) -> Verification:
-    """Compare a folder with what its CSVs list, reading every recording's header. Raises UserError."""
-    dataset = read_dataset(folder)
-    found = Verification(len(dataset.labels), problems=list(dataset.problems))
-    for done, (clip, info) in enumerate(zip(dataset.clips, probe_all(dataset.clips), strict=True), start=1):
-        progress(done, len(dataset.clips))
-        if isinstance(info, AudioError):
-            found.broken[clip.path] = str(info)
-        else:
-            found.clips[clip.split] += 1
-            found.hours[clip.split] += info.seconds / 3600
-    for split in SPLITS:
-        used = {label for clip in dataset.clips if clip.split == split for label in clip.labels}
-        found.classes_used[split] = len(used)
-    listed = {clip.path for clip in dataset.clips}
-    for subset in ("dev", "eval"):
-        names = sorted(f"{audio_folder(subset)}/{file.name}" for file in (folder / audio_folder(subset)).iterdir())
-        found.extra += [name for name in names if name not in listed]
-    return found

@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from bench.data.dataset import FSDClass, load_classes
+from bench.data.readers.fsd50k import FSDClass, load_classes
 from bench.data.synthetic.synthesis import (
     RATE,
     SOUNDS,
