@@ -486,10 +486,10 @@ def check_command(names: Sequence[str], data: Path | None, clips: int, own: Sequ
 
 
 def fetch_command(folder: Path, out: Path | None, sample_rate: int, delete_archives: bool, mirror: str | None) -> None:
-    from bench.data.download.fetch import Fetch, alone
+    from bench.data.download.fetch import Fetch, exclusive
     from bench.data.download.fsd50k_files import ZENODO
 
-    with alone(folder):
+    with exclusive(folder):
         fetch = Fetch(folder, source=mirror or ZENODO, out=out, sample_rate=sample_rate)
         console.print(fetch.summary(), markup=False)
         fetch.require_space()

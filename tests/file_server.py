@@ -23,7 +23,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     ranges: bool = True  # or the file from its start, whatever was asked for
     etag: str | None = None  # instead of a strong one; "" for none
-    length: bool = True  # told in advance
+    length: bool = True  # declared in advance
     change: Callable[[bytes], bytes] = bytes  # of what is served
     shift: int = 0  # of the range that is sent
     drop: int | None = None  # bytes of the body after which the connection ends

@@ -29,22 +29,22 @@ def server(tmp_path):
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch):
-    monkeypatch.setattr(http, "LONGEST_PAUSE", 0)
+    monkeypatch.setattr(http, "_LONGEST_PAUSE", 0)
 
 
 @pytest.fixture
 def get(server, tmp_path):
-    """Download x.bin; returns what was told of troubles."""
+    """Download x.bin; return the notices of what went wrong."""
 
     def run(url="", data=DATA, md5=MD5):
-        told, seen = [], []
+        notices, seen = [], []
         path = tmp_path / "x.bin"
         url = url or f"{server.url}/x.bin?download=1"
-        download(url, path, size=len(data), md5=md5, progress=seen.append, notice=told.append)
+        download(url, path, size=len(data), md5=md5, progress=seen.append, notice=notices.append)
         assert path.read_bytes() == data
         assert not (tmp_path / "x.bin.partial").exists()
         assert max(seen, default=len(data)) == len(data)
-        return told
+        return notices
 
     return run
 
@@ -60,7 +60,7 @@ def test_a_file_arrives(server, get):
 
 @pytest.mark.parametrize("reset", [False, True])
 @pytest.mark.parametrize("length", [False, True])
-def test_a_broken_connection_is_gone_on_with(server, get, length, reset):
+def test_a_broken_connection_is_resumed(server, get, length, reset):
     server.misbehave("x.bin", *[Answer(drop=70_000, length=length, reset=reset)] * 3)
     assert len(get()) == 3
     starts = [int(asked[6:-1]) for asked in server.ranges("x.bin")[1:]]
@@ -71,7 +71,7 @@ def test_a_broken_connection_is_gone_on_with(server, get, length, reset):
 
 
 def test_a_server_that_stands_still_is_left(server, get, monkeypatch):
-    monkeypatch.setattr(http, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(http, "_TIMEOUT_SECONDS", 0.3)
     server.misbehave("x.bin", Answer(drop=70_000, hold=True))
     assert get() == ["x.bin: timed out; trying again in 0 s"]
     assert server.ranges("x.bin") == [None, "bytes=70000-"]
@@ -117,20 +117,20 @@ def test_a_busy_server_is_given_time(server, get, answer, seconds):
 
 def test_a_date_to_come_back_is_kept(server, get, monkeypatch):
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
-    waited = []
-    monkeypatch.setattr(time, "sleep", waited.append)
+    pauses = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
     server.misbehave("x.bin", Answer(503, {"Retry-After": date}))
     get()
-    assert 90 < waited[0] <= 100
+    assert 90 < pauses[0] <= 100
 
 
 def test_pauses_double_up_to_a_limit_and_start_anew_with_every_byte(server, get, monkeypatch):
-    waited = []
-    monkeypatch.setattr(time, "sleep", waited.append)
-    monkeypatch.setattr(http, "LONGEST_PAUSE", 5)
+    pauses = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    monkeypatch.setattr(http, "_LONGEST_PAUSE", 5)
     server.misbehave("x.bin", *[Answer(503)] * 5, Answer(drop=10), *[Answer(drop=0)] * 2)
     get()
-    assert waited == [1, 2, 4, 5, 5, 1, 2, 4]
+    assert pauses == [1, 2, 4, 5, 5, 1, 2, 4]
 
 
 def test_redirects_are_followed_with_the_range(server, get, tmp_path):
@@ -192,15 +192,15 @@ def test_a_wrong_file_is_fetched_once_more(server, get, tmp_path, message):
 def test_a_resumed_file_that_does_not_fit_is_started_anew(server, get, tmp_path, answer, causes):
     (tmp_path / "x.bin.partial").write_bytes(DATA[:100_000])
     server.misbehave("x.bin", answer)
-    told = get()
-    assert [line.removeprefix("x.bin: ").partition(";")[0] for line in told] == causes
+    notices = get()
+    assert [line.removeprefix("x.bin: ").partition(";")[0] for line in notices] == causes
     assert server.ranges("x.bin") == ["bytes=100000-", None]
 
 
 STUBBORN = {
     r"HTTP 404 Not Found; another server can be named with --mirror": (Answer(404), 1),
     r"HTTP 403 Forbidden": (Answer(403), 1),
-    r"HTTP 503 .*, 10 times in a row; the same command goes on": (Answer(503), 10),
+    r"HTTP 503 .*, 10 times in a row; run the same command again to resume": (Answer(503), 10),
     r"asks to wait for 86400 s": (Answer(429, {"Retry-After": "86400"}), 1),
     r"the connection broke after 0 of 300000 bytes, 10 times": (Answer(drop=0), 10),
     r"the connection broke after 70000 of 300000 bytes, 10 times": (Answer(drop=70_000, ranges=False), 10),

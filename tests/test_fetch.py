@@ -57,7 +57,7 @@ def server(released, monkeypatch):
     table = read_archives(released / "files.csv")
     assert all(len(entry.files) > 2 for entry in table if entry.is_audio)
     monkeypatch.setattr(fetch, "official_archives", lambda: table)
-    monkeypatch.setattr(http, "LONGEST_PAUSE", 0)
+    monkeypatch.setattr(http, "_LONGEST_PAUSE", 0)
     with serving(released) as running:
         monkeypatch.setenv("BENCH_FSD50K_URL", running.url)
         yield running
@@ -194,7 +194,7 @@ def wait_for(condition, process):
         time.sleep(0.02)
 
 
-def test_killed_and_interrupted_it_goes_on(server, bench, dataset, released, tmp_path):
+def test_killed_and_interrupted_it_resumes(server, bench, dataset, released, tmp_path):
     folder = tmp_path / "FSD50K"
     half = folder / "FSD50K.dev_audio.z02.partial"
     server.misbehave("FSD50K.dev_audio.z02", Answer(drop=10**6, hold=True))
@@ -206,9 +206,9 @@ def test_killed_and_interrupted_it_goes_on(server, bench, dataset, released, tmp
     server.requests.clear()
 
     process = start(released, folder)
-    _, told = process.communicate()
+    _, err = process.communicate()
     assert process.returncode == 130
-    assert told.splitlines()[-1] == "bench: stopped; the same command goes on from here"
+    assert err.splitlines()[-1] == "bench: stopped; the same command goes on from here"
     assert server.ranges("FSD50K.dev_audio.z01") == []  # whole before it was killed
     assert server.ranges("FSD50K.dev_audio.z02") == ["bytes=1000000-"]
     assert len(list(folder.glob("FSD50K.dev_audio/*.wav"))) < 70
@@ -220,7 +220,7 @@ def test_killed_and_interrupted_it_goes_on(server, bench, dataset, released, tmp
 
 
 @pytest.mark.usefixtures("server")
-def test_packing_from_archives_goes_on(bench, packed, tmp_path, monkeypatch):
+def test_packing_from_archives_resumes(bench, packed, tmp_path, monkeypatch):
     decoded, decode = [], packing.decode
 
     def interrupted(recording, *args):
@@ -280,7 +280,7 @@ def test_a_disk_that_fills_up_is_one_line(server, bench, tmp_path, monkeypatch, 
 
 @pytest.mark.parametrize("options", [[], ["--pack"]], ids=["unpacking", "packing"])
 def test_an_archive_that_was_damaged_since_is_fetched_again(server, bench, dataset, released, tmp_path, options):
-    """Its size and time are as they were, so that only its CRCs tell."""
+    """Its size and time are as they were, so that only its CRCs differ."""
     folder = tmp_path / "x"
     shutil.copytree(released, folder)
     command = ["data", "fetch", folder, *options, *[tmp_path / "out"] * len(options)]
@@ -293,7 +293,7 @@ def test_an_archive_that_was_damaged_since_is_fetched_again(server, bench, datas
     os.utime(piece, ns=(before.st_atime_ns, before.st_mtime_ns))
     shutil.rmtree(folder / "FSD50K.dev_audio", ignore_errors=True)
     shutil.rmtree(tmp_path / "out", ignore_errors=True)
-    failed(bench(*command), "the same command checks the archive again and fetches what is wrong")
+    failed(bench(*command), "run the same command again to check the archive and fetch what is wrong")
     assert bench(*command).code == 0
     assert [name for name, _, _ in server.requests] == [piece.name]
     assert options or same_folders(dataset, folder)
@@ -338,14 +338,14 @@ def test_what_the_user_gets_wrong_is_one_line(server, bench, tmp_path):
     for text in ("{", "[]", '{"unpacked": {"FSD50K.doc": []}}'):
         (tmp_path / "x" / "fetch.json").write_text(text)
         one_line(bench("data", "fetch", tmp_path / "x"), "fetch.json: damaged; remove it")
-    with fetch.alone(tmp_path / "x"):
+    with fetch.exclusive(tmp_path / "x"):
         one_line(bench("data", "fetch", tmp_path / "x"), "another `bench data fetch` is at work here")
 
 
 @pytest.mark.usefixtures("server")
 def test_a_server_that_is_gone_is_one_line(bench, tmp_path):
     done = bench("data", "fetch", tmp_path / "x", "--mirror", "http://127.0.0.1:1")
-    failed(done, "Connection refused, 10 times in a row; the same command goes on from here")
+    failed(done, "Connection refused, 10 times in a row; run the same command again to resume")
 
 
 @pytest.mark.usefixtures("server")

@@ -155,13 +155,13 @@ def test_a_member_is_inflated_no_further_than_it_is_read(tmp_path):
             (ArchiveFolder(archive, "a") / "ones").stat()
 
 
-def test_unpacking_goes_on_and_tells_half_written_files_from_whole_ones(tmp_path):
+def test_unpacking_resumes_and_distinguishes_half_written_files_from_whole_ones(tmp_path):
     write_split_zip(tmp_path / "x.zip", MEMBERS, 50_000)
-    out, told = tmp_path / "out", []
+    out, calls = tmp_path / "out", []
     with open_zip(tmp_path / "x.zip") as archive:
-        sizes = unpack(archive, out, lambda done, total: told.append((done, total)))
+        sizes = unpack(archive, out, lambda done, total: calls.append((done, total)))
         assert sizes == {name: len(content) for name, content in MEMBERS.items() if not name.endswith("/")}
-        assert told[-1] == (sum(sizes.values()),) * 2
+        assert calls[-1] == (sum(sizes.values()),) * 2
         whole, half = out / "data" / "noise.bin", out / "data" / "text.txt"
         inode = whole.stat().st_ino, whole.stat().st_ctime_ns
         half.write_bytes(b"?" * half.stat().st_size)  # the size is right already, the time is that of writing

@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from bench.data.download.split_zip import extra_fields, readable
+from bench.data.dataset import Progress
+from bench.data.download.split_zip import explain_damage, extra_fields
 
-UNIX_TIME = 0x5455  # id of Info-ZIP's field for times in UTC
-SECOND_NS = 1_000_000_000
+__all__ = ["ArchiveFolder", "unpack"]
+
+# Id of Info-ZIP's field for times in UTC ("UT", extended timestamp).
+_UNIX_TIME = 0x5455
+_SECOND_NS = 1_000_000_000
 
 
 class ArchiveFolder:
@@ -27,20 +31,61 @@ class ArchiveFolder:
         return f"{self.archive.filename}/{self.name}"
 
     def is_dir(self) -> bool:
+        # by its files: an archive need not list its folders
         return any(name.startswith(f"{self.name}/") for name in self.archive.namelist())
 
-    def __truediv__(self, name: str) -> "Member":
-        return Member(self.archive, f"{self.name}/{name}")
+    def __truediv__(self, name: str) -> "_Member":
+        return _Member(self.archive, f"{self.name}/{name}")
+
+
+def unpack(archive: zipfile.ZipFile, folder: Path, progress: Progress) -> dict[str, int]:
+    """Write all that an archive holds into a folder, with its times; what an earlier call left there is kept.
+
+    Args:
+        progress: called with the bytes done, and in all.
+
+    Returns:
+        The files' sizes, by their paths in the folder.
+
+    Raises:
+        DamagedArchive: a member cannot be read, or its CRC is wrong.
+    """
+    members = [info for info in archive.infolist() if not info.is_dir()]
+    # before the threads start: zipfile fails if another thread creates a folder between its look and its mkdir
+    for parent in {(folder / info.filename).parent for info in members}:
+        parent.mkdir(parents=True, exist_ok=True)
+
+    def write(info: zipfile.ZipInfo) -> int:
+        if not _is_there(folder / info.filename, info):
+            # zipfile checks the CRC as it reads
+            with explain_damage(f"{archive.filename}: {info.filename}"):
+                path = archive.extract(info, folder)
+            # last: its time distinguishes a complete file from one that a killed process was writing
+            os.utime(path, ns=(_modified_ns(info), _modified_ns(info)))
+        return info.file_size
+
+    done, total = 0, sum(info.file_size for info in members)
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        for size in pool.map(write, members):
+            done += size
+            progress(done, total)
+    # queued members are dropped, so that an interrupt waits for a few files, not for thousands
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return {info.filename: info.file_size for info in members}
 
 
 @dataclass(frozen=True)
-class MemberStat:
+class _MemberStat:
+    """As much of os.stat_result as shows whether a recording is the same; it is that of the unpacked file."""
+
     st_size: int
     st_mtime_ns: int
 
 
 @dataclass(frozen=True)
-class Member:
+class _Member:
     """A file in an archive, as much of a Path as reading a recording takes.
 
     Its methods raise FileNotFoundError if there is none, and DamagedArchive.
@@ -49,19 +94,19 @@ class Member:
     archive: zipfile.ZipFile
     name: str
 
-    def stat(self) -> MemberStat:
+    def stat(self) -> _MemberStat:
         info = self._info()
-        return MemberStat(info.file_size, modified_ns(info))
+        return _MemberStat(info.file_size, _modified_ns(info))
 
     def open(self, mode: Literal["rb"]) -> IO[bytes]:  # noqa: ARG002 (as Path.open has it)
         info = self._info()
-        with self._readable():
-            return io.BufferedReader(Inflating(self.archive.open(info), info.file_size, self._readable))
+        with self._explain():
+            return io.BufferedReader(_Inflating(self.archive.open(info), info.file_size, self._explain))
 
     def read_bytes(self) -> bytes:
         info = self._info()
-        with self._readable():
-            return self.archive.read(info)  # checks the CRC
+        with self._explain():
+            return self.archive.read(info)
 
     def _info(self) -> zipfile.ZipInfo:
         try:
@@ -69,12 +114,12 @@ class Member:
         except KeyError:
             raise FileNotFoundError(self.name) from None
 
-    def _readable(self) -> AbstractContextManager[None]:
-        return readable(f"{self.archive.filename}: {self.name}")
+    def _explain(self) -> AbstractContextManager[None]:
+        return explain_damage(f"{self.archive.filename}: {self.name}")
 
 
-class Inflating(io.RawIOBase):
-    """A member as a file that is inflated no further than it is read.
+class _Inflating(io.RawIOBase):
+    """A member as a file that is inflated no further than it is read, and can be sought in what was inflated.
 
     zipfile inflates all of a member to seek to its end, which is the first thing that libsndfile does.
     """
@@ -96,6 +141,7 @@ class Inflating(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         with self.guard():
+            # kept from the start, as a seek back is answered from it: probing reads little more than the header
             self.inflated += self.stream.read(max(0, self.at + len(buffer) - len(self.inflated)))
         data = self.inflated[self.at : self.at + len(buffer)]
         buffer[: len(data)] = data
@@ -107,52 +153,19 @@ class Inflating(io.RawIOBase):
         super().close()
 
 
-def unpack(archive: zipfile.ZipFile, folder: Path, progress: Callable[[float, float], None]) -> dict[str, int]:
-    """Write all that an archive holds into a folder, with its times; what is there of an earlier call is left alone.
-
-    Args:
-        progress: is told the bytes done, and in all.
-
-    Returns:
-        The files' sizes, by their paths in the folder.
-
-    Raises:
-        DamagedArchive: a member cannot be read, or its CRC is wrong.
-    """
-    members = [info for info in archive.infolist() if not info.is_dir()]
-    for parent in {(folder / info.filename).parent for info in members}:
-        parent.mkdir(parents=True, exist_ok=True)  # threads of zipfile would step on each other's toes
-
-    def write(info: zipfile.ZipInfo) -> int:
-        if not _is_there(folder / info.filename, info):
-            with readable(f"{archive.filename}: {info.filename}"):
-                path = archive.extract(info, folder)  # checks the CRC
-            os.utime(path, ns=(modified_ns(info), modified_ns(info)))  # last: it tells whole files from others
-        return info.file_size
-
-    done, total = 0, sum(info.file_size for info in members)
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        for size in pool.map(write, members):
-            done += size
-            progress(done, total)
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return {info.filename: info.file_size for info in members}
-
-
 def _is_there(path: Path, info: zipfile.ZipInfo) -> bool:
     try:
         stat = path.stat()
     except FileNotFoundError:
         return False
     # some file systems count in steps of two seconds
-    return stat.st_size == info.file_size and abs(stat.st_mtime_ns - modified_ns(info)) <= 2 * SECOND_NS
+    return stat.st_size == info.file_size and abs(stat.st_mtime_ns - _modified_ns(info)) <= 2 * _SECOND_NS
 
 
-def modified_ns(info: zipfile.ZipInfo) -> int:
-    """When a member was last changed, in ns since 1970, as unzip takes it: in UTC if told, else in local time."""
-    data = dict(extra_fields(info.extra)).get(UNIX_TIME, b"")
+def _modified_ns(info: zipfile.ZipInfo) -> int:
+    """Return when a member was last changed, in ns since 1970, as unzip takes it: in UTC if given, else local time."""
+    data = dict(extra_fields(info.extra)).get(_UNIX_TIME, b"")
+    # the first byte says which times follow; its lowest bit stands for that of modification, which then comes first
     if len(data) >= 5 and data[0] & 1:
-        return int.from_bytes(data[1:5], "little", signed=True) * SECOND_NS
-    return int(time.mktime((*info.date_time, 0, 0, -1))) * SECOND_NS
+        return int.from_bytes(data[1:5], "little", signed=True) * _SECOND_NS
+    return int(time.mktime((*info.date_time, 0, 0, -1))) * _SECOND_NS

@@ -1,6 +1,6 @@
 """FSD50K into a folder: download its archives, unpack them, or pack straight from them.
 
-Each stage goes on from where it was, and what is finished is not done again.
+Each stage resumes where it was interrupted, and what is finished is not done again.
 """
 
 import re
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from bench.data.dataset import Progress
 from bench.data.download.archive import ArchiveFolder, unpack
 from bench.data.download.fsd50k_files import ZENODO, Archive, File, official_archives, url_of
 from bench.data.download.http import download
@@ -20,16 +21,18 @@ from bench.data.packing import pack, refuse_taken
 from bench.disk import explain_full_disk, on_one_disk, partial_path, require_space, space_taken
 from bench.errors import UserError
 
-AUDIO_RATE = 44_100  # of FSD50K's recordings, which have 16 bits and one channel, as a pack has
+__all__ = ["Fetch", "exclusive"]
 
-Progress = Callable[[float, float], None]  # bytes done, and in all
+# In Hz, of FSD50K's recordings, which have 16 bits and one channel, as a pack has.
+_AUDIO_RATE = 44_100
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Makes the folder, and keeps other fetches out of it. Raises UserError if one is at work."""
+def exclusive(folder: Path) -> Iterator[None]:
+    """Create the folder, and keep other fetches out of it. Raises UserError if one is at work."""
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
+        # the system drops the lock with the process that holds it, so that a killed one blocks nobody
         try:
             stack.enter_context(FileLock(folder / ".fetch.lock", timeout=0))
         except Timeout:
@@ -38,7 +41,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 class Fetch:
-    """What is to be done, found out when it is made; its methods are the stages, in their order.
+    """What is still to be done, found out when it is made; its methods are the stages, in their order.
 
     Attributes:
         needed: the archives that have to be there.
@@ -54,7 +57,8 @@ class Fetch:
         out: Path | None = None,
         sample_rate: int = 16_000,
     ) -> None:
-        """
+        """Compare the folder with what should be in it.
+
         Args:
             source: where the files are: a folder's URL, or one with NAME in it for a file's name.
             archives: those of FSD50K, if not given.
@@ -70,6 +74,7 @@ class Fetch:
         self.archives = official_archives() if archives is None else archives
         self.record = Record(folder)
         self.is_packed = self._is_packed()
+        # archives that were deleted after use are not fetched again, as long as what was made of them is there
         self.needed = [
             archive
             for archive in self.archives
@@ -78,7 +83,7 @@ class Fetch:
         self.to_unpack = [archive for archive in self.needed if not (archive.is_audio and out)]
 
     def _is_packed(self) -> bool:
-        """Whether `out` is made of these archives already."""
+        """Return whether `out` is already made of these archives."""
         if not self.out:
             return False
         if not (self.out / "manifest.json").is_file():
@@ -101,31 +106,33 @@ class Fetch:
 
     @property
     def bytes_to_unpack(self) -> int:
-        lacking = (archive.unpacked - space_taken(self.folder / archive.name) for archive in self.to_unpack)
-        return sum(max(0, size) for size in lacking)
+        # what an interrupted call has unpacked takes its space already
+        missing = (archive.unpacked - space_taken(self.folder / archive.name) for archive in self.to_unpack)
+        return sum(max(0, size) for size in missing)
 
     @property
     def bytes_to_pack(self) -> int:
         if not self.out or self.is_packed:
             return 0
         sound = sum(archive.unpacked for archive in self.archives if archive.is_audio)
-        return max(0, sound * self.sample_rate // AUDIO_RATE - space_taken(partial_path(self.out)))
+        return max(0, sound * self.sample_rate // _AUDIO_RATE - space_taken(partial_path(self.out)))
 
     def _present(self, file: File) -> int:
-        """Bytes of it that are there."""
+        """Return how many bytes of a file are there, whole or partial."""
         path = self.folder / file.name
         sizes = [found.stat().st_size for found in (path, partial_path(path)) if found.is_file()]
         return min(file.size, max(sizes, default=0))
 
     def summary(self) -> str:
-        """What will be done and what it takes, in a line."""
+        """Return what will be done and what it takes, in a line."""
         sizes = {"download": self.bytes_to_download, "unpack": self.bytes_to_unpack, "pack": self.bytes_to_pack}
         parts = [f"{size / 1e9:.2f} GB to {what}" for what, size in sizes.items() if size]
         return f"{self.folder}: {', '.join(parts) or 'nothing to do'}: needs {sum(sizes.values()) / 1e9:.2f} GB of disk"
 
     def require_space(self) -> None:
-        """Raises UserError if a disk is too small for what is still to be written."""
+        """Raise UserError if a disk is too small for what is still to be written."""
         here, there = self.bytes_to_download + self.bytes_to_unpack, self.bytes_to_pack
+        # on one disk they need their sum, which two checks of the same free space would not notice
         if self.out and on_one_disk(self.folder, self.out):
             here, there = here + there, 0
         require_space(self.folder, here)
@@ -135,38 +142,45 @@ class Fetch:
     # The stages
 
     def download(self, progress: Progress, notice: Callable[[str], None]) -> None:
-        """Have all needed archives there and checked. Raises UserError."""
+        """Download and check all needed archives.
+
+        Args:
+            progress: called with the bytes done, and in all.
+            notice: called with a line about what went wrong and is tried again.
+
+        Raises:
+            UserError: a file cannot be had, or the disk is full.
+        """
         done, total = 0, sum(file.size for file in self.files)
         for file in self.files:
 
-            def told(here: int, before: int = done) -> None:
+            def report(here: int, before: int = done) -> None:
                 progress(before + here, total)
 
             if not self.record.is_right(file.name, file.md5):
-                with explain_full_disk(self.folder / file.name):
-                    download(
-                        url_of(self.source, file.name),
-                        self.folder / file.name,
-                        size=file.size,
-                        md5=file.md5,
-                        progress=told,
-                        notice=notice,
-                    )
+                url, path = url_of(self.source, file.name), self.folder / file.name
+                with explain_full_disk(path):
+                    download(url, path, size=file.size, md5=file.md5, progress=report, notice=notice)
                 self.record.note_right(file.name, file.md5)
             done += file.size
             progress(done, total)
 
     def unpack(self, archive: Archive, progress: Progress) -> None:
-        """Unpack one of `to_unpack`. Raises UserError."""
+        """Unpack one of `to_unpack`. Raises UserError if it is damaged or the disk is full."""
         with self._distrusting(archive), explain_full_disk(self.folder), open_zip(self._zip(archive)) as opened:
             files = unpack(opened, self.folder, progress)
         self.record.note_unpacked(archive.name, files)
 
     def pack(self, progress: Progress) -> Pack:
-        """Make `out`: of what is unpacked from the folder, of the rest from the archives. Raises UserError."""
+        """Make `out` of what is unpacked in the folder, and straight from the archives of what is not.
+
+        Raises:
+            UserError: as `bench.data.packing.pack`, or an archive is damaged.
+        """
         assert self.out
         archives = [archive for archive in self.needed if archive.is_audio]
         with self._distrusting(*archives), ExitStack() as stack:
+            # open until all is packed: recordings of both are read at the same time
             opened = {archive.name: stack.enter_context(open_zip(self._zip(archive))) for archive in archives}
             archived = {name: ArchiveFolder(zipped, name) for name, zipped in opened.items()}
             made = pack(self.folder, self.out, sample_rate=self.sample_rate, progress=progress, archived=archived)
@@ -183,9 +197,10 @@ class Fetch:
 
     @contextmanager
     def _distrusting(self, *archives: Archive) -> Iterator[None]:
-        """An archive that turns out to be damaged was changed since it was checked."""
+        """Have archives that turn out to be damaged checked again by the next call: they were right when fetched."""
         try:
             yield
         except DamagedArchive as error:
             self.record.distrust(file.name for archive in archives for file in archive.files)
-            raise UserError(f"{error}; the same command checks the archive again and fetches what is wrong") from None
+            again = "run the same command again to check the archive and fetch what is wrong"
+            raise UserError(f"{error}; {again}") from None

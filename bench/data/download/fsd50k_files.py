@@ -1,4 +1,4 @@
-"""The files that FSD50K comes as, and the archives that they are pieces of: fsd50k_files.csv."""
+"""The files that FSD50K is released as, and the archives that they are pieces of; the table is fsd50k_files.csv."""
 
 import csv
 from dataclasses import dataclass
@@ -6,25 +6,30 @@ from functools import cache
 from itertools import groupby
 from pathlib import Path
 
-FILES = Path(__file__).parent / "fsd50k_files.csv"
-# the record of FSD50K v1.0; NAME stands for a file's name
+__all__ = ["ZENODO", "Archive", "File", "official_archives", "read_archives", "url_of"]
+
+# The record of FSD50K v1.0; NAME stands for a file's name.
 ZENODO = "https://zenodo.org/records/4060432/files/NAME?download=1"
+
+_TABLE = Path(__file__).with_suffix(".csv")
 
 
 @dataclass(frozen=True)
 class File:
+    """A file to download; `size` in bytes, `md5` in hex, as the server's record lists it."""
+
     name: str
-    size: int  # bytes
+    size: int
     md5: str
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A zip archive of one or more pieces; what it holds lies in a folder of its name."""
+    """A zip archive of one or more pieces; what it holds, about `unpacked` bytes, lies in a folder of its name."""
 
     name: str
     files: tuple[File, ...]
-    unpacked: int  # bytes that it holds, about
+    unpacked: int
 
     @property
     def is_audio(self) -> bool:
@@ -33,11 +38,12 @@ class Archive:
 
 @cache
 def official_archives() -> tuple[Archive, ...]:
-    return read_archives(FILES)
+    """Return the archives of FSD50K, in the order in which they are fetched: the small ones first."""
+    return read_archives(_TABLE)
 
 
 def read_archives(path: Path) -> tuple[Archive, ...]:
-    """A table of files; those that differ in nothing but their suffix are the pieces of an archive."""
+    """Read a table of files; neighbours whose names differ only in their suffix are the pieces of an archive."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
     archives = []
@@ -49,5 +55,5 @@ def read_archives(path: Path) -> tuple[Archive, ...]:
 
 
 def url_of(source: str, name: str) -> str:
-    """A file's address: `source` with NAME replaced, or else as the folder that the file is in."""
+    """Return a file's address: `source` with NAME replaced, or, without NAME, the file in the folder `source`."""
     return source.replace("NAME", name) if "NAME" in source else f"{source.rstrip('/')}/{name}"

@@ -1,4 +1,7 @@
-"""One large file over HTTP: one connection at a time, resumed where it broke, checked by size and MD5."""
+"""One large file over HTTP: one connection at a time, resumed where it broke, checked by size and MD5.
+
+Semantics of ranges, entity tags and Retry-After are those of RFC 9110.
+"""
 
 import hashlib
 import re
@@ -16,55 +19,47 @@ from urllib.request import Request, urlopen
 from bench.disk import partial_path
 from bench.errors import UserError, one_line
 
-TIMEOUT_SECONDS = 60  # without a byte
-ATTEMPTS = 10  # in a row that bring no new byte
-LONGEST_PAUSE = 60  # seconds between attempts, which doubles from one second on
-LONGEST_WAIT = 900  # seconds that a server may ask for
-BLOCK = 1 << 16
+__all__ = ["download"]
 
-
-class Interrupted(Exception):
-    """What another attempt may mend; `wait` is for how many seconds the server asks."""
-
-    def __init__(self, cause: str, wait: float = 0) -> None:
-        super().__init__(cause)
-        self.wait = wait
-
-
-class WrongFile(Exception):
-    """The file is not the one that was asked for; the message tells by what."""
+# Seconds without a byte after which a connection counts as broken.
+_TIMEOUT_SECONDS = 60
+# In a row, that bring no new byte: about four minutes with the pauses below.
+_ATTEMPTS = 10
+# Seconds between attempts, which double from one second on.
+_LONGEST_PAUSE = 60
+# Seconds that a server may ask for. Longer, and the user should know rather than watch a bar that stands still.
+_LONGEST_WAIT = 900
+_BLOCK = 1 << 16
 
 
 def download(
-    url: str,
-    path: Path,
-    *,
-    size: int,
-    md5: str,
-    progress: Callable[[int], None],
-    notice: Callable[[str], None],
+    url: str, path: Path, *, size: int, md5: str, progress: Callable[[int], None], notice: Callable[[str], None]
 ) -> None:
-    """Make `path` the file of that size and MD5; what is there already is taken for its beginning.
+    """Make `path` the file of that size and MD5; what is already there is taken for its beginning.
 
-    Until it is whole and right it is called NAME.partial, which a later call goes on with.
+    Until it is complete and right it is called NAME.partial, which a later call resumes.
 
     Args:
-        progress: is told how many bytes there are.
-        notice: is told, in a line, what went wrong and is tried again.
+        size: in bytes.
+        progress: called with the bytes that are there.
+        notice: called with a line about what went wrong and is tried again.
 
     Raises:
         UserError: the server has no such file, another one, does not answer, or asks to wait for too long.
     """
     partial = partial_path(path)
+    # a file that was put here by hand, or was changed since, is checked like one that was interrupted
     if path.exists():
         path.replace(partial)
-    transfer = Transfer(url, partial, size, progress, notice)
+    transfer = _Transfer(url, partial, size, progress, notice)
+    # A wrong file may be due to what was there before, or to a proxy's page in place of the file, so it is fetched once
+    # more from the start. A second one is what the server has.
     for chances in (1, 0):
         try:
             transfer.run()
             _check(partial, size, md5)
             break
-        except WrongFile as error:
+        except _WrongFile as error:
             partial.unlink(missing_ok=True)
             if not chances:
                 raise UserError(f"{url}: {error}; that is not the file of the record: try another --mirror") from None
@@ -72,82 +67,104 @@ def download(
     partial.replace(path)
 
 
-def _check(path: Path, size: int, md5: str) -> None:
-    if path.stat().st_size != size:
-        raise WrongFile(f"{path.stat().st_size} bytes, should be {size}")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if found != md5:
-        raise WrongFile(f"MD5 {found}, should be {md5}")
+class _Interrupted(Exception):
+    """What another attempt may fix; `wait` is for how many seconds the server asks."""
+
+    def __init__(self, cause: str, wait: float = 0) -> None:
+        super().__init__(cause)
+        self.wait = wait
+
+
+class _WrongFile(Exception):
+    """The file is not the one that was asked for; the message says how that shows."""
 
 
 @dataclass
-class Transfer:
-    """A file on its way."""
+class _Transfer:
+    """A file on its way; `etag` is of the file that the beginning is from, as far as this process knows."""
 
     url: str
     partial: Path
     size: int
     progress: Callable[[int], None]
     notice: Callable[[str], None]
-    etag: str = ""  # of what the file's beginning is from, as far as this process knows
+    etag: str = ""
 
     @property
     def done(self) -> int:
-        """Bytes there are."""
+        """Return how many bytes there are."""
         return self.partial.stat().st_size if self.partial.exists() else 0
 
     def run(self) -> None:
-        """Attempt after attempt until no byte is missing. Raises UserError or WrongFile."""
+        """Attempt until no byte is missing. Raises UserError or _WrongFile."""
         failures, furthest = 0, self.done
         while self.done < self.size:
             try:
                 self.attempt()
-            except Interrupted as error:
+            except _Interrupted as error:
+                # Only new bytes count as success: a server without ranges that always breaks at the same place starts
+                # from zero each time, and would be asked for ever.
                 failures = failures + 1 if self.done <= furthest else 1
                 furthest = max(furthest, self.done)
                 self.pause(error, failures)
 
-    def pause(self, error: Interrupted, failures: int) -> None:
+    def pause(self, error: _Interrupted, failures: int) -> None:
         """Wait before the next attempt. Raises UserError if there should be none."""
-        if failures == ATTEMPTS:
-            raise UserError(f"{self.url}: {error}, {failures} times in a row; the same command goes on from here")
-        if error.wait > LONGEST_WAIT:
-            raise UserError(f"{self.url}: {error}: asks to wait for {error.wait:.0f} s; then the same command goes on")
-        seconds = max(error.wait, min(2 ** (failures - 1), LONGEST_PAUSE))
+        again = "run the same command again to resume"
+        if failures == _ATTEMPTS:
+            raise UserError(f"{self.url}: {error}, {failures} times in a row; {again}")
+        if error.wait > _LONGEST_WAIT:
+            raise UserError(f"{self.url}: {error}: asks to wait for {error.wait:.0f} s; then {again}")
+        seconds = max(error.wait, min(2 ** (failures - 1), _LONGEST_PAUSE))
         self.notice(f"{self.partial.stem}: {error}; trying again in {seconds:.0f} s")
         time.sleep(seconds)
 
     def attempt(self) -> None:
-        """Append what one connection brings. Raises UserError, WrongFile or Interrupted."""
+        """Append what one connection brings. Raises UserError, _WrongFile or _Interrupted."""
         with _get(self.url, self.done, self.etag) as response:
+            # any other answer is all of it: the server knows no ranges, or the file is not the one whose beginning is
+            # here (If-Range)
             if response.status == 206:
-                mode, promised = "ab", _promised_by_range(response.headers, self.done)
-            else:  # all of it: the server knows no ranges, or the file is not the one whose beginning is here
-                mode, promised = "wb", response.headers.get("Content-Length", "")
-            if promised.isdigit() and int(promised) != self.size:
-                raise WrongFile(f"{promised} bytes, should be {self.size}")
+                mode, declared = "ab", _size_by_range(response.headers, self.done)
+            else:
+                mode, declared = "wb", response.headers.get("Content-Length", "")
+            if declared.isdigit() and int(declared) != self.size:
+                raise _WrongFile(f"{declared} bytes, should be {self.size}")
+            # a weak tag does not stand for the very same bytes, and is of no use in If-Range
             etag = response.headers.get("ETag", "")
-            self.etag = "" if etag.startswith("W/") else etag  # a weak one does not stand for the very same bytes
+            self.etag = "" if etag.startswith("W/") else etag
             with self.partial.open(mode) as file:
                 done = file.tell()
+                # never beyond the size: a server that sends without end must not fill the disk
                 while done < self.size and (data := _read(response, self.size - done)):
                     file.write(data)
                     done += len(data)
                     self.progress(done)
         if done < self.size:
-            raise Interrupted(f"the connection broke after {done} of {self.size} bytes")
+            raise _Interrupted(f"the connection broke after {done} of {self.size} bytes")
+
+
+def _check(path: Path, size: int, md5: str) -> None:
+    """Raise _WrongFile if a file has another size or MD5, which is the only checksum that the record lists."""
+    if path.stat().st_size != size:
+        raise _WrongFile(f"{path.stat().st_size} bytes, should be {size}")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if found != md5:
+        raise _WrongFile(f"MD5 {found}, should be {md5}")
 
 
 def _get(url: str, start: int, etag: str) -> HTTPResponse:
-    """The answer to a request for a file's bytes from `start` on."""
+    """Request a file's bytes from `start` on. Raises UserError, _WrongFile or _Interrupted."""
+    # unasked, a proxy may compress: then neither sizes nor ranges are those of the file
     headers = {"User-Agent": "audio-cnn-transformer-bench", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
+        # a server that has another file by now answers with all of it, instead of the end of another one
         if etag:
             headers["If-Range"] = etag
     try:
-        response: HTTPResponse = urlopen(Request(url, headers=headers), timeout=TIMEOUT_SECONDS)
+        response: HTTPResponse = urlopen(Request(url, headers=headers), timeout=_TIMEOUT_SECONDS)
         return response
     except HTTPError as error:
         with error:
@@ -159,41 +176,44 @@ def _get(url: str, start: int, etag: str) -> HTTPResponse:
 
 
 def _refused(url: str, error: HTTPError) -> Exception:
+    """Return what an error status means: trying again helps with overload and faults of the server, not otherwise."""
     what = f"HTTP {error.code} {error.reason}"
     if error.code == 416:
-        return WrongFile("shorter than what is here")
+        return _WrongFile("shorter than what is here")
     if error.code in (408, 429) or error.code >= 500:
-        return Interrupted(what, _retry_after(error.headers))
+        return _Interrupted(what, _retry_after(error.headers))
     return UserError(f"{url}: {what}; another server can be named with --mirror")
 
 
-def _interrupted(error: Exception) -> Interrupted:
-    cause = getattr(error, "reason", error)  # of a URLError
-    return Interrupted(getattr(cause, "strerror", None) or " ".join(str(cause).split()) or type(error).__name__)
+def _interrupted(error: Exception) -> _Interrupted:
+    """Return the error of a connection with its shortest message: a URLError wraps the system's error as `reason`."""
+    cause = getattr(error, "reason", error)
+    return _Interrupted(getattr(cause, "strerror", None) or " ".join(str(cause).split()) or type(error).__name__)
 
 
 def _retry_after(headers: Message) -> float:
-    """Seconds that a server asks to wait, which it says as a number or as a date; 0 if it does not."""
+    """Return the seconds that a server asks to wait, which it says as a number or as a date; 0 if it does not."""
     value = headers.get("Retry-After", "0").strip()
     if value.isdigit():
         return float(value)
     try:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):  # a date without its zone among them
+    except (ValueError, TypeError):
+        # no date, or one without its zone, which cannot be subtracted
         return 0.0
 
 
-def _promised_by_range(headers: Message, start: int) -> str:
-    """The whole file's size, by an answer that should begin at `start`."""
+def _size_by_range(headers: Message, start: int) -> str:
+    """Return the complete file's size, '*' if unknown, from an answer that should begin at `start`."""
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
     if not found or int(found[1]) != start:
-        raise WrongFile(f"asked for bytes from {start} on, answered {headers.get('Content-Range')!r}")
+        raise _WrongFile(f"asked for bytes from {start} on, answered {headers.get('Content-Range')!r}")
     return found[2]
 
 
 def _read(response: HTTPResponse, most: int) -> bytes:
-    """What has arrived; nothing at the end."""
+    """Return what has arrived, `most` bytes at most; nothing at the end."""
     try:
-        return response.read1(min(BLOCK, most))
+        return response.read1(min(_BLOCK, most))
     except (OSError, HTTPException) as error:
         raise _interrupted(error) from None

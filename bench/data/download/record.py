@@ -8,9 +8,11 @@ from pydantic import BaseModel, ValidationError
 from bench.disk import write_json
 from bench.errors import UserError
 
+__all__ = ["Record"]
 
-class Known(BaseModel):
-    """Files that were found right, archives that were unpacked, and packs that were made."""
+
+class _Known(BaseModel):
+    """The content of fetch.json: files that were found right, archives that were unpacked, packs that were made."""
 
     checked: dict[str, tuple[str, int, int]] = {}  # name: MD5, size, time of change in ns
     unpacked: dict[str, dict[str, int]] = {}  # archive: path: size
@@ -18,14 +20,21 @@ class Known(BaseModel):
 
 
 class Record:
-    """A file is still right while its size and time of change are the same, and an archive is still unpacked while each
-    of its files is there in its size."""
+    """What was done in a folder and still holds, kept on disk.
+
+    A file is still right while its size and time of change are the same, and an archive is still unpacked while each
+    of its files is there in its size. Every change is written at once: a killed fetch forgets nothing.
+    """
 
     def __init__(self, folder: Path) -> None:
-        """Raises UserError if there is a record that cannot be read."""
+        """Read the folder's record, or begin one.
+
+        Raises:
+            UserError: there is a record that cannot be read.
+        """
         self.folder, self.path = folder, folder / "fetch.json"
         try:
-            self.known = Known.model_validate_json(self.path.read_bytes()) if self.path.exists() else Known()
+            self.known = _Known.model_validate_json(self.path.read_bytes()) if self.path.exists() else _Known()
         except ValidationError:
             raise UserError(f"{self.path}: damaged; remove it, and what is there is checked anew") from None
 
@@ -59,6 +68,7 @@ class Record:
             self._write()
 
     def _identity(self, name: str, md5: str) -> tuple[str, int, int]:
+        """Return what is noted of a file; its MD5 is part of it, so that another release's file is checked anew."""
         stat = (self.folder / name).stat()
         return md5, stat.st_size, stat.st_mtime_ns
 

@@ -18,24 +18,33 @@ from typing import IO, Any
 
 from bench.errors import UserError, one_line
 
-# signature, ..., in the order of the format
-ENTRY = struct.Struct("<4s6H3L5H2L")  # [4] method, [8:10] sizes, [10:13] lengths, [13] piece, [16] offset
-END = struct.Struct("<4s4H2LH")  # [1] last piece, [2] piece of the directory, [4] its entries, [5] size, [6] offset
-END64 = struct.Struct("<4sQ2H2L4Q")  # [5] piece of the directory, [7] its entries, [8] size, [9] offset
-LOCATOR = struct.Struct("<4sLQL")  # [1] piece of END64, [2] offset
-LONG, LONG_PIECE = 0xFFFFFFFF, 0xFFFF  # stand for a value in the zip64 field
-ZIP64 = 1  # this field's id
+__all__ = ["DamagedArchive", "explain_damage", "extra_fields", "open_zip"]
+
+# The records of a zip archive, their fields in the order of the format; each begins with its signature. The numbers are
+# the places, after unpacking, of the fields that are used here.
+# A member in the directory: [4] method, [8:10] sizes, [10:13] lengths of what follows, [13] piece, [16] offset.
+_ENTRY = struct.Struct("<4s6H3L5H2L")
+# The end of the archive: [1] last piece, [2] piece of the directory, [4] its entries, [5] size, [6] offset.
+_END = struct.Struct("<4s4H2LH")
+# The same for long archives: [5] piece of the directory, [7] its entries, [8] size, [9] offset.
+_END64 = struct.Struct("<4sQ2H2L4Q")
+# Where that one is: [1] piece, [2] offset.
+_LOCATOR = struct.Struct("<4sLQL")
+# Stand for a value that is too long for its field, and is in the extra field of this id instead.
+_LONG, _LONG_PIECE = 0xFFFFFFFF, 0xFFFF
+_ZIP64 = 1
 
 
 class DamagedArchive(UserError):
-    """An archive that cannot be read as far as it promises."""
+    """An archive that cannot be read to the end that it declares."""
 
 
 @contextmanager
-def readable(what: str) -> Iterator[None]:
-    """Raises DamagedArchive, with a line that begins with `what`, for whatever zipfile makes of damage."""
+def explain_damage(what: str) -> Iterator[None]:
+    """Raise DamagedArchive, with a line that begins with `what`, for whatever zipfile makes of damage."""
     try:
         yield
+    # RuntimeError: by a flag that damage has set, a member is encrypted, or packed by a method that zipfile lacks
     except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, IndexError, RuntimeError, UnicodeError) as error:
         raise DamagedArchive(f"{what}: not readable: {one_line(error) or 'it ends too early'}") from None
 
@@ -48,20 +57,28 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
         UserError: a piece is missing, or (DamagedArchive) it is no archive.
     """
     with ExitStack() as stack:
-        with readable(str(path)):
+        with explain_damage(str(path)):
             files: list[IO[bytes]] = [stack.enter_context(piece.open("rb")) for piece in _pieces(path)]
-            directory = io.BytesIO(_directory(Joined(files, str(path))))
-            archive = stack.enter_context(zipfile.ZipFile(Joined([*files, directory], str(path))))
+            directory = io.BytesIO(_directory(_Joined(files, str(path))))
+            archive = stack.enter_context(zipfile.ZipFile(_Joined([*files, directory], str(path))))
         yield archive
 
 
-class Joined(io.RawIOBase):
+def extra_fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield an entry's additional fields, each as its id and its bytes."""
+    while len(extra) >= 4:
+        id_, size = struct.unpack_from("<2H", extra)
+        yield id_, extra[4 : 4 + size]
+        extra = extra[4 + size :]
+
+
+class _Joined(io.RawIOBase):
     """Files one after the other, as one file to read."""
 
     def __init__(self, pieces: Sequence[IO[bytes]], name: str) -> None:
         self.pieces, self.name = pieces, name
-        sizes = [piece.seek(0, io.SEEK_END) for piece in pieces]
-        self.starts = [0, *accumulate(sizes)]  # of the pieces; the last one is the end of all
+        # where each piece begins, and last where all of them end
+        self.starts = [0, *accumulate(piece.seek(0, io.SEEK_END) for piece in pieces)]
         self.at = 0
 
     def seekable(self) -> bool:
@@ -75,21 +92,23 @@ class Joined(io.RawIOBase):
         return self.at
 
     def read(self, size: int = -1) -> bytes:
-        """`size` bytes; fewer only at the end of all."""
+        """Read `size` bytes; fewer only at the end of all, as zipfile takes fewer for damage."""
         end = self.starts[-1] if size < 0 else min(self.at + size, self.starts[-1])
         found = []
         while self.at < end:
             number = bisect_right(self.starts, self.at) - 1
             self.pieces[number].seek(self.at - self.starts[number])
             data = self.pieces[number].read(min(end, self.starts[number + 1]) - self.at)
+            # a piece that was cut off after it was opened
             if not data:
-                break  # cut off since it was opened
+                break
             found.append(data)
             self.at += len(data)
         return b"".join(found)
 
 
 def _pieces(path: Path) -> list[Path]:
+    """Return all pieces of an archive in their order; its end, in NAME.zip, has their number."""
     with path.open("rb") as file:
         _, (_, last, *_) = _end(file)
     pieces = [path.with_suffix(f".z{number:02}") for number in range(1, last + 1)] + [path]
@@ -99,76 +118,75 @@ def _pieces(path: Path) -> list[Path]:
     return pieces
 
 
-def _end(file: IO[bytes] | Joined) -> tuple[int, tuple[Any, ...]]:
-    """Where an archive's END is, and its fields."""
-    start = file.seek(max(0, file.seek(0, io.SEEK_END) - END.size - 0xFFFF))  # a comment may follow
+def _end(file: IO[bytes] | _Joined) -> tuple[int, tuple[Any, ...]]:
+    """Return where an archive's end record is, and its fields."""
+    # a comment of up to 64 KiB may follow it
+    start = file.seek(max(0, file.seek(0, io.SEEK_END) - _END.size - 0xFFFF))
     tail = file.read()
     at = tail.rfind(b"PK\5\6")
     if at < 0:
         raise zipfile.BadZipFile("no directory at its end")
-    return start + at, END.unpack_from(tail, at)
+    return start + at, _END.unpack_from(tail, at)
 
 
-def _directory(pieces: Joined) -> bytes:
-    """The directory anew, as what follows the last piece."""
+def _directory(pieces: _Joined) -> bytes:
+    """Write the directory anew, with the end records, as what follows the last piece.
+
+    Its entries and its end are in the long form whatever their values, so that there is one way to write them.
+    """
     place, size, count = _place_of_directory(pieces)
     pieces.seek(place)
     entries = list(_entries(pieces.read(size), pieces.starts))
     if len(entries) != count:
         raise zipfile.BadZipFile(f"{len(entries)} entries of {count} in its directory")
     size, place = sum(map(len, entries)), pieces.starts[-1]
+    # 45: zip64 came with version 4.5 of the format; one disk, number 0, holds all
     return b"".join(
         (
             *entries,
-            END64.pack(b"PK\6\6", END64.size - 12, 45, 45, 0, 0, count, count, size, place),
-            LOCATOR.pack(b"PK\6\7", 0, place + size, 1),
-            END.pack(b"PK\5\6", 0, 0, LONG_PIECE, LONG_PIECE, LONG, LONG, 0),
+            _END64.pack(b"PK\6\6", _END64.size - 12, 45, 45, 0, 0, count, count, size, place),
+            _LOCATOR.pack(b"PK\6\7", 0, place + size, 1),
+            _END.pack(b"PK\5\6", 0, 0, _LONG_PIECE, _LONG_PIECE, _LONG, _LONG, 0),
         )
     )
 
 
-def _place_of_directory(pieces: Joined) -> tuple[int, int, int]:
-    """Where it begins, its size, and its number of entries."""
+def _place_of_directory(pieces: _Joined) -> tuple[int, int, int]:
+    """Return where the directory begins, its size, and its number of entries."""
     at, (_, _, piece, _, count, size, offset, _) = _end(pieces)
-    pieces.seek(max(0, at - LOCATOR.size))
-    locator = pieces.read(LOCATOR.size)
+    pieces.seek(max(0, at - _LOCATOR.size))
+    locator = pieces.read(_LOCATOR.size)
+    # right before the end, and in long archives alone
     if locator.startswith(b"PK\6\7"):
-        _, number, place, _ = LOCATOR.unpack(locator)
+        _, number, place, _ = _LOCATOR.unpack(locator)
         pieces.seek(pieces.starts[number] + place)
-        *_, piece, _, count, size, offset = END64.unpack(pieces.read(END64.size))
+        *_, piece, _, count, size, offset = _END64.unpack(pieces.read(_END64.size))
     return pieces.starts[piece] + offset, size, count
 
 
 def _entries(directory: bytes, starts: Sequence[int]) -> Iterator[bytes]:
-    """The directory's entries with places from the start of the first piece, all in zip64 fields."""
+    """Yield the directory's entries with places from the start of the first piece, all in zip64 fields."""
     at = 0
     while directory.startswith(b"PK\1\2", at):
-        entry = list(ENTRY.unpack_from(directory, at))
+        entry = list(_ENTRY.unpack_from(directory, at))
+        # refused at once: zipfile would refuse it only at the first such member, hours later
         if entry[4] not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise zipfile.BadZipFile(f"compression method {entry[4]}")
-        name_end = at + ENTRY.size + entry[10]
+        name_end = at + _ENTRY.size + entry[10]
         extra_end = name_end + entry[11]
         end = extra_end + entry[12]
         fields = dict(extra_fields(directory[name_end:extra_end]))
-        long = fields.pop(ZIP64, b"")
+        long = fields.pop(_ZIP64, b"")
         # it holds, in this order, what is too long for the entry: both sizes, offset, piece
-        sizes = 8 * entry[8:10].count(LONG)
+        sizes = 8 * entry[8:10].count(_LONG)
         rest = long[sizes:]
         piece, offset = entry[13], entry[16]
-        if offset == LONG:
+        if offset == _LONG:
             offset, rest = struct.unpack("<Q", rest[:8])[0], rest[8:]
-        if piece == LONG_PIECE:
+        if piece == _LONG_PIECE:
             piece = struct.unpack("<L", rest[:4])[0]
-        fields[ZIP64] = long[:sizes] + struct.pack("<Q", starts[piece] + offset)
+        fields[_ZIP64] = long[:sizes] + struct.pack("<Q", starts[piece] + offset)
         extra = b"".join(struct.pack("<2H", id_, len(data)) + data for id_, data in fields.items())
-        entry[11], entry[13], entry[16] = len(extra), 0, LONG
-        yield ENTRY.pack(*entry) + directory[at + ENTRY.size : name_end] + extra + directory[extra_end:end]
+        entry[11], entry[13], entry[16] = len(extra), 0, _LONG
+        yield _ENTRY.pack(*entry) + directory[at + _ENTRY.size : name_end] + extra + directory[extra_end:end]
         at = end
-
-
-def extra_fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
-    """An entry's additional fields, by their ids."""
-    while len(extra) >= 4:
-        id_, size = struct.unpack_from("<2H", extra)
-        yield id_, extra[4 : 4 + size]
-        extra = extra[4 + size :]
