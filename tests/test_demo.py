@@ -1,4 +1,4 @@
-"""The demo set: its layout, what it promises about classes and uploaders, and that it is whole or absent."""
+"""The demo set: its layout, what holds of its classes and uploaders, and that it is whole or absent."""
 
 import csv
 import hashlib
