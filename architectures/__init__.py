@@ -32,27 +32,17 @@ from architectures._registry import (
     list_architectures,
     register,
 )
+from architectures._source import plugin_root
 
 __all__ = [
-    "ArchitectureConfig",
-    "ConfigError",
-    "Published",
-    "config_values",
-    "configure",
-    "create",
-    "failure",
-    "get_architecture",
-    "later",
-    "list_architectures",
-    "load_file",
-    "register",
-]
+    "ArchitectureConfig", "ConfigError", "Published", "config_values", "configure", "create", "failure",
+    "get_architecture", "later", "list_architectures", "load_file", "plugin_root", "register",
+]  # fmt: skip
 
 # Every other file of this folder is imported, so that a new one joins without an edit here. These two only use the
 # registry, and need not be loaded before someone asks for them.
-_TOOLS = ("checks", "template")
 for _module in pkgutil.iter_modules(__path__):
-    if _module.name.startswith("_") or _module.name in _TOOLS:
+    if _module.name.startswith("_") or _module.name in ("checks", "template"):
         continue
     try:
         importlib.import_module(f"{__name__}.{_module.name}")

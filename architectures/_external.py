@@ -11,7 +11,6 @@ from types import ModuleType
 
 from architectures._registry import ConfigError, forget, get_architecture, list_architectures
 
-_ENTRY_POINTS = "bench.architectures"
 _loaded: dict[str, list[str]] = {}  # module name -> names of the architectures that its file registered
 
 
@@ -19,9 +18,7 @@ def load_file(path: Path) -> list[str]:
     """Run a Python file, the same text only once, and return the names of the architectures that it registers.
 
     The module is named after the file and its text, so that a pickle finds its classes wherever that text was loaded.
-
-    Raises:
-        ConfigError: no such file, it does not run (with the line), a name in it is taken, or it registers nothing.
+    A file that does not run is a ConfigError with the line, and nothing of it is registered.
     """
     try:
         text = path.read_bytes()
@@ -29,14 +26,8 @@ def load_file(path: Path) -> list[str]:
         raise ConfigError(f"{path}: {error.strerror}") from None
     stem = re.sub(r"\W", "_", path.stem)
     name = f"{stem}_{hashlib.sha256(text).hexdigest()[:8]}"
-    if name not in _loaded:
-        _loaded[name] = _run(name, path, text)
-    if not _loaded[name]:
-        raise ConfigError(f"{path}: registers no architecture; put @register(...) before a class")
-    return _loaded[name]
-
-
-def _run(name: str, path: Path, text: bytes) -> list[str]:
+    if name in _loaded:
+        return _loaded[name]
     module = ModuleType(name)
     module.__file__ = str(path.resolve())
     # dataclasses and pickle look a class up by its module's name, the former while the file still runs
@@ -52,16 +43,13 @@ def _run(name: str, path: Path, text: bytes) -> list[str]:
         forget(set(list_architectures()) - before)
         line = _line_in(module.__file__, error)
         raise ConfigError(f"{path}{f':{line}' if line else ''}: {format_error(error)}") from error
-    return [name for name in list_architectures() if name not in before]
+    _loaded[name] = [entry for entry in list_architectures() if entry not in before]
+    return _loaded[name]
 
 
 def load_installed() -> None:
-    """Import the modules that installed packages name under the entry point group `bench.architectures`.
-
-    Raises:
-        ConfigError: one does not import, or a name in it is taken.
-    """
-    for point in entry_points(group=_ENTRY_POINTS):
+    """Import the modules that installed packages name under the entry point group `bench.architectures`."""
+    for point in entry_points(group="bench.architectures"):
         try:
             importlib.import_module(point.module)
         except (Exception, SystemExit) as error:

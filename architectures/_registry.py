@@ -5,7 +5,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
@@ -18,7 +18,6 @@ _FAMILIES: tuple[Family, ...] = get_args(Family)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
 _T = TypeVar("_T")
 _Model = TypeVar("_Model", bound=type[nn.Module])
-_Zoo: TypeAlias = "Callable[[str], Architecture]"
 
 
 class ConfigError(ValueError):
@@ -63,13 +62,15 @@ class Architecture:
 
 
 _architectures: dict[str, Architecture] = {}
-_zoos: dict[str, _Zoo] = {}
+# by prefix, a function from what follows it (`timm:NAME`) to that name's entry, which no list shows
+zoos: dict[str, Callable[[str], Architecture]] = {}
 
 
 def later(default: _T) -> _T:
     """Declare a config field that is added after runs were recorded; `default` must mean 'as before'.
 
     `config_values` leaves the field out while it has that value, so a run made before the field existed keeps its hash.
+    If its hash changed, the run would be trained again, though no number of it can differ.
     """
     return field(default=default, metadata={"later": True})
 
@@ -77,12 +78,8 @@ def later(default: _T) -> _T:
 def config_values(config: ArchitectureConfig, variant: ArchitectureConfig | None = None) -> dict[str, Any]:
     """Return a config's fields as a dict, to be recorded and hashed, without `later` fields at their default.
 
-    A run's hash covers its config. If a new field changed it, every kept result would count as a run of another
-    config and be trained again, though the field at its default changes no number.
-
-    Args:
-        variant: the registered config that the values will be put on (`configure`). Where it has a `later` field at
-            another value than the default, the field is kept: left out, it would take the variant's value.
+    The values will be put on `variant`, a registered config. Where that has a `later` field at another value than the
+    default, the field is kept: left out, it would take the variant's value.
     """
     values = dataclasses.asdict(config)
     for f in dataclasses.fields(config):
@@ -103,23 +100,28 @@ def register(
 ) -> Callable[[_Model], _Model]:
     """Enter a class into the benchmark under `name`; a class may be entered several times, with other configs.
 
+    What cannot be entered is a ConfigError: a name that is taken or can name no folder, an unknown family or field.
+
     Args:
-        config: an instance; its values are the defaults of this variant.
         in_all: whether suites that run all architectures include it.
         inferred: config fields that no source documents, with what the chosen value rests on. Tables footnote them.
-
-    Raises:
-        ConfigError: the name is taken or no name for a folder, the family unknown, `config` a class, or `inferred`
-            names a field that the config lacks.
     """
 
     def enter(model: _Model) -> _Model:
-        _check_name(name, model)
+        if not _NAME.fullmatch(name):
+            raise ConfigError(f"architecture {name!r}: a name is letters and digits, then also . _ + -, 80 at most")
+        # timm:MODEL is called timm-MODEL in suites and folders, where a colon will not do
+        zoo = name.partition("-")[0]
+        if zoo in zoos:
+            raise ConfigError(f"architecture {name!r}: {zoo}- begins the entries of {zoo}:MODEL; choose another name")
+        if name in _architectures:
+            places = f"{_architectures[name].model.__module__} and {model.__module__}"
+            raise ConfigError(f"architecture {name!r} is registered twice: {places}; choose another name")
         if isinstance(config, type):
             raise ConfigError(f"{name}: config should be an instance: {config.__name__}()")
         if family not in _FAMILIES:
             raise ConfigError(f"{name}: family {family!r} should be one of {', '.join(_FAMILIES)}")
-        unknown = set(inferred or {}) - _field_names(config)
+        unknown = set(inferred or {}) - {f.name for f in dataclasses.fields(config)}
         if unknown:
             raise ConfigError(f"{name}: inferred names fields that the config lacks: {', '.join(sorted(unknown))}")
         # a class of ours may come with a config from outside, which then makes it another architecture
@@ -130,32 +132,10 @@ def register(
     return enter
 
 
-def _check_name(name: str, model: type[nn.Module]) -> None:
-    if not _NAME.fullmatch(name):
-        raise ConfigError(f"architecture {name!r}: a name is letters and digits, then also . _ + -, 80 at most")
-    # timm:MODEL is called timm-MODEL in suites and folders, where a colon will not do
-    prefix = name.partition("-")[0]
-    if prefix in _zoos:
-        raise ConfigError(f"architecture {name!r}: {prefix}- begins the entries of {prefix}:MODEL; choose another name")
-    if name in _architectures:
-        places = f"{_architectures[name].model.__module__} and {model.__module__}"
-        raise ConfigError(f"architecture {name!r} is registered twice: {places}; choose another name")
-
-
 def forget(names: Iterable[str]) -> None:
     """Remove registrations."""
     for name in names:
         del _architectures[name]
-
-
-def register_zoo(prefix: str) -> Callable[[_Zoo], _Zoo]:
-    """Register a function from what follows `prefix:` in a name to that name's entry, which no list shows."""
-
-    def enter(zoo: _Zoo) -> _Zoo:
-        _zoos[prefix] = zoo
-        return zoo
-
-    return enter
 
 
 def list_architectures(*, in_all_only: bool = False) -> list[str]:
@@ -165,17 +145,13 @@ def list_architectures(*, in_all_only: bool = False) -> list[str]:
 
 
 def get_architecture(name: str, source: str | None = None) -> Architecture:
-    """Return the entry of an architecture, or of one of a zoo's models (`timm:NAME`).
+    """Return the entry of an architecture, or of one of a zoo's models; ConfigError, with the nearest name, if none is.
 
-    Args:
-        source: digest of the text that it must be made of, as a run's record has it; None accepts any.
-
-    Raises:
-        ConfigError: there is none (with the nearest known name), or only one made of another text.
+    A run's record has the `source` (digest of the text) that it must be made of; None accepts any.
     """
     prefix, colon, rest = name.partition(":")
-    if colon and prefix in _zoos:
-        return _zoos[prefix](rest)
+    if colon and prefix in zoos:
+        return zoos[prefix](rest)
     if name not in _architectures:
         near = _did_you_mean(name, _architectures)
         raise ConfigError(f"no architecture {name!r}{near}; `bench list` shows all, --plugin FILE.py adds your own")
@@ -186,19 +162,15 @@ def get_architecture(name: str, source: str | None = None) -> Architecture:
 
 
 def configure(name: str, **overrides: Any) -> ArchitectureConfig:
-    """Return an architecture's config with some fields replaced, every field's type checked.
-
-    Raises:
-        ConfigError: no such architecture or field (with the nearest known name), or an impossible value.
-    """
+    """Return an architecture's config with some fields replaced, all checked; ConfigError says what is impossible."""
     config = get_architecture(name).config
+    values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
     for key in overrides:
-        if key not in _field_names(config):
-            raise ConfigError(f"{name} has no field {key!r}{_did_you_mean(key, _field_names(config))}")
-    values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)} | overrides
+        if key not in values:
+            raise ConfigError(f"{name} has no field {key!r}{_did_you_mean(key, values)}")
     # pydantic, since overrides come from TOML and the command line: it makes tuples of lists, and numbers of strings
     try:
-        return TypeAdapter(type(config)).validate_python(values)
+        return TypeAdapter(type(config)).validate_python(values | overrides)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -207,12 +179,8 @@ def configure(name: str, **overrides: Any) -> ArchitectureConfig:
 
 
 def create(name: str, **overrides: Any) -> nn.Module:
-    """Build an architecture, its weights drawn from torch's global generator; errors as those of `configure`."""
+    """Build an architecture, its weights drawn from torch's global generator."""
     return get_architecture(name).model(configure(name, **overrides))
-
-
-def _field_names(config: ArchitectureConfig) -> set[str]:
-    return {f.name for f in dataclasses.fields(config)}
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -1,19 +1,17 @@
-"""A digest of the text that an architecture from outside this package is made of: another text is another one."""
+"""Where an architecture from outside this package lives, and a digest of its text: another text is another one."""
 
 import hashlib
 import sys
 from pathlib import Path
 
-_INSIDE = __name__.partition(".")[0]
 
-
-def root_of(module: str) -> Path | None:
+def plugin_root(module: str) -> Path | None:
     """Return the file of a module from outside or, if it is part of a package, the package's folder; else None."""
     top = module.partition(".")[0]
     # the package before the module; a namespace package has no file, so that its module stands for itself
     for name in (top, module):
         file = getattr(sys.modules.get(name), "__file__", None)
-        if file and top != _INSIDE:
+        if file and top != __package__:
             path = Path(file)
             return path.parent if path.name == "__init__.py" else path
     return None
@@ -24,11 +22,8 @@ def source_of(module: str) -> str:
 
     A model may be made of anything that its package holds, so all of it counts; ours have the digest of a run instead.
     """
-    root = root_of(module)
+    root = plugin_root(module)
     if root is None:
         return ""
     paths = [root] if root.is_file() else sorted(root.rglob("*.py"))
-    total = hashlib.sha256()
-    for path in paths:
-        total.update(path.read_bytes())
-    return total.hexdigest()[:16]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]

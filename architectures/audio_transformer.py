@@ -15,13 +15,12 @@ from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
 from architectures._published import audio_transformers_paper
-from architectures._registry import ArchitectureConfig, register
-from architectures.layers import fft_length
+from architectures._registry import ArchitectureConfig, Published, register
+from architectures.layers import fft_length, mlp
 
 __all__ = ["Attention", "AudioTransformer", "AudioTransformerConfig", "Block"]
 
 _MeanKind = Literal["block", "past"]
-_FrontEnd = Literal["learned", "random", "log_mel"]
 # as many as the CNNs have, so that the front ends can be compared
 _MEL_BANDS = 96
 
@@ -34,7 +33,7 @@ class AudioTransformerConfig(ArchitectureConfig):
     input_level: Literal["raw", "unit"] = "unit"
     patch_seconds: float = 0.025
     # random: its filters stay as they were drawn; log_mel: bands instead of filters
-    front_end: _FrontEnd = "learned"
+    front_end: Literal["learned", "random", "log_mel"] = "learned"
     front_end_dim: int = 2048  # filters
     embed_dim: int = 64
     position_scale: float = 0.1  # of sinusoidal positions; 0: none
@@ -87,19 +86,17 @@ class Attention(nn.Module):
 
     def __init__(self, config: AudioTransformerConfig) -> None:
         super().__init__()
-        self.num_heads = config.num_heads
-        self.causal = config.causal
-        self.drop_rate = config.drop_rate
+        self.config = config
         inner_dim = config.num_heads * config.head_dim
         self.qkv = nn.Linear(config.embed_dim, 3 * inner_dim)
         self.proj = nn.Linear(inner_dim, config.embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # (b, t, 3, heads, head_dim)
+        qkv = self.qkv(x).unflatten(-1, (3, self.config.num_heads, -1))  # (b, t, 3, heads, head_dim)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (b, heads, t, head_dim)
         # fused, so that the weights, (b, heads, t, t), need not be stored; unlike a module it does not know eval mode
-        drop_rate = self.drop_rate if self.training else 0.0
-        x = F.scaled_dot_product_attention(q, k, v, dropout_p=drop_rate, is_causal=self.causal)
+        drop_rate = self.config.drop_rate if self.training else 0.0
+        x = F.scaled_dot_product_attention(q, k, v, dropout_p=drop_rate, is_causal=self.config.causal)
         return self.proj(x.transpose(1, 2).flatten(2))  # (b, t, d)
 
 
@@ -115,12 +112,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(config.embed_dim)
         self.attn = Attention(config)
         self.norm2 = nn.LayerNorm(config.embed_dim)
-        self.mlp = nn.Sequential(
-            nn.Linear(config.embed_dim, config.mlp_dim),
-            nn.ReLU(),
-            nn.Dropout(config.drop_rate),
-            nn.Linear(config.mlp_dim, config.embed_dim),
-        )
+        self.mlp = mlp(config.embed_dim, config.mlp_dim, config.embed_dim, config.drop_rate)
         self.drop = nn.Dropout(config.drop_rate)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -147,7 +139,8 @@ class AudioTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         # a pre-norm sum is normalised once more before it is read
         self.norm = nn.LayerNorm(config.embed_dim) if config.norm == "pre" else nn.Identity()
-        self.head = _classifier(config)
+        d, hidden_dim, k = config.embed_dim, config.head_hidden_dim, config.num_classes
+        self.head = mlp(d, hidden_dim, k, config.drop_rate) if hidden_dim else nn.Linear(d, k)
 
     def forward(self, x: Tensor) -> Tensor:
         config = self.config
@@ -206,18 +199,6 @@ class _PatchLogMel(nn.Module):
             return self.norm(x.transpose(1, 2)).transpose(1, 2)
 
 
-def _classifier(config: AudioTransformerConfig) -> nn.Module:
-    """Build the layers from the mean token to logits: (b, d) -> (b, k)."""
-    if not config.head_hidden_dim:
-        return nn.Linear(config.embed_dim, config.num_classes)
-    return nn.Sequential(
-        nn.Linear(config.embed_dim, config.head_hidden_dim),
-        nn.ReLU(),
-        nn.Dropout(config.drop_rate),
-        nn.Linear(config.head_hidden_dim, config.num_classes),
-    )
-
-
 def _unit_level(x: Tensor) -> Tensor:
     """Scale each row to a root mean square of 1; silence stays silence. (b, n) -> (b, n)."""
     # 1e-8 is a level of 1e-4, three steps of a 16-bit file: what is as quiet as its noise is not blown up
@@ -246,11 +227,8 @@ def _multi_scale(x: Tensor, windows: tuple[int, ...], kind: _MeanKind) -> Tensor
     kept, averaged = x.split([d - d // 2, d // 2], dim=-1)
     # matrices rather than pools, so that both kinds of mean, and a last block that is not full, go the same way
     matrices = _averaging_matrices(t, windows, kind, x.device)
-    groups = averaged.tensor_split(len(windows), dim=-1)
-    means = [
-        group if w == 1 else matrix.to(x.dtype) @ group
-        for w, matrix, group in zip(windows, matrices, groups, strict=True)
-    ]
+    groups = zip(windows, matrices, averaged.tensor_split(len(windows), dim=-1), strict=True)
+    means = [group if window == 1 else matrix.to(x.dtype) @ group for window, matrix, group in groups]
     return torch.cat([kept, *means], dim=-1)
 
 
@@ -261,21 +239,16 @@ def _averaging_matrices(t: int, windows: tuple[int, ...], kind: _MeanKind, devic
     """Return (windows, t, t): row i of a matrix holds the weights of the tokens that token i's mean is made of."""
     token = torch.arange(t, device=device)
     row, column = token.unsqueeze(1), token.unsqueeze(0)
-    masks = []
-    for window in windows:
-        if kind == "block":
-            masks.append(row // window == column // window)
-        else:
-            masks.append((column <= row) & (column > row - window))
+    if kind == "block":
+        masks = [row // window == column // window for window in windows]
+    else:
+        masks = [(column <= row) & (column > row - window) for window in windows]
     mask = torch.stack(masks).float()
     return mask / mask.sum(dim=-1, keepdim=True)
 
 
-_sizes = "one of the settings that give the published size"
-_inferred = {
-    "head_dim": _sizes,
-    "mlp_dim": _sizes,
-    "head_hidden_dim": _sizes,
+_SIZES = ("head_dim", "mlp_dim", "head_hidden_dim")
+_INFERRED = dict.fromkeys(_SIZES, "one of the settings that give the published size") | {
     "norm": "not documented; post-norm trains far worse on a small real set",
     "input_level": "not documented; raw levels train far worse on a small real set",
     "position_scale": "not documented; at 1 the positions drown the front end's first output, and training is slower",
@@ -283,43 +256,34 @@ _inferred = {
     "drop_rate": "not documented",
 }
 
-register(
+
+def _register(name: str, published: Published, config: AudioTransformerConfig, **inferred: str) -> None:
+    enter = register(name, family="transformer", config=config, published=published, inferred=_INFERRED | inferred)
+    enter(AudioTransformer)
+
+
+_register(
     "transformer_small",
-    family="transformer",
-    config=AudioTransformerConfig(depth=3, front_end_dim=256),
-    published=audio_transformers_paper(map=0.469, parameters=0.9e6),
-    inferred=_inferred | {"front_end_dim": "a front end of 2048 alone is larger than the published 0.9M"},
-)(AudioTransformer)
-register(
-    "transformer_large",
-    family="transformer",
-    config=AudioTransformerConfig(),
-    published=audio_transformers_paper(map=0.525, parameters=2.3e6),
-    inferred=_inferred,
-)(AudioTransformer)
-register(
+    audio_transformers_paper(map=0.469, parameters=0.9e6),
+    AudioTransformerConfig(depth=3, front_end_dim=256),
+    front_end_dim="a front end of 2048 alone is larger than the published 0.9M",
+)
+_register("transformer_large", audio_transformers_paper(map=0.525, parameters=2.3e6), AudioTransformerConfig())
+_register(
     "transformer_pooled",
-    family="transformer",
-    config=AudioTransformerConfig(pool_after=(2, 4)),
-    published=audio_transformers_paper(map=0.537, parameters=2.3e6),
-    inferred=_inferred
-    | {
-        "pool_stride": "'by a factor of 2' and 'stride 1' contradict each other",
-        "pool_after": "after every two layers; after the sixth it would change nothing before the mean",
-    },
-)(AudioTransformer)
-register(
+    audio_transformers_paper(map=0.537, parameters=2.3e6),
+    AudioTransformerConfig(pool_after=(2, 4)),
+    pool_stride="'by a factor of 2' and 'stride 1' contradict each other",
+    pool_after="after every two layers; after the sixth it would change nothing before the mean",
+)
+_register(
     "transformer_multiscale",
-    family="transformer",
-    config=AudioTransformerConfig(multiscale_after=(2, 4)),
-    published=audio_transformers_paper(map=0.54, parameters=2.3e6, note="given as 'about .54'"),
-    inferred=_inferred
-    | {
-        "multiscale_after": "'intermediate layers'; taken where the pooled one pools",
-        "multiscale_windows": "dyadic up to the whole sequence; which dimension gets which is not documented",
-        "multiscale_mean": "block or moving mean is not documented",
-    },
-)(AudioTransformer)
+    audio_transformers_paper(map=0.54, parameters=2.3e6, note="given as 'about .54'"),
+    AudioTransformerConfig(multiscale_after=(2, 4)),
+    multiscale_after="'intermediate layers'; taken where the pooled one pools",
+    multiscale_windows="dyadic up to the whole sequence; which dimension gets which is not documented",
+    multiscale_mean="block or moving mean is not documented",
+)
 # the listing in the notes that this project started from: a torch.nn.TransformerEncoder with its defaults
 _notes = AudioTransformerConfig(
     head_dim=8, mlp_dim=128, head_hidden_dim=0, norm="post", input_level="raw", position_scale=1.0, drop_rate=0.1

@@ -83,16 +83,15 @@ def _check_logits(name: str) -> None:
 
 @_check("stays finite on silence, full scale, a click and a constant")
 def _check_finite(name: str) -> None:
-    silence, click = torch.zeros(_SECOND), torch.zeros(_SECOND)
-    click[_SECOND // 2] = 1.0
-    square = torch.ones(_SECOND)
-    square[::2] = -1.0
-    x = torch.stack([silence, torch.ones(_SECOND), square, click])
+    # in this order: silence, a constant, full scale, a click
+    x = torch.zeros(4, _SECOND)
+    x[1:3] = 1.0
+    x[2, ::2] = -1.0
+    x[3, _SECOND // 2] = 1.0
     model = _model(name)
     for training in (False, True):
         logits = model.train(training)(x)
-        mode = "training" if training else "eval"
-        _require(bool(logits.isfinite().all()), f"{mode} mode gives {logits.tolist()}")
+        _require(bool(logits.isfinite().all()), f"{'training' if training else 'eval'} mode gives {logits.tolist()}")
     # finite logits are not enough: the gradient of a square root or a norm at zero is not
     logits.sum().backward()
     bad = [n for n, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
@@ -114,21 +113,20 @@ def _check_gradients(name: str) -> None:
 
 @_check("treats each row of a batch alone in eval mode")
 @torch.no_grad()
-def _check_rows(name: str) -> None:
+def _check_alone(name: str) -> None:
     # else a clip's score would depend on which clips happen to be evaluated with it
     model, x = _model(name).eval(), _noise()
-    together, alone = model(x), torch.cat([model(row.unsqueeze(0)) for row in x])
+    together, alone = model(x), torch.cat([model(clip.unsqueeze(0)) for clip in x])
     difference = (together - alone).abs().max()
     _require(torch.allclose(together, alone, atol=1e-4), f"rows differ by up to {difference:.2g}")
 
 
 @_check("draws the same weights from the same seed, others from another")
 def _check_seed(name: str) -> None:
-    def weights(seed: int) -> torch.Tensor:
-        return torch.cat([p.detach().flatten() for p in _model(name, seed).parameters()])
-
-    _require(torch.equal(weights(1), weights(1)), "the same seed gives other weights: use torch's generator only")
-    _require(not torch.equal(weights(1), weights(2)), "two seeds give the same weights")
+    models = [_model(name, seed) for seed in (1, 1, 2)]
+    first, again, other = (torch.cat([p.detach().flatten() for p in model.parameters()]) for model in models)
+    _require(torch.equal(first, again), "the same seed gives other weights: use torch's generator only")
+    _require(not torch.equal(first, other), "two seeds give the same weights")
 
 
 @_check("round-trips its state dict and its config")

@@ -1,5 +1,6 @@
 """The convolutional recurrent network of the FSD50K paper (arXiv:2010.00475)."""
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from architectures._published import fsd50k_paper
 from architectures._registry import register
-from architectures.layers import LEFT_OUT, LogMel, LogMelConfig
+from architectures.layers import LEFT_OUT, LogMel, LogMelConfig, conv_block
 
 __all__ = ["CRNN", "CRNNConfig"]
 
@@ -39,10 +40,7 @@ class CRNNConfig(LogMelConfig):
     @property
     def bands_left(self) -> int:
         """Return how many mel bins are left after all pools."""
-        bands = self.n_mels
-        for over_bands, _ in self.pools:
-            bands //= over_bands
-        return bands
+        return self.n_mels // math.prod(over_bands for over_bands, _ in self.pools)
 
 
 @register(
@@ -61,15 +59,9 @@ class CRNN(nn.Module):
         self.log_mel = LogMel(config)
         self.convs = nn.Sequential()
         for (in_width, out_width), pool in zip(pairwise((1, *config.conv_widths)), config.pools, strict=True):
-            self.convs += nn.Sequential(
-                nn.Conv2d(in_width, out_width, config.kernel_size, padding=config.kernel_size // 2),
-                nn.BatchNorm2d(out_width),
-                nn.ReLU(),
-                nn.MaxPool2d(pool),
-            )
-        self.gru = nn.GRU(
-            config.conv_widths[-1] * config.bands_left, config.rnn_width, batch_first=True, bidirectional=True
-        )
+            self.convs += conv_block(in_width, out_width, config.kernel_size).append(nn.MaxPool2d(pool))
+        rnn_in = config.conv_widths[-1] * config.bands_left
+        self.gru = nn.GRU(rnn_in, config.rnn_width, batch_first=True, bidirectional=True)
         self.drop = nn.Dropout(config.drop_rate)
         rnn_out = config.rnn_width * (2 if config.merge == "concat" else 1)
         self.head = nn.Linear(rnn_out, config.num_classes)

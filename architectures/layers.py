@@ -9,7 +9,7 @@ from torchaudio.transforms import MelSpectrogram
 
 from architectures._registry import ArchitectureConfig
 
-__all__ = ["LEFT_OUT", "LogMel", "LogMelConfig", "TimmConfig", "TimmOnLogMel", "fft_length"]
+__all__ = ["LEFT_OUT", "LogMel", "LogMelConfig", "TimmConfig", "TimmOnLogMel", "conv_block", "fft_length", "mlp"]
 
 
 def fft_length(window: int) -> int:
@@ -60,11 +60,7 @@ class LogMel(nn.Module):
     def __init__(self, config: LogMelConfig) -> None:
         super().__init__()
         self.mel = MelSpectrogram(
-            sample_rate=config.sample_rate,
-            n_fft=config.fft_length,
-            win_length=config.win_length,
-            hop_length=config.hop_length,
-            n_mels=config.n_mels,
+            config.sample_rate, config.fft_length, config.win_length, config.hop_length, n_mels=config.n_mels
         )
         # not affine: the published parameter counts have no such layer
         self.norm = nn.BatchNorm1d(config.n_mels, affine=False)
@@ -75,6 +71,19 @@ class LogMel(nn.Module):
             # silence has no logarithm, hence the 1e-6
             x = torch.log(self.mel(x) + 1e-6)  # (b, n) -> (b, f, t)
             return self.norm(x).unsqueeze(1)  # (b, 1, f, t)
+
+
+def conv_block(in_width: int, out_width: int, kernel_size: int) -> nn.Sequential:
+    """Build a convolution that keeps the size, for odd kernels, with batch norm and ReLU."""
+    conv = nn.Conv2d(in_width, out_width, kernel_size, padding=kernel_size // 2)
+    return nn.Sequential(conv, nn.BatchNorm2d(out_width), nn.ReLU())
+
+
+def mlp(in_dim: int, hidden_dim: int, out_dim: int, drop_rate: float) -> nn.Sequential:
+    """Build two dense layers, with ReLU and dropout between them."""
+    return nn.Sequential(
+        nn.Linear(in_dim, hidden_dim), nn.ReLU(), nn.Dropout(drop_rate), nn.Linear(hidden_dim, out_dim)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,11 +54,7 @@ class Model(nn.Module):
 
 
 def write_architecture(name: str, folder: Path, taken: Container[str]) -> Path:
-    """Write NAME.py into a folder, with an architecture that passes all checks, and return its path.
-
-    Raises:
-        ConfigError: the name is taken, or can name no module, or there is such a file.
-    """
+    """Write NAME.py into a folder, with an architecture that passes all checks, and return its path."""
     if not (name.isidentifier() and name.isascii() and name[0] != "_") or keyword.iskeyword(name):
         raise ConfigError(f"{name!r} can't name a Python module: use letters, digits and _, and a letter first")
     if name in taken:

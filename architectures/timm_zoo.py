@@ -8,7 +8,6 @@ if it runs, and if its patches cover all of it (patches of 14 leave out 12 of 96
 
 import difflib
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -18,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from architectures._external import format_error
-from architectures._registry import Architecture, ConfigError, Family, register_zoo
+from architectures._registry import Architecture, ConfigError, Family, zoos
 from architectures.layers import LogMel, TimmConfig
 
 __all__ = ["ZooConfig", "ZooModel", "timm_architecture"]
@@ -67,14 +66,9 @@ class ZooModel(nn.Module):
 
 
 # cached, since finding a model's size may take several builds of it
-@register_zoo("timm")
 @cache
 def timm_architecture(body: str) -> Architecture:
-    """Return the entry of one of timm's models, by its name there.
-
-    Raises:
-        ConfigError: there is no such model (with the nearest known names), or it takes no spectrogram.
-    """
+    """Return the entry of one of timm's models, by its name there; ConfigError if it takes no spectrogram."""
     # here and below, since it takes seconds and most commands do without
     import timm
 
@@ -84,22 +78,26 @@ def timm_architecture(body: str) -> Architecture:
         near = difflib.get_close_matches(body.partition(".")[0], models, n=3, cutoff=0.5)
         hint = f" (did you mean {', '.join(f'timm:{model}' for model in near)}?)" if near else ""
         raise ConfigError(f"no architecture {name!r}{hint}; timm.list_models() shows all")
-    return Architecture(name, _family(body), ZooConfig(body=body, size=_size(body)), ZooModel, in_all=False)
-
-
-def _family(body: str) -> Family:
-    import timm
-
     module = timm.model_entrypoint(body).__module__.rpartition(".")[2]
-    return "cnn" if module in _CNNS else "transformer" if module in _TRANSFORMERS else "hybrid"
+    family: Family = "cnn" if module in _CNNS else "transformer" if module in _TRANSFORMERS else "hybrid"
+    settings = timm.get_pretrained_cfg(body)
+    sizes = (*_SIZES, int(settings.input_size[-1])) if settings else _SIZES
+    return Architecture(name, family, ZooConfig(body=body, size=_fitting_size(body, sizes)), ZooModel, in_all=False)
 
 
-def _size(body: str) -> int:
+zoos["timm"] = timm_architecture
+
+
+def _fitting_size(body: str, sizes: tuple[int, ...]) -> int:
     """Return the first size that a model takes, found by trying: timm has no common field for it."""
     reason = "its patches cover no size that it takes"
-    for size in _sizes(body):
+    for size in sizes:
         try:
-            model, logits = _try(body, size)
+            # without storage, and without touching the caller's random numbers: a look-up must not change what is drawn
+            with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
+                warnings.simplefilter("ignore")
+                model = _body(body, size, num_classes=7).eval()
+                logits = model(torch.zeros(2, 1, size, size))
         # each model has its own way to refuse: assertions, shapes that do not fit, type errors
         except Exception as error:
             reason = format_error(error)
@@ -110,24 +108,6 @@ def _size(body: str) -> int:
         if not size % _patch_size(model):
             return size
     raise ConfigError(f"timm:{body} takes no spectrogram: {reason}")
-
-
-def _try(body: str, size: int) -> tuple[nn.Module, Any]:
-    """Build a model and run it on two squares; return the model and what it returns."""
-    # without storage, and without touching the caller's random numbers: a look-up must not change what a seed draws
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
-        warnings.simplefilter("ignore")
-        model = _body(body, size, num_classes=7).eval()
-        return model, model(torch.zeros(2, 1, size, size))
-
-
-def _sizes(body: str) -> Iterator[int]:
-    import timm
-
-    yield from _SIZES
-    settings = timm.get_pretrained_cfg(body)
-    if settings:
-        yield int(settings.input_size[-1])
 
 
 def _patch_size(model: nn.Module) -> int:

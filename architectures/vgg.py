@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from architectures._published import fsd50k_paper
 from architectures._registry import register
-from architectures.layers import LEFT_OUT, LogMel, LogMelConfig
+from architectures.layers import LEFT_OUT, LogMel, LogMelConfig, conv_block, mlp
 
 __all__ = ["VGGConfig", "VGGLike"]
 
@@ -46,21 +46,14 @@ class VGGLike(nn.Module):
         for widths in config.stage_widths:
             if len(self.stages):
                 self.stages.append(nn.MaxPool2d(2))
-            self.stages.append(nn.Sequential(*(_conv3x3(i, o) for i, o in pairwise((in_width, *widths)))))
+            self.stages.append(
+                nn.Sequential(*(conv_block(i, o, kernel_size=3) for i, o in pairwise((in_width, *widths))))
+            )
             in_width = widths[-1]
-        self.head = nn.Sequential(
-            nn.Linear(2 * in_width, config.hidden_dim),
-            nn.ReLU(),
-            nn.Dropout(config.drop_rate),
-            nn.Linear(config.hidden_dim, config.num_classes),
-        )
+        self.head = mlp(2 * in_width, config.hidden_dim, config.num_classes, config.drop_rate)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.log_mel(x)  # (b, n) -> (b, 1, f, t)
         x = self.stages(x)  # (b, 128, f / 4, t / 4)
         x = torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1)  # (b, 256)
         return self.head(x)  # (b, k)
-
-
-def _conv3x3(in_width: int, out_width: int) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(in_width, out_width, kernel_size=3, padding=1), nn.BatchNorm2d(out_width), nn.ReLU())

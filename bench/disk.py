@@ -15,15 +15,7 @@ __all__ = ["explain_full_disk", "on_one_disk", "partial_path", "require_space", 
 
 
 def require_space(path: Path, needed: float) -> None:
-    """Check for free space before long work, which would otherwise fail near its end.
-
-    Args:
-        path: where the files will be; it need not exist yet.
-        needed: bytes.
-
-    Raises:
-        UserError: fewer bytes are free.
-    """
+    """Raise UserError if fewer than `needed` bytes are free for `path`, which need not exist yet."""
     free = shutil.disk_usage(_existing(path)).free
     if free < needed:
         raise UserError(f"{path}: needs {needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free")

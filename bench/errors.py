@@ -1,6 +1,6 @@
 """The errors that the benchmark distinguishes, and how to show one in a line."""
 
-__all__ = ["NotTogether", "TrainingDiverged", "UserError", "one_line"]
+__all__ = ["TrainingDiverged", "UserError", "one_line"]
 
 
 class UserError(Exception):
@@ -9,10 +9,6 @@ class UserError(Exception):
 
 class TrainingDiverged(Exception):
     """The loss or the scores of a run are no longer finite: a result of the run, not a mistake of the user."""
-
-
-class NotTogether(Exception):
-    """Runs that can't be trained at once; each by itself can."""
 
 
 def one_line(error: BaseException) -> str:

@@ -5,23 +5,42 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    ValidationError,
-)
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import to_jsonable_python
 
 from bench.errors import UserError
+
+__all__ = ["LATER", "Strict", "digest", "validated"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
+# Annotated[..., LATER] marks a field that was added after runs had been kept; its default means 'as before'
+LATER = object()
+
+
 class Strict(BaseModel):
+    """A frozen model that refuses unknown fields and numbers that are not finite."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a hash should cover, as JSON values.
+
+        A field marked LATER is left out while it has its default, so that the hashes of runs that were made before
+        the field existed stay what they are.
+        """
+        values = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if LATER in field.metadata and value == field.get_default(call_default_factory=True):
+                continue
+            values[name] = value.identity() if isinstance(value, Strict) else to_jsonable_python(value)
+        return values
 
 
 def validated(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
-    """Build a model; what is wrong with the values becomes one line that names the field."""
+    """Build a model from values; raise UserError with a line that names `where` and the field if one is wrong."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -33,9 +52,10 @@ def _explain(error: Any, model: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
         known = ", ".join(model.model_fields) if len(error["loc"]) == 1 else "see bench/suites for examples"
         return f"unknown field {field!r} (known: {known})"
-    return f"{field}={error['input']!r}: {error['msg']}" if field else str(error["msg"])
+    text = str(error["msg"]).removeprefix("Value error, ")
+    return f"{field}={error['input']!r}: {text}" if field else text
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of a value's canonical JSON, in hex."""
+    """Return the SHA-256 of a value's canonical JSON, in hex."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

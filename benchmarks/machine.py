@@ -10,9 +10,12 @@ from bench.protocol.precision import computes_bf16
 from bench.runner.provenance import device_name
 from benchmarks.turns import median_seconds
 
-SIDE = 2048  # of the matrices
-SMALL_SIDE = 256  # of those that a device computes in a precision that it only imitates: a minute for a large product
-COPY_BYTES = 256 * 2**20  # far beyond any cache
+__all__ = ["Machine", "measure_machine", "synchronize"]
+
+# of the matrices; the small side is for a precision that a device only imitates, where a large product takes a minute
+_SIDE, _SMALL_SIDE = 2048, 256
+# far beyond any cache
+_COPY_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -35,15 +38,18 @@ class Machine:
         return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
 
     def as_dict(self) -> dict[str, object]:
+        """Return all fields, for JSON."""
         return asdict(self)
 
 
 def measure_machine(device: torch.device) -> Machine:
-    def product(dtype: torch.dtype, side: int = SIDE) -> float:
-        a = torch.randn(side, side, device=device).to(dtype)
-        return 2 * side**3 / median_seconds(lambda: waited(a @ a))
+    """Time a matrix product in each precision, and a copy of memory."""
 
-    source = torch.ones(COPY_BYTES // 4, device=device)
+    def product(dtype: torch.dtype, side: int = _SIDE) -> float:
+        a = torch.randn(side, side, device=device).to(dtype)
+        return 2 * side**3 / median_seconds(lambda: synchronize(a @ a))
+
+    source = torch.ones(_COPY_BYTES // 4, device=device)
     target = torch.empty_like(source)
     return Machine(
         name=device_name(device),
@@ -52,13 +58,13 @@ def measure_machine(device: torch.device) -> Machine:
         threads=torch.get_num_threads(),
         torch=torch.__version__,
         flops_fp32=product(torch.float32),
-        flops_bf16=product(torch.bfloat16, SIDE if computes_bf16(device) else SMALL_SIDE),
-        copy_bytes=2 * COPY_BYTES / median_seconds(lambda: waited(target.copy_(source))),
+        flops_bf16=product(torch.bfloat16, _SIDE if computes_bf16(device) else _SMALL_SIDE),
+        copy_bytes=2 * _COPY_BYTES / median_seconds(lambda: synchronize(target.copy_(source))),
     )
 
 
-def waited(result: torch.Tensor) -> torch.Tensor:
-    """The same, when the device has done it."""
+def synchronize(result: torch.Tensor) -> torch.Tensor:
+    """Wait until the device has computed a tensor, and return it."""
     if result.device.type == "cuda":
         torch.cuda.synchronize(result.device)
     return result

@@ -1,4 +1,4 @@
-"""Data sets and packs of any size, made for measuring: noise and silence, in the real layouts."""
+"""Data sets and packs of any size, made for measuring: noise and silence, in the real layouts. No torch."""
 
 import json
 from pathlib import Path
@@ -11,25 +11,26 @@ from bench.data.dataset import SPLITS
 from bench.data.pack import FORMAT
 from bench.disk import require_space
 
-RATE = 44_100
-SECONDS = 15.0
+__all__ = ["recordings", "silent_pack"]
+
+_RATE = 44_100
 
 
-def recordings(folder: Path, hours: float, seconds: float = SECONDS) -> Path:
-    """A data set in FSD50K's layout: noise of so many seconds a recording at 44.1 kHz, 16 bits; ten classes."""
+def recordings(folder: Path, hours: float, seconds: float = 15.0) -> Path:
+    """Write a data set in FSD50K's layout: noise of so many seconds a recording at 44.1 kHz, 16 bits; ten classes."""
     if (folder / "FSD50K.ground_truth" / "eval.csv").exists():
         return folder
     count = max(10, round(hours * 3600 / seconds))
-    require_space(folder, 2 * RATE * seconds * count)
+    require_space(folder, 2 * _RATE * seconds * count)
     rng = np.random.default_rng(0)
-    noise = (3000 * rng.standard_normal(round(RATE * (seconds + 10)))).astype(np.int16)
+    noise = (3000 * rng.standard_normal(round(_RATE * (seconds + 10)))).astype(np.int16)
     listed: dict[str, list[str]] = {split: [] for split in SPLITS}
     for number in range(count):
-        split = "eval" if number % 10 == 0 else "val" if number % 10 == 1 else "train"
+        split = {0: "eval", 1: "val"}.get(number % 10, "train")
         audio = folder / ("FSD50K.eval_audio" if split == "eval" else "FSD50K.dev_audio")
         audio.mkdir(parents=True, exist_ok=True)
-        start = int(rng.integers(RATE * 10))
-        sf.write(audio / f"{number}.wav", noise[start : start + round(RATE * seconds)], RATE, subtype="PCM_16")
+        start = int(rng.integers(_RATE * 10))
+        sf.write(audio / f"{number}.wav", noise[start : start + round(_RATE * seconds)], _RATE, subtype="PCM_16")
         listed[split].append(f"{number},Class_{number % 10},/m/{number % 10}")
     truth = folder / "FSD50K.ground_truth"
     truth.mkdir()
@@ -41,9 +42,10 @@ def recordings(folder: Path, hours: float, seconds: float = SECONDS) -> Path:
 
 
 def silent_pack(folder: Path, *, clips: int, classes: int = 200, seconds: float = 1.0, rate: int = 16_000) -> Path:
-    """A pack of silence: its arrays are holes in the disk, so that it may be larger than memory, and take no time.
+    """Write a pack of silence.
 
-    Val and eval have a tenth of the train split's clips each.
+    Its arrays are holes in the disk, so that it may be larger than memory, and take no time. Val and eval have a tenth
+    of the train split's clips each.
     """
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True)

@@ -15,6 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench.data.readers.fsd50k import read_dataset
 
+__all__ = ["Clips", "batches", "step"]
+
 
 class Clips(Dataset[tuple[Tensor, Tensor]]):
     """The first second of every train clip, decoded and resampled each time; shorter ones padded with zeros."""
@@ -42,7 +44,7 @@ class Clips(Dataset[tuple[Tensor, Tensor]]):
 
 
 def batches(clips: Clips, batch_size: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Without end; as long as it lives, so do its workers."""
+    """Yield batches without end; as long as the iterator lives, so do its workers."""
     loader = DataLoader(
         clips, batch_size, shuffle=True, num_workers=workers, drop_last=True, persistent_workers=workers > 0
     )
@@ -51,7 +53,7 @@ def batches(clips: Clips, batch_size: int, workers: int) -> Iterator[tuple[Tenso
 
 
 def step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> Tensor:
-    """One update as tutorials write it: fp32, the loss read at once for the progress bar."""
+    """Take one step as tutorials write it: fp32, the loss read at once for the progress bar."""
     optimizer.zero_grad()
     loss = F.binary_cross_entropy_with_logits(model(x), y)
     loss.backward()

@@ -13,6 +13,7 @@ from shutil import rmtree
 from statistics import median
 
 import numpy as np
+import numpy.typing as npt
 import soundfile as sf
 import soxr
 import torch
@@ -21,31 +22,48 @@ from torch import nn
 from architectures import create, get_architecture, list_architectures
 from bench.data.pack import Pack
 from bench.data.packing import pack
-from bench.protocol.batches import Chunks
-from bench.protocol.cuda_graphs import Replayed
-from bench.protocol.evaluate import CPU_BATCH_SIZE, score_clips
+from bench.protocol.batches import Batches
+from bench.protocol.evaluate import evaluation_batch_size
 from bench.protocol.metrics import average_precision
+from bench.protocol.optim import optimizer_of
 from bench.protocol.precision import computes_bf16
 from bench.protocol.recipe import Recipe
-from bench.protocol.train import batches, optimizer_of, step, updates_of
+from bench.protocol.task import get_task
+from bench.protocol.train import train_step
 from bench.runner.cost import count_macs
-from bench.stats.bootstrap import BLOCK, Draws, bootstrap
+from bench.stats.bootstrap import Resampler, bootstrap
 from bench.suites.suite import Entry, load_suite
 from benchmarks import made, notes
-from benchmarks.machine import Machine, waited
+from benchmarks.machine import Machine, synchronize
 from benchmarks.roofline import count_bytes
-from benchmarks.rows import Row, row
+from benchmarks.rows import Pair, Row, row
 from benchmarks.turns import Turns, clock, in_turns
+
+__all__ = ["PARTS", "Setup", "random_scores"]
+
+# 80.4 h of 40,966 clips
+_DEV_SECONDS = 7.06
+# a whole number of the bootstrap's blocks
+_RESAMPLES = 512
+
+_TASK = get_task("tagging")
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What the parts are measured on and with."""
+class Setup:
+    """What the parts are measured on and with.
+
+    Attributes:
+        dataset: the generated recordings at 44.1 kHz.
+        pack: the same at 16 kHz.
+        scratch: for what is measured by making it.
+        quick: whether a first look is enough.
+    """
 
     machine: Machine
     device: torch.device
-    dataset: Path  # the generated recordings at 44.1 kHz
-    pack: Path  # the same at 16 kHz
+    dataset: Path
+    pack: Path
     scratch: Path
     quick: bool
 
@@ -58,62 +76,70 @@ class Bench:
     def batch_size(self) -> int:
         return 16 if self.quick else 64
 
+    def data(self, split: str = "train", clips: int | None = None) -> Batches:
+        """Return a split of the pack, or its first clips, in chunks of a second."""
+        return _TASK.data(Pack(self.pack), split, Recipe(), self.device, clips)
 
-DEV_SECONDS = 7.06  # 80.4 h of 40,966 clips
 
-
-def data_path(bench: Bench) -> Iterator[Row]:
-    """On recordings of FSD50K's mean length, of which the other decodes all for a second."""
-    folder = made.recordings(bench.scratch / "mean", 0.1 if bench.quick else 0.5, seconds=DEV_SECONDS)
-    data = Chunks(pack(folder, bench.scratch / "mean-16000"), "train", device=bench.device)
+def _data_path(setup: Setup) -> Iterator[Row]:
+    """Read batches of recordings of FSD50K's mean length, of which the other decodes all for a second."""
+    folder = made.recordings(setup.scratch / "mean", 0.1 if setup.quick else 0.5, seconds=_DEV_SECONDS)
+    data = _TASK.data(pack(folder, setup.scratch / "mean-16000"), "train", Recipe(), setup.device)
     clips = notes.Clips(folder, 16_000)
-    b, rounds = bench.batch_size, 50
+    b, rounds = setup.batch_size, 50
     loader = notes.batches(clips, b, workers=2)
-    read = 12  # by the other; its workers prefetch 4 of them before its turn, which is to its good
+    # by the other; its workers prefetch 4 of them before its turn, which is to its good
+    read = 12
 
     def ours() -> None:
-        for update in range(rounds):
-            waited(data.batch(data.draw(update, b, seed=0))[0])
+        for step in range(rounds):
+            synchronize(data.batch(data.draw(step, b, seed=0))[0])
 
     def other() -> None:
         for _ in range(read):
             next(loader)
 
-    turns = per_unit(in_turns(other, ours, seconds=2 * bench.seconds, pause=1.0), read, rounds)
-    copied = b * data.size * (2 * 2 + 2 + 4 + 2 * 4)  # int16 copied, made floats, scaled in place
-    share = copied / (bench.machine.copy_bytes * min(turns.ours))
-    yield row(
-        "data path", f"batch {b}", "DataLoader, 2 workers, decoding", "a batch of seconds from the pack", turns,
-        f"{share:.0%} of a copy of memory", target=200,
-    )  # fmt: skip
+    turns = in_turns(other, ours, seconds=2 * setup.seconds, pause=1.0).per_unit(read, rounds)
+    # int16 copied, made floats, scaled in place
+    copied = b * data.size * (2 * 2 + 2 + 4 + 2 * 4)
+    share = copied / (setup.machine.copy_bytes * min(turns.ours))
+    pair = Pair(
+        "data path", f"batch {b}", "DataLoader, 2 workers, decoding", "a batch of seconds from the pack", target=200
+    )
+    yield row(pair, turns, f"{share:.0%} of a copy of memory")
 
 
-def packing(bench: Bench) -> Iterator[Row]:
-    hours = 0.5 if bench.quick else 10
-    folder = made.recordings(bench.scratch / "recordings", hours)
+def _packing(setup: Setup) -> Iterator[Row]:
+    hours = 0.5 if setup.quick else 10
+    folder = made.recordings(setup.scratch / "recordings", hours)
     files = sorted(folder.glob("FSD50K.*_audio/*.wav"))
 
     def other() -> None:
         with ThreadPoolExecutor(cpu_count()) as pool:
-            list(pool.map(decode, files))
+            list(pool.map(_decode, files))
 
     def ours() -> None:
-        rmtree(bench.scratch / "packed", ignore_errors=True)
-        pack(folder, bench.scratch / "packed")
+        rmtree(setup.scratch / "packed", ignore_errors=True)
+        pack(folder, setup.scratch / "packed")
 
-    turns = in_turns(other, ours, seconds=2 * bench.seconds)
+    turns = in_turns(other, ours, seconds=2 * setup.seconds)
     speed = 3600 * hours / min(turns.ours)
-    yield row(
-        "pack", f"{hours:g} h", "bare loop: decode and resample, all cores", "pack, checked, hashed and written", turns,
-        f"{speed:,.0f} times real time", target=1.3, at_most=True,
-    )  # fmt: skip
+    pair = Pair(
+        "pack",
+        f"{hours:g} h",
+        "bare loop: decode and resample, all cores",
+        "pack, checked, hashed and written",
+        target=1.3,
+        at_most=True,
+    )
+    yield row(pair, turns, f"{speed:,.0f} times real time")
 
 
-def resampling(bench: Bench) -> Iterator[Row]:
-    """A recording, decoded and resampled from 44.1 to 16 kHz."""
+def _resampling(setup: Setup) -> Iterator[Row]:
+    """Decode a recording, and resample it from 44.1 to 16 kHz."""
     import torchaudio
 
-    file = min(bench.dataset.glob("FSD50K.dev_audio/*.wav"))
+    file = min(setup.dataset.glob("FSD50K.dev_audio/*.wav"))
 
     def by_torchaudio() -> object:
         x, rate = sf.read(file, dtype="float32")
@@ -124,181 +150,163 @@ def resampling(bench: Bench) -> Iterator[Row]:
         import librosa
 
         others["librosa"] = lambda: librosa.load(file, sr=16_000)
-    ours = partial(decode, file)
+    ours = partial(_decode, file)
     for name, other in others.items():
-        turns = in_turns(other, ours, seconds=bench.seconds / 2)
+        turns = in_turns(other, ours, seconds=setup.seconds / 2)
         speed = sf.info(file).duration / median(turns.ours)
-        yield row(
-            "resample, " + name, name, name, "soundfile and soxr", turns, f"{speed:,.0f} times real time, one core"
-        )
+        pair = Pair(f"resample, {name}", name, name, "soundfile and soxr")
+        yield row(pair, turns, f"{speed:,.0f} times real time, one core")
 
 
-def decode(file: Path) -> int:
-    """How many samples a recording has at 16 kHz, decoded and resampled as packing does."""
+def _decode(file: Path) -> int:
+    """Decode and resample a recording as packing does; return how many samples it has at 16 kHz."""
     x, rate = sf.read(file, dtype="float32")
     return len(np.rint(soxr.resample(x, rate, 16_000, quality="HQ") * 32768).astype(np.int16))
 
 
-def training_step(bench: Bench) -> Iterator[Row]:
-    """The same model and the same batch, which lies on the device."""
+def _training_step(setup: Setup) -> Iterator[Row]:
+    """Train the same model on the same batch, which lies on the device."""
     for name in list_architectures(in_all_only=True):
-        trained = Trained(bench, name)
+        trained = _Trained(setup, name)
         x, y = trained.batch()
-        turns = in_turns(partial(trained.other, x, y), partial(trained.ours, x, y), seconds=bench.seconds)
+        turns = in_turns(partial(trained.other, x, y), partial(trained.ours, x, y), seconds=setup.seconds)
         yield trained.row("step", "same batch, fp32, eager Adam", turns)
 
 
-def training_loop(bench: Bench) -> Iterator[Row]:
-    """The same with the data that it needs; for the transformers, whose updates are short.
+def _training_loop(setup: Setup) -> Iterator[Row]:
+    """Train with the data that a step needs; the transformers, whose steps are short.
 
     What the DataLoader's workers prefetch during our turn is to the other's good, and to our harm: a third of a turn.
     """
-    clips = notes.Clips(bench.dataset, 16_000)
-    data = Chunks(Pack(bench.pack), "train", device=bench.device)
-    loader = notes.batches(clips, bench.batch_size, workers=2)
-    updates = 12
+    clips = notes.Clips(setup.dataset, 16_000)
+    data = setup.data()
+    loader = notes.batches(clips, setup.batch_size, workers=2)
+    steps = 12
     for name in list_architectures(in_all_only=True):
         if get_architecture(name).family != "transformer":
             continue
-        trained = Trained(bench, name, clips.classes)
+        trained = _Trained(setup, name, clips.classes)
 
-        def other(trained: Trained = trained) -> None:
-            for _ in range(updates):
+        def other(trained: _Trained = trained) -> None:
+            for _ in range(steps):
                 x, y = next(loader)
-                trained.other(x.to(bench.device), y.to(bench.device))
+                trained.other(x.to(setup.device), y.to(setup.device))
 
-        def ours(trained: Trained = trained) -> None:
-            for update in range(updates):
-                trained.ours(*data.batch(data.draw(update, bench.batch_size, seed=0)))
+        def ours(trained: _Trained = trained) -> None:
+            for step in range(steps):
+                trained.ours(*data.batch(data.draw(step, setup.batch_size, seed=0)))
 
-        turns = per_unit(in_turns(other, ours, seconds=bench.seconds), updates, updates)
+        turns = in_turns(other, ours, seconds=setup.seconds).per_unit(steps, steps)
         yield trained.row("loop", "DataLoader, 2 workers, and its loop", turns)
 
 
-class Trained:
-    """A contestant, twice: trained in the other way, and as the demo suite asks."""
+class _Trained:
+    """An architecture, twice: trained in the other way, and as the demo suite asks."""
 
-    def __init__(self, bench: Bench, name: str, classes: int = 200) -> None:
-        self.bench, self.name, self.classes = bench, name, classes
+    def __init__(self, setup: Setup, name: str, classes: int = 200) -> None:
+        self.setup, self.name, self.classes = setup, name, classes
         self.family = get_architecture(name).family
-        self.recipe = demo_recipe(name, bench.device)
+        self.recipe = _demo_recipe(name, setup.device)
         torch.manual_seed(0)
-        self.first = create(name, num_classes=classes).to(bench.device).train()
-        self.second = create(name, num_classes=classes).to(bench.device).train()
+        self.first = create(name, num_classes=classes).to(setup.device).train()
+        self.second = create(name, num_classes=classes).to(setup.device).train()
         self.adam = torch.optim.Adam(self.first.parameters(), lr=1e-4)
         self.adamw = optimizer_of(self.second, self.recipe)
 
     def batch(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Seconds of sound, with labels as rare as FSD50K's."""
-        data = Chunks(Pack(self.bench.pack), "train", device=self.bench.device)
-        x = data.waveforms(data.draw(0, self.bench.batch_size, seed=0))
-        return x, (torch.rand(len(x), self.classes, device=self.bench.device) < 0.02).float()
+        """Return seconds of sound, with labels as rare as FSD50K's."""
+        data = self.setup.data()
+        x = data.waveforms(data.draw(0, self.setup.batch_size, seed=0))
+        return x, (torch.rand(len(x), self.classes, device=self.setup.device) < 0.02).float()
 
     def other(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        waited(notes.step(self.first, self.adam, x, y))
+        """Take a step in the other way."""
+        synchronize(notes.step(self.first, self.adam, x, y))
 
     def ours(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        waited(step(self.second, self.adamw, x, y, self.recipe))
+        """Take a step in ours."""
+        synchronize(train_step(self.second, self.adamw, x, y, _TASK, self.recipe))
 
     def row(self, part: str, other: str, turns: Turns) -> Row:
+        """Return what turns say, with operations and bytes of a step."""
         x, y = self.batch()
-        flops = 3 * 2 * count_macs(create(self.name), 16_000) * len(x)  # backward is twice the forward
-        peak = self.bench.machine.flops_bf16 if self.recipe.precision == "bf16" else self.bench.machine.flops_fp32
+        # backward is twice the forward
+        flops = 3 * 2 * count_macs(create(self.name), 16_000) * len(x)
+        peak = self.setup.machine.flops_bf16 if self.recipe.precision == "bf16" else self.setup.machine.flops_fp32
         share = flops / min(turns.ours) / peak
-        return row(
-            f"{part}, {self.family}s", self.name, other, f"{part}, {self.family}s, {self.how}", turns,
-            f"{share:.0%} of a matrix product in {self.recipe.precision} ({self.name})",
-            target=3.0 if self.family == "cnn" else 1.5, flops=flops, bytes=count_bytes(lambda: self.ours(x, y)),
-        )  # fmt: skip
+        target = 3.0 if self.family == "cnn" else 1.5
+        pair = Pair(f"{part}, {self.family}s", self.name, other, f"{part}, {self.family}s, {self._how}", target=target)
+        limit = f"{share:.0%} of a matrix product in {self.recipe.precision} ({self.name})"
+        return row(pair, turns, limit, flops=flops, bytes=count_bytes(lambda: self.ours(x, y)))
 
     @property
-    def how(self) -> str:
+    def _how(self) -> str:
         return self.recipe.precision + (", channels_last" if self.recipe.channels_last else "")
 
 
-def demo_recipe(name: str, device: torch.device) -> Recipe:
+def _demo_recipe(name: str, device: torch.device) -> Recipe:
+    """Return the recipe by which the demo suite trains an architecture on a device."""
     suite = load_suite("demo")
     recipe = suite.settings(Entry(name=name, architecture=name), get_architecture(name).family, {})[1]
-    return recipe.on(bf16=computes_bf16(device))
+    return recipe.settled(bf16=computes_bf16(device), loss=_TASK.losses[0])
 
 
-def variants(bench: Bench) -> Iterator[Row]:
-    """What pooling and averages at several scales cost beside the plain transformer."""
-    plain = Trained(bench, "transformer_large")
+def _variants(setup: Setup) -> Iterator[Row]:
+    """Compare what pooling and averages at several scales cost beside the plain transformer."""
+    plain = _Trained(setup, "transformer_large")
     x, y = plain.batch()
     macs = count_macs(create("transformer_large"), 16_000)
     for name in ("transformer_pooled", "transformer_multiscale"):
-        variant = Trained(bench, name)
-        turns = in_turns(partial(plain.ours, x, y), partial(variant.ours, x, y), seconds=bench.seconds)
-        yield row(
-            name, name, "the plain large one's step", f"{name}'s step", turns,
-            f"{count_macs(create(name), 16_000) / macs:.2f} of its multiply-accumulates", target=1.15, at_most=True,
-        )  # fmt: skip
+        variant = _Trained(setup, name)
+        turns = in_turns(partial(plain.ours, x, y), partial(variant.ours, x, y), seconds=setup.seconds)
+        share = count_macs(create(name), 16_000) / macs
+        pair = Pair(name, name, "the plain large one's step", f"{name}'s step", target=1.15, at_most=True)
+        yield row(pair, turns, f"{share:.2f} of its multiply-accumulates")
 
 
-SEEDS = 5
-
-
-def seeds_at_once(bench: Bench) -> Iterator[Row]:
-    """Five seeds of the small transformer as one stacked model, beside one seed."""
-    recipe = demo_recipe("transformer_small", bench.device)
-    data = Chunks(Pack(bench.pack), "train", device=bench.device)
-    classes = data.targets.shape[1]
-
-    def updates(count: int) -> Callable[[], object]:
-        models = [create("transformer_small", num_classes=classes).to(bench.device).train() for _ in range(count)]
-        update, *_ = updates_of(models, recipe, bench.device)
-        own = recipe.model_copy(update={"batch_size": bench.batch_size})
-        x, y = batches(data, own, range(count), 0)
-        for _ in range(Replayed.EAGER + 1):
-            update(x, y)
-        return lambda: waited(update(x, y))
-
-    turns = in_turns(updates(1), updates(SEEDS), seconds=bench.seconds)
-    # a CPU is filled by one
-    target = {"target": 2.0} if bench.device.type == "cuda" else {}
-    yield row(
-        "seeds", "transformer_small", "an update of one seed", f"an update of {SEEDS} seeds at once", turns,
-        f"{SEEDS} times the arithmetic", at_most=True, **target,
-    )  # fmt: skip
-
-
-def evaluation(bench: Bench) -> Iterator[Row]:
+def _evaluation(setup: Setup) -> Iterator[Row]:
+    """Score a split, beside the forward passes that this takes."""
     for name in ("transformer_small", "vgg_like"):
-        chunks = Chunks(Pack(bench.pack), "val", device=bench.device, first_clips=20 if bench.quick else 100)
-        model = create(name, num_classes=chunks.targets.shape[1]).to(bench.device).eval()
-        optimizer_of(model, demo_recipe(name, bench.device))  # for the memory layout
-        waiting = [chunks.waveforms(ids) for ids in chunks.in_order(CPU_BATCH_SIZE)]
+        data = setup.data("val", clips=20 if setup.quick else 100)
+        model = create(name, num_classes=data.targets.shape[1]).to(setup.device).eval()
+        # for the memory layout
+        optimizer_of(model, _demo_recipe(name, setup.device))
+        ready = [data.waveforms(ids) for ids in data.in_order(evaluation_batch_size(setup.device))]
 
-        def other(model: nn.Module = model, waiting: list[torch.Tensor] = waiting) -> None:
+        def other(model: nn.Module = model, ready: list[torch.Tensor] = ready) -> None:
             with torch.inference_mode():
-                for x in waiting:
-                    waited(model(x))
+                for x in ready:
+                    synchronize(model(x))
 
-        turns = in_turns(other, partial(score_clips, model, chunks), seconds=bench.seconds)
-        yield row(
-            "evaluation", name, "forward of the same chunks", "scores of a split, in one pass", turns,
-            "the forward", target=1.1, at_most=True,
-        )  # fmt: skip
+        turns = in_turns(other, partial(_TASK.score, model, data), seconds=setup.seconds)
+        pair = Pair(
+            "evaluation",
+            name,
+            "forward of the same chunks",
+            "scores of a split, in one pass",
+            target=1.1,
+            at_most=True,
+        )
+        yield row(pair, turns, "the forward")
 
 
-def made_scores(clips: int, classes: int, systems: int = 1) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Random targets, of which every class has some, and scores."""
+def random_scores(clips: int, classes: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
+    """Return random targets, of which every class has some, and scores."""
     rng = np.random.default_rng(0)
     targets = rng.random((clips, classes)) < 0.015
     targets[np.arange(classes) % clips, np.arange(classes)] = True
-    return targets, [rng.random((clips, classes), dtype=np.float32) for _ in range(systems)]
+    return targets, rng.random((clips, classes), dtype=np.float32)
 
 
-def metrics(bench: Bench) -> Iterator[Row]:
+def _metrics(setup: Setup) -> Iterator[Row]:
     from sklearn.metrics import average_precision_score
 
-    targets, (scores,) = made_scores(10_231, 200)
+    targets, scores = random_scores(10_231, 200)
 
-    def sklearn_ap() -> object:
+    def by_sklearn() -> object:
         return average_precision_score(targets, scores, average=None)
 
-    others: dict[str, Callable[[], object]] = {"scikit-learn": sklearn_ap}
+    others: dict[str, Callable[[], object]] = {"scikit-learn": by_sklearn}
     with suppress(ImportError):
         from torchmetrics.functional.classification import multilabel_average_precision
 
@@ -306,19 +314,18 @@ def metrics(bench: Bench) -> Iterator[Row]:
         others["torchmetrics"] = lambda: multilabel_average_precision(s, t, 200, average="none").numpy()
     for name, other in others.items():
         apart = np.abs(np.asarray(other()) - average_precision(targets, scores)).max()
-        turns = in_turns(other, lambda: average_precision(targets, scores), seconds=bench.seconds)
+        turns = in_turns(other, lambda: average_precision(targets, scores), seconds=setup.seconds)
         sorting = clock(lambda: np.argsort(scores, axis=0)) / min(turns.ours)
-        yield row(
-            f"mAP, {name}", f"10,231 x 200, {name}", name, "mAP", turns,
-            f"values apart by {apart:.0e}; sorting alone is {sorting:.0%} of it", target=1.0,
-        )  # fmt: skip
+        pair = Pair(f"mAP, {name}", f"10,231 x 200, {name}", name, "mAP", target=1.0)
+        yield row(pair, turns, f"values apart by {apart:.0e}; sorting alone is {sorting:.0%} of it")
 
 
-def draws(bench: Bench) -> Iterator[Row]:
-    """The same statistic on the same draws: macro mAP, replicate by replicate."""
+def _resamples(setup: Setup) -> Iterator[Row]:
+    """Compute the same statistic on resamples: macro mAP, replicate by replicate."""
     from sklearn.metrics import average_precision_score
 
-    targets, (scores,) = made_scores(2_000, 200)
+    targets, scores = random_scores(2_000, 200)
+    leaf = np.ones(200, bool)
     ids = np.random.default_rng(0).integers(2_000, size=2_000)
     drawn = targets[ids].any(axis=0)
 
@@ -326,62 +333,52 @@ def draws(bench: Bench) -> Iterator[Row]:
         average_precision_score(targets[ids][:, drawn], scores[ids][:, drawn], average="macro")
 
     def ours() -> None:
-        bootstrap({"one": [scores]}, targets, np.ones(200, bool), Draws(2_000, resamples=2 * BLOCK))
+        bootstrap({"one": [_TASK.statistic(targets, scores, leaf)]}, Resampler(2_000, resamples=_RESAMPLES))
 
-    turns = per_unit(in_turns(other, ours, seconds=bench.seconds), 1, 2 * BLOCK)
-    share = 2_000 * 200 / (bench.machine.copy_bytes * min(turns.ours))
-    yield row(
-        "bootstrap", "2,000 x 200", "scikit-learn, draw by draw", "a draw of the bootstrap", turns,
-        f"{share:.0%} of reading a byte a score at the speed of a copy",
-    )  # fmt: skip
+    turns = in_turns(other, ours, seconds=setup.seconds).per_unit(1, _RESAMPLES)
+    share = 2_000 * 200 / (setup.machine.copy_bytes * min(turns.ours))
+    pair = Pair("bootstrap", "2,000 x 200", "scikit-learn, resample by resample", "a resample of the bootstrap")
+    yield row(pair, turns, f"{share:.0%} of reading a byte a score at the speed of a copy")
 
 
-def start_up(bench: Bench) -> Iterator[Row]:
-    del bench
+def _start_up(setup: Setup) -> Iterator[Row]:
+    del setup
 
     def python(*arguments: str) -> Callable[[], object]:
         return lambda: subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True)
 
     turns = in_turns(python("-c", "pass"), python("-m", "bench", "--help"), seconds=4)
-    bare = min(turns.other)
-    yield row(
-        "start-up", f"{min(turns.ours):.2f} s", "python -c pass", "bench --help", turns,
-        f"{sorted(turns.ours)[len(turns.ours) // 2]:.2f} s, of which Python {bare:.2f} s; target .3 s",
-        target=round(0.3 / sorted(turns.other)[len(turns.other) // 2], 1), at_most=True,
-    )  # fmt: skip
+    seconds = sorted(turns.ours)[len(turns.ours) // 2]
+    target = round(0.3 / sorted(turns.other)[len(turns.other) // 2], 1)
+    pair = Pair("start-up", f"{min(turns.ours):.2f} s", "python -c pass", "bench --help", target=target, at_most=True)
+    yield row(pair, turns, f"{seconds:.2f} s, of which Python {min(turns.other):.2f} s; target .3 s")
 
 
-def compiled(bench: Bench) -> Iterator[Row]:
-    """torch.compile, with what it takes to start."""
-    if bench.quick:
+def _compiled(setup: Setup) -> Iterator[Row]:
+    """Compile a step by torch.compile, and count what that takes to start."""
+    if setup.quick:
         return
     for name in ("transformer_small", "transformer_large", "vgg_like"):
-        plain, other = Trained(bench, name), Trained(bench, name)
+        plain, other = _Trained(setup, name), _Trained(setup, name)
         x, y = plain.batch()
         other.second = torch.compile(other.second)  # type: ignore[assignment]
         start = clock(partial(other.ours, x, y))
-        turns = in_turns(partial(plain.ours, x, y), partial(other.ours, x, y), seconds=bench.seconds)
+        turns = in_turns(partial(plain.ours, x, y), partial(other.ours, x, y), seconds=setup.seconds)
         saved = min(turns.other) - min(turns.ours)
-        pays = f"pays after {start / saved:,.0f} updates" if saved > 0 else "never pays"
-        yield row("compile", name, "our step", "our step, torch.compile", turns, f"start {start:.0f} s: {pays}")
+        pays = f"pays after {start / saved:,.0f} steps" if saved > 0 else "never pays"
+        yield row(Pair("compile", name, "our step", "our step, torch.compile"), turns, f"start {start:.0f} s: {pays}")
 
 
-def per_unit(turns: Turns, other: int, ours: int) -> Turns:
-    """Seconds for one of the units that a turn does several of."""
-    return Turns([s / other for s in turns.other], [s / ours for s in turns.ours])
-
-
-PARTS: dict[str, Callable[[Bench], Iterator[Row]]] = {
-    "data": data_path,
-    "resample": resampling,
-    "pack": packing,
-    "step": training_step,
-    "loop": training_loop,
-    "variants": variants,
-    "seeds": seeds_at_once,
-    "evaluation": evaluation,
-    "metrics": metrics,
-    "bootstrap": draws,
-    "startup": start_up,
-    "compile": compiled,
+PARTS: dict[str, Callable[[Setup], Iterator[Row]]] = {
+    "data": _data_path,
+    "resample": _resampling,
+    "pack": _packing,
+    "step": _training_step,
+    "loop": _training_loop,
+    "variants": _variants,
+    "evaluation": _evaluation,
+    "metrics": _metrics,
+    "bootstrap": _resamples,
+    "startup": _start_up,
+    "compile": _compiled,
 }

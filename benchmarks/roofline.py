@@ -7,6 +7,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+__all__ = ["count_bytes"]
+
 
 class _Traffic(TorchDispatchMode):
     def __init__(self) -> None:
@@ -22,7 +24,10 @@ class _Traffic(TorchDispatchMode):
 
 
 def count_bytes(work: Callable[[], object]) -> int:
-    """Bytes of what every operation takes and gives, views left out: what would travel if no cache held any of it."""
+    """Return the bytes of what every operation takes and gives, views left out.
+
+    That is what would travel if no cache held any of it.
+    """
     with _Traffic() as traffic:
         work()
     return traffic.bytes

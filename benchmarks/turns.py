@@ -5,7 +5,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-Work = Callable[[], object]  # ends when its result is there: on an accelerator, it waits
+__all__ = ["Turns", "Work", "clock", "in_turns", "median_seconds"]
+
+# ends when its result is there: on an accelerator, it waits
+Work = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -17,11 +20,12 @@ class Turns:
 
     @property
     def ratios(self) -> list[float]:
-        """How many times as fast ours was, turn by turn."""
+        """How many times as fast ours was, turn by turn, in ascending order."""
         return sorted(a / b for a, b in zip(self.other, self.ours, strict=True))
 
     @property
     def ratio(self) -> float:
+        """The median of the ratios."""
         return statistics.median(self.ratios)
 
     @property
@@ -32,11 +36,16 @@ class Turns:
         low, _, high = statistics.quantiles(self.ratios, n=4, method="inclusive")
         return low, high
 
+    def per_unit(self, other: int, ours: int) -> "Turns":
+        """Return the seconds for one of the units that a turn of each does several of."""
+        return Turns([s / other for s in self.other], [s / ours for s in self.ours])
+
 
 def in_turns(other: Work, ours: Work, *, seconds: float, least: int = 3, most: int = 50, pause: float = 0.0) -> Turns:
-    """Each once untimed, then by turns for about `seconds` in all.
+    """Do each once untimed, then time them by turns for about `seconds` in all.
 
     Args:
+        least, most: how many turns there are of each.
         pause: seconds before each of our turns, for what the other leaves running.
     """
     other()
@@ -51,13 +60,13 @@ def in_turns(other: Work, ours: Work, *, seconds: float, least: int = 3, most: i
 
 
 def clock(work: Work) -> float:
-    """Seconds that a work takes."""
+    """Return the seconds that some work takes."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
 def median_seconds(work: Work, repeats: int = 5) -> float:
-    """Of a work done once before."""
+    """Return the median of several times, after the work was done once untimed."""
     work()
     return statistics.median(clock(work) for _ in range(repeats))

@@ -4,21 +4,25 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
-from architectures import configure
+from architectures import config_values, configure
 from bench import cli
 from bench.data.pack import Pack
 from bench.data.packing import pack
 from bench.data.synthetic.demo import write_demo
 from bench.protocol.recipe import Recipe
 from bench.protocol.spec import RunSpec
+from bench.runner.executor import LocalExecutor
+from bench.store import ResultsFolder
+from bench.suites.plan import Run, plan
+from bench.suites.suite import load_suite
 
-# as small as the contestants get: what is tested with it is not how well it learns
+# as small as the architectures get: what is tested with it is not how well it learns
 TINY = {"depth": 1, "front_end_dim": 32, "embed_dim": 16, "num_heads": 2, "head_dim": 8, "mlp_dim": 32}
 
 
@@ -74,7 +78,7 @@ title = "small"
 architectures = ["transformer_small", "vgg_like"]
 seeds = 2
 [train]
-updates = 4
+max_steps = 4
 batch_size = 4
 evaluations = 2
 learning_rate = 1e-3
@@ -86,17 +90,15 @@ channels_last = true
 
 @pytest.fixture(scope="session")
 def small_results(packed: Pack, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The results folder of SMALL_SUITE, two contestants with two seeds each, run for real. Copy it to change it."""
-    from bench.cli.progress import SuiteDisplay
-    from bench.runner.executor import run_suite
-    from bench.suites.plan import plan
-    from bench.suites.suite import load_suite
-
+    """The results folder of SMALL_SUITE, two architectures with two seeds each, run for real. Copy it to change it."""
     out = tmp_path_factory.mktemp("small") / "out"
     path = out.with_suffix(".toml")
     path.write_text(SMALL_SUITE)
-    runs = plan(load_suite(str(path)), [packed])
-    run_suite(runs, out, title="small", device=torch.device("cpu"), display=SuiteDisplay())
+    results = ResultsFolder(out)
+    runs = plan(load_suite(str(path)), [packed], results)
+    results.add_labels(packed, runs[0].task)
+    results.add_to_plan("small", [run.folder.name for run in runs])
+    LocalExecutor(torch.device("cpu"))(runs)
     return out
 
 
@@ -120,8 +122,14 @@ def make_spec(packed: Pack, *, seed: int = 0, config: dict | None = None, **reci
     return RunSpec(
         name="tiny",
         architecture="transformer_small",
-        config=asdict(configure("transformer_small", **fields)),
-        recipe=Recipe(**{"updates": 12, "batch_size": 8, "evaluations": 3, **recipe}),
+        config=config_values(configure("transformer_small", **fields)),
+        recipe=Recipe(**{"loss": "bce", "max_steps": 12, "batch_size": 8, "evaluations": 3, **recipe}),
         seed=seed,
         pack=packed.fingerprint,
     )
+
+
+def make_run(packed: Pack, out: Path, **spec) -> Run:
+    """The same, to be executed in a results folder."""
+    made = make_spec(packed, **spec)
+    return Run(made, packed, ResultsFolder(out).run(made))

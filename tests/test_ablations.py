@@ -1,7 +1,8 @@
-"""The ablations suite: each row builds, differs from its base in what it declares, and to some effect; its report."""
+"""The ablations suite: each entry builds, differs from its base as it declares, and to some effect; its report."""
 
 import csv
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,35 +15,38 @@ from architectures._registry import forget
 from architectures.audio_transformer import AudioTransformer
 from architectures.checks import failed_checks
 from bench.errors import UserError
-from bench.protocol.batches import chunks_of
 from bench.protocol.build import build
-from bench.protocol.evaluate import score_clips
+from bench.protocol.optim import optimizer_of
 from bench.protocol.recipe import Recipe
-from bench.protocol.train import optimizer_of, step
-from bench.reporting import Sampling, write_report
+from bench.protocol.task import get_task
+from bench.protocol.train import step_of, train_step
 from bench.reporting.analysis import analyse
+from bench.reporting.report import Sampling, write_report
 from bench.reporting.systems import load_results
 from bench.runner.cost import count_parameters
 from bench.schema import validated
-from bench.suites.plan import plan, sample_rates
+from bench.store import ResultsFolder
+from bench.suites.plan import Selection, plan, sample_rates
 from bench.suites.suite import Suite, load_suite
 from tests.conftest import TINY, make_spec
 
 CPU = torch.device("cpu")
+TASK = get_task("tagging")
 SUITE = load_suite("ablations")
 ENTRIES = {entry.name: entry for entry in SUITE.runs}
 ABLATIONS = [name for name, entry in ENTRIES.items() if entry.base]
 # what changes no weight, only how they are scored
-TEST_ONLY = {"test_hop_seconds", "aggregate"}
+EVALUATION_ONLY = {"eval_hop_seconds", "aggregate"}
 
 
 def planned():
-    rates = sample_rates(SUITE, [], {})
+    rates = sample_rates(SUITE, Selection())
     packs = [
         SimpleNamespace(folder=rate, sample_rate=rate, labels=range(7), fingerprint=str(rate), dataset="")
         for rate in rates
     ]
-    return {spec.name: spec for spec, _ in plan(SUITE, packs, seeds=1)}
+    runs = plan(SUITE, packs, ResultsFolder(Path("nowhere")), Selection(seeds=1))
+    return {run.spec.name: run.spec for run in runs}
 
 
 SPECS = planned()
@@ -64,8 +68,8 @@ def declared(entry):
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_an_ablation_changes_exactly_what_it_declares(name):
     spec, base = pair(name)
-    own, other = settings(spec), settings(base)
-    assert {key for key in own if own[key] != other[key]} == declared(ENTRIES[name])
+    changed, unchanged = settings(spec), settings(base)
+    assert {key for key in changed if changed[key] != unchanged[key]} == declared(ENTRIES[name])
     assert spec.architecture == base.architecture
     assert (spec.base, spec.question) == (base.name, ENTRIES[name].question)
 
@@ -83,28 +87,27 @@ def test_another_architecture_has_other_parameters_or_with_the_same_another_outp
         assert not torch.allclose(model(x), other(x), atol=1e-4)
 
 
-def two_updates(packed, recipe):
+def two_steps(packed, recipe):
     """Weights of a tiny transformer after them, and how it scores val."""
     recipe = recipe.model_copy(update={"batch_size": 4, "learning_rate": 1e-3})
     spec = make_spec(packed)
-    model, data = build(spec, CPU), chunks_of(packed, "train", recipe)
-    optimizer = optimizer_of(model, recipe)
-    for update in range(2):
-        step(model, optimizer, *data.batch(data.draw(update, recipe.batch_size, 0)), recipe)
-    return torch.cat([p.detach().flatten() for p in model.parameters()]), score_clips(
-        model, chunks_of(packed, "val", recipe)
-    )
+    model, data = build(spec, CPU), TASK.data(packed, "train", recipe)
+    step, _ = step_of(model, TASK, recipe, CPU)
+    for number in range(2):
+        step(*data.batch(data.draw(number, recipe.batch_size, 0)))
+    scores = TASK.score(model, TASK.data(packed, "val", recipe))
+    return torch.cat([p.detach().flatten() for p in model.parameters()]), scores
 
 
 @pytest.mark.parametrize("name", [name for name in ABLATIONS if ENTRIES[name].train])
-def test_another_recipe_gives_other_weights_or_where_only_the_test_differs_other_scores(packed, name):
+def test_another_recipe_gives_other_weights_or_where_only_evaluation_differs_other_scores(packed, name):
     spec, base = pair(name)
-    (weights, scores), (base_weights, base_scores) = (two_updates(packed, s.recipe) for s in (spec, base))
-    assert torch.equal(weights, base_weights) == (set(ENTRIES[name].train) <= TEST_ONLY)
+    (weights, scores), (base_weights, base_scores) = (two_steps(packed, s.recipe) for s in (spec, base))
+    assert torch.equal(weights, base_weights) == (set(ENTRIES[name].train) <= EVALUATION_ONLY)
     assert not np.array_equal(scores, base_scores)
 
 
-def test_no_two_rows_are_the_same_and_each_has_a_question():
+def test_no_two_entries_are_the_same_and_each_has_a_question():
     assert len({spec.hash for spec in SPECS.values()}) == len(SPECS)
     assert all(spec.question for spec in SPECS.values())
 
@@ -146,7 +149,7 @@ def test_an_architecture_of_the_suite_may_be_a_base():
 @pytest.mark.parametrize(
     ("runs", "message"),
     [
-        ([{"name": "b", "base": "nobody"}], "b: base='nobody' is no row of this suite"),
+        ([{"name": "b", "base": "nobody"}], "b: base='nobody' is no entry of this suite"),
         ([{"name": "b", "base": "c"}, {"name": "c", "base": "b"}], "b: is its own base, by b and c"),
         ([{"name": "b"}], "b: give either architecture or base"),
         ([{"name": "a", "architecture": "crnn"}, {"name": "b", "base": "a", "architecture": "crnn"}], "give either"),
@@ -162,41 +165,42 @@ def test_base_and_question_are_no_part_of_the_hash(packed):
     spec = make_spec(packed)
     asked = spec.model_copy(update={"base": "other", "question": "why?"})
     assert asked.hash == spec.hash
-    assert not {"base", "question"} & spec.model_dump().keys()
-    assert asked.model_dump()["base"] == "other"
+    assert (spec.model_dump()["base"], spec.model_dump()["question"]) == ("", "")
+    assert (asked.model_dump()["base"], asked.model_dump()["question"]) == ("other", "why?")
 
 
-def test_the_demo_set_is_packed_at_every_rate_that_rows_need(dataset, tmp_path, bench, monkeypatch):
+def test_the_demo_set_is_packed_at_every_rate_that_entries_need(dataset, tmp_path, bench, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bench.api.runs.report", lambda *_, **__: "")  # figures take longer than the runs
     monkeypatch.setattr("bench.data.synthetic.demo.write_demo", lambda folder, **_: shutil.copytree(dataset, folder))
-    fields = [f"train.{field}" for field in ("updates=1", "batch_size=2", "evaluations=1")]
-    sets = [argument for field in fields for argument in ("--set", field)]
+    fields = [f"train.{field}" for field in ("max_steps=1", "batch_size=2", "evaluations=1")]
+    options = [argument for field in fields for argument in ("--set", field)]
     only = ("--only", "vgg_like_22050", "--only", "embed_32")
-    done = bench("run", "ablations", "--data", "demo", "--seeds", 1, *only, *sets)
+    done = bench("run", "ablations", "--data", "demo", "--seeds", 1, *only, *options)
     assert done.code == 0, done.err
     assert {path.name for path in (tmp_path / "data").iterdir()} == {"demo", "demo-16000", "demo-22050"}
-    assert len(list(tmp_path.glob("results/ablations/*/run.json"))) == 2
+    assert len(list(tmp_path.glob("runs/ablations/*/run.json"))) == 2
 
 
 # --- how clips are cut and scored
 
 
-def test_one_chunk_a_clip_is_drawn_by_seed_and_update_alone(packed):
-    recipe = Recipe(chunks="one")
-    chunks, clips = chunks_of(packed, "train", recipe), len(packed.clips("train"))
-    epochs = [torch.cat([chunks.draw(e * clips + u, 1, seed=3) for u in range(clips)]) for e in range(2)]
+def test_one_chunk_a_clip_is_drawn_by_seed_and_step_alone(packed):
+    recipe = Recipe(crops="one_per_clip")
+    chunks, clips = TASK.data(packed, "train", recipe), len(packed.clips("train"))
+    epochs = [torch.cat([chunks.draw(e * clips + step, 1, seed=3) for step in range(clips)]) for e in range(2)]
     for ids in epochs:
         assert sorted(chunks.clip[ids].tolist()) == list(range(clips))
     assert not torch.equal(epochs[0], epochs[1])
     assert not torch.equal(epochs[0].sort().values, epochs[1].sort().values), "other chunks, not only another order"
-    again = chunks_of(packed, "train", recipe)
+    again = TASK.data(packed, "train", recipe)
     torch.testing.assert_close(again.draw(1, clips // 2, seed=3), epochs[0][clips // 2 : clips // 2 * 2])
     assert not torch.equal(chunks.draw(0, clips, seed=4), epochs[0])
-    assert len(chunks_of(packed, "val", recipe)) == len(chunks_of(packed, "val", Recipe())), "val is scored as ever"
+    assert len(TASK.data(packed, "val", recipe)) == len(TASK.data(packed, "val", Recipe())), "val is scored as ever"
 
 
 def test_every_chunk_of_a_clip_is_drawn_some_time(packed):
-    chunks = chunks_of(packed, "train", Recipe(chunks="one"))
+    chunks = TASK.data(packed, "train", Recipe(crops="one_per_clip"))
     clips = len(packed.clips("train"))
     drawn = torch.cat([chunks.draw(epoch, clips, seed=0) for epoch in range(150)]).unique()
     few = torch.nonzero(chunks.counts[chunks.clip] <= 10).flatten()
@@ -205,11 +209,11 @@ def test_every_chunk_of_a_clip_is_drawn_some_time(packed):
 
 @pytest.mark.parametrize("seconds", [0.5, 1.0, 2.0, 4.0])
 def test_chunks_are_as_long_as_the_recipe_says_and_short_clips_repeated(packed, seconds):
-    recipe = Recipe(chunk_seconds=seconds, hop_seconds=seconds / 2, test_hop_seconds=seconds)
-    chunks, size = chunks_of(packed, "eval", recipe), round(16_000 * seconds)
+    recipe = Recipe(chunk_seconds=seconds, hop_seconds=seconds / 2, eval_hop_seconds=seconds)
+    chunks, size = TASK.data(packed, "eval", recipe), round(16_000 * seconds)
     samples, index = packed.samples("eval"), packed.clips("eval")
-    assert len(chunks_of(packed, "val", recipe)) <= len(
-        chunks_of(packed, "val", Recipe(chunk_seconds=seconds, hop_seconds=seconds / 2))
+    assert len(TASK.data(packed, "val", recipe)) <= len(
+        TASK.data(packed, "val", Recipe(chunk_seconds=seconds, hop_seconds=seconds / 2))
     )
     place = 0
     for row in index.itertuples():
@@ -224,12 +228,12 @@ def test_chunks_are_as_long_as_the_recipe_says_and_short_clips_repeated(packed, 
     assert (index["seconds"] < 1).any(), "clips that packing has repeated are among them"
 
 
-def test_the_hop_at_test_is_of_val_and_eval_only(packed):
-    recipe = Recipe(test_hop_seconds=0.5)
+def test_the_hop_of_evaluation_is_of_val_and_eval_only(packed):
+    recipe = Recipe(eval_hop_seconds=0.5)
     for split, hop in (("train", 1.0), ("val", 0.5), ("eval", 0.5)):
-        expected = chunks_of(packed, split, Recipe(hop_seconds=hop))
-        assert torch.equal(chunks_of(packed, split, recipe).start, expected.start)
-    assert [Recipe(test_hop_seconds=hop).test_chunks(10) for hop in (None, 0.5, 0.3)] == [10, 19, 31]
+        expected = TASK.data(packed, split, Recipe(hop_seconds=hop))
+        assert torch.equal(TASK.data(packed, split, recipe).start, expected.start)
+    assert [Recipe(eval_hop_seconds=hop).eval_chunks(10) for hop in (None, 0.5, 0.3)] == [10, 19, 31]
 
 
 def test_chunks_leave_no_gaps():
@@ -239,8 +243,8 @@ def test_chunks_leave_no_gaps():
 
 def test_the_score_of_the_mean_logit(packed):
     recipe = Recipe(aggregate="logits", hop_seconds=0.5)
-    chunks, model = chunks_of(packed, "val", recipe), build(make_spec(packed), CPU).eval()
-    scores = score_clips(model, chunks)
+    chunks, model = TASK.data(packed, "val", recipe), build(make_spec(packed), CPU).eval()
+    scores = TASK.score(model, chunks)
     with torch.no_grad():
         for clip in range(5):
             logits = model(chunks.waveforms(torch.nonzero(chunks.clip == clip).flatten()))
@@ -258,9 +262,9 @@ def test_random_filters_stay_as_they_are_drawn_and_all_else_learns(packed):
     for name, p in learned.named_parameters():
         assert torch.equal(before[name], p), "as the learned ones begin"
     optimizer = optimizer_of(model, recipe)
-    data = chunks_of(packed, "train", recipe)
-    for update in range(3):
-        step(model, optimizer, *data.batch(data.draw(update, 8, 0)), recipe)
+    data = TASK.data(packed, "train", recipe)
+    for number in range(3):
+        train_step(model, optimizer, *data.batch(data.draw(number, 8, 0)), TASK, recipe)
     frozen = {name for name, p in model.named_parameters() if torch.equal(p, before[name])}
     assert frozen == {"front_end.0.weight", "front_end.0.bias"}
     assert count_parameters(learned) - count_parameters(model) == 400 * 32 + 32
@@ -299,7 +303,7 @@ REPORTED = """
 title = "few"
 seeds = 2
 [train]
-updates = 3
+max_steps = 3
 batch_size = 4
 evaluations = 1
 learning_rate = 1e-3
@@ -332,44 +336,46 @@ config = { depth = 1, front_end_dim = 32, embed_dim = 32, num_heads = 2, head_di
 
 @pytest.fixture(scope="module")
 def few(packed, tmp_path_factory):
-    from bench.cli.progress import SuiteDisplay
-    from bench.runner.executor import run_suite
-    from bench.runner.preflight import check
+    from bench.runner.executor import LocalExecutor
+    from bench.runner.preflight import check_runs
 
     out = tmp_path_factory.mktemp("few") / "out"
     path = out.with_suffix(".toml")
     path.write_text(REPORTED)
-    runs = plan(load_suite(str(path)), [packed])
-    check(runs, out)
-    run_suite(runs, out, title="few", device=CPU, display=SuiteDisplay())
+    results = ResultsFolder(out)
+    runs = plan(load_suite(str(path)), [packed], results)
+    check_runs(runs, results)
+    results.add_labels(packed, TASK)
+    results.add_to_plan("few", [run.folder.name for run in runs])
+    assert LocalExecutor(CPU)(runs).failed == []
     write_report(out, Sampling(resamples=300))
     return out
 
 
 def records(path):
-    return {row["row"]: row for row in csv.DictReader(path.read_text().splitlines())}
+    return {line["entry"]: line for line in csv.DictReader(path.read_text().splitlines())}
 
 
 def test_each_ablation_is_a_line_with_its_difference_to_its_base(few):
     lines = records(few / "ablations.csv")
-    rows = {row.label: row for row in load_results(few).rows}
+    systems = {system.label: system for system in load_results(few).systems}
     assert {name: line["base"] for name, line in lines.items()} == {
         "deep": "tiny", "deep_huber": "deep", "large_chunks": "tiny",
     }  # fmt: skip
     for name, line in lines.items():
-        expected = rows[name].mean("metrics", "map") - rows[line["base"]].mean("metrics", "map")
+        expected = systems[name].mean("metrics", "map") - systems[line["base"]].mean("metrics", "map")
         assert float(line["difference"]) == pytest.approx(expected, abs=1e-9)
         assert float(line["low"]) < expected < float(line["high"])
         assert float(line["p"]) <= float(line["p_adjusted"])
-        assert (line["about"], line["seeds"]) == ("these checkpoints only", "2")
+        assert (line["generalises_to"], line["seeds"]) == ("these checkpoints only", "2")
     assert lines["deep"]["changed"] == "depth 1 -> 2"
     assert lines["deep_huber"]["changed"] == "train.loss bce -> huber"
     assert lines["deep"]["question"] == "is more depth | better?"
     assert float(lines["deep"]["parameters_ratio"]) > 1 == float(lines["deep_huber"]["parameters_ratio"])
     assert "| deep_huber | and Huber? | deep | train.loss bce -> huber |" in (few / "table.md").read_text()
     # what was published is not of an ablation
-    assert rows["deep"].published is None
-    assert rows["wide"].published
+    assert systems["deep"].published is None
+    assert systems["wide"].published
     for file in ("table.tex", "index.html"):
         assert "and Huber?" in (few / file).read_text()
 
@@ -380,15 +386,15 @@ def test_the_forest_plot_is_a_picture_and_on_the_page(few):
     assert '<figure id="ablations">' in (few / "index.html").read_text()
 
 
-def test_rows_without_a_base_are_compared_with_each_other_alone(few):
+def test_entries_without_a_base_are_compared_with_each_other_alone(few):
     analysis = analyse(load_results(few), Sampling(resamples=300))
     assert [{pair.first.label, pair.second.label} for pair in analysis.pairs] == [{"tiny", "wide"}]
-    assert {standing.row.label for standing in analysis.compared} == {"tiny", "wide"}
+    assert {standing.system.label for standing in analysis.compared} == {"tiny", "wide"}
     assert len(analysis.standings) == 5
     assert "corrected over all 3 of them" in (few / "table.md").read_text()
 
 
-def test_a_row_whose_base_is_not_there_is_one_like_any_other(few, tmp_path):
+def test_an_entry_whose_base_is_not_there_is_one_like_any_other(few, tmp_path):
     copy = tmp_path / "out"
     shutil.copytree(few, copy)
     for folder in copy.glob("tiny-s*"):
@@ -402,22 +408,28 @@ def test_a_row_whose_base_is_not_there_is_one_like_any_other(few, tmp_path):
     assert not (copy / "ablations.png").exists()
 
 
-def test_another_wording_of_the_question_is_no_other_row(few, tmp_path):
+def test_another_wording_of_the_question_is_no_other_system(few, tmp_path):
     copy = tmp_path / "out"
     shutil.copytree(few, copy)
     path = next(copy.glob("deep-s1-*")) / "run.json"
     path.write_text(path.read_text().replace("is more depth | better?", "deeper?"))
-    assert {row.label for row in load_results(copy).rows} == {"tiny", "deep", "deep_huber", "large_chunks", "wide"}
+    assert {system.label for system in load_results(copy).systems} == {
+        "tiny",
+        "deep",
+        "deep_huber",
+        "large_chunks",
+        "wide",
+    }
 
 
 def test_files_are_heard_as_eval_was_with_long_chunks_and_the_mean_logit(few, dataset, packed):
+    from bench.api.models import find_run
     from bench.data.audio import probe_file
     from bench.inspect.predict import Tagger
-    from bench.runner.weights import find_run
 
     folder = find_run(few / "large_chunks-s0")
     tagger, index = Tagger(folder, CPU), packed.clips("eval")
-    with np.load(folder / "scores.npz") as expected:
+    with np.load(folder.scores_file) as expected:
         for clip in [0, 1, 2, *np.flatnonzero(index["seconds"] < 2)]:
             file = dataset / "FSD50K.eval_audio" / f"{index['clip'][clip]}.wav"
             found = tagger.tag(file, probe_file(file)).clip

@@ -1,4 +1,4 @@
-"""Augmentation changes what it says and nothing else, and is a function of seed and update."""
+"""Augmentation changes what it says and nothing else, and is a function of seed and step."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def test_defaults_touch_nothing():
 
 
 @pytest.mark.parametrize("field", ["gain_db", "time_shift", "mixup"])
-def test_what_is_drawn_follows_from_seed_and_update(field):
+def test_what_is_drawn_follows_from_seed_and_step(field):
     recipe, (x, y) = Recipe(**{field: 0.5}), batch()
     first = augment(x, y, recipe, 3, 7)
     assert all(torch.equal(a, b) for a, b in zip(first, augment(x, y, recipe, 3, 7), strict=True))

@@ -1,4 +1,4 @@
-"""Weighted counting against scikit-learn on the clips written out as often as they were drawn."""
+"""Weighted counting against scikit-learn on the clips written out as often as they were taken."""
 
 import subprocess
 import sys
@@ -8,7 +8,11 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from bench.protocol.metrics import average_precision, lwlrap
-from bench.stats.bootstrap import BLOCK, Draws, RankedRun, bootstrap
+from bench.protocol.task import get_task
+from bench.stats.bootstrap import Resampler, bootstrap
+from bench.stats.ranking import RankedRun
+
+MANY = 600  # resamples: more than two blocks
 
 
 def some_run(n=60, k=7, *, seed=0, ties=False):
@@ -21,25 +25,25 @@ def some_run(n=60, k=7, *, seed=0, ties=False):
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_a_replicate_is_the_metric_of_the_clips_drawn(ties):
+def test_a_replicate_is_the_metric_of_the_clips_taken(ties):
     targets, scores = some_run(ties=ties)
     run = RankedRun(scores, targets)
-    weights = next(Draws(len(targets), 20).blocks())
+    weights = next(Resampler(len(targets), 20).blocks())
     ap, ranking = run.average_precision(weights), run.lwlrap(weights)
     assert ap.shape == (20, 7)
     for b in range(20):
-        drawn = np.repeat(np.arange(len(targets)), weights[:, b])
+        taken = np.repeat(np.arange(len(targets)), weights[:, b])
         for c in range(7):
-            if targets[drawn, c].any():
+            if targets[taken, c].any():
                 assert ap[b, c] == pytest.approx(
-                    average_precision_score(targets[drawn, c], scores[drawn, c]), abs=1e-12
+                    average_precision_score(targets[taken, c], scores[taken, c]), abs=1e-12
                 )
             else:
                 assert np.isnan(ap[b, c])
-        assert ranking[b] == pytest.approx(lwlrap(targets[drawn], scores[drawn]), abs=1e-12)
+        assert ranking[b] == pytest.approx(lwlrap(targets[taken], scores[taken]), abs=1e-12)
 
 
-def test_drawing_every_clip_once_is_the_split_itself():
+def test_taking_every_clip_once_is_the_split_itself():
     targets, scores = some_run(500, 20)
     ap = RankedRun(scores, targets).average_precision(np.ones((500, 1), np.uint8))[0]
     np.testing.assert_allclose(ap, average_precision(targets, scores), atol=1e-12)
@@ -61,30 +65,35 @@ def test_more_clips_than_two_bytes_can_count():
     np.testing.assert_allclose(ap, average_precision(targets, scores), atol=1e-12)
 
 
-def test_draws_are_the_same_for_whoever_asks():
-    first, again = (np.concatenate(list(Draws(50, BLOCK + 10, seed=3).blocks()), axis=1) for _ in range(2))
+def test_resamples_are_the_same_for_whoever_asks():
+    first, again = (np.concatenate(list(Resampler(50, MANY, seed=3).blocks()), axis=1) for _ in range(2))
     np.testing.assert_array_equal(first, again)
-    assert first.shape == (50, BLOCK + 10)
+    assert first.shape == (50, MANY)
     assert (first.sum(axis=0) == 50).all()
-    assert not np.array_equal(first, np.concatenate(list(Draws(50, BLOCK + 10, seed=4).blocks()), axis=1))
+    assert not np.array_equal(first, np.concatenate(list(Resampler(50, MANY, seed=4).blocks()), axis=1))
 
 
-def test_groups_are_drawn_whole():
+def test_groups_are_taken_whole():
     groups = ["anna"] * 5 + ["ben"] * 3 + ["", ""]
-    weights = np.concatenate(list(Draws(10, 500, groups=groups).blocks()), axis=1)
+    weights = np.concatenate(list(Resampler(10, 500, groups=groups).blocks()), axis=1)
     assert (weights[:5] == weights[0]).all()
     assert (weights[5:8] == weights[5]).all()
     assert (weights[8] != weights[9]).any(), "a clip without a group stands for itself"
     assert (weights[[0, 5, 8, 9]].sum(axis=0) == 4).all()
 
 
+def statistics(targets, leaf, *runs):
+    return [get_task("tagging").statistic(targets, scores, leaf) for scores in runs]
+
+
 def test_means_over_seeds_and_the_spread_of_single_runs():
     targets, first = some_run(200, 6, seed=1)
     second = first + np.random.default_rng(2).normal(size=first.shape).astype(np.float32)
     leaf = np.array([True, True, True, False, False, False])
-    draws, seen = Draws(200, 300), []
-    both = bootstrap({"both": [first, second]}, targets, leaf, draws, lambda done, total: seen.append(done / total))
-    alone = bootstrap({"first": [first], "second": [second]}, targets, leaf, draws)
+    resampler, seen = Resampler(200, 300), []
+    of_first, of_second = statistics(targets, leaf, first, second)
+    both = bootstrap({"both": [of_first, of_second]}, resampler, lambda done, total: seen.append(done / total))
+    alone = bootstrap({"first": [of_first], "second": [of_second]}, resampler)
     assert seen[-1] == 1.0
     has = targets.any(axis=0)
     for name in ("map", "leaf_map", "lwlrap", "class_ap"):
@@ -104,9 +113,10 @@ def test_means_over_seeds_and_the_spread_of_single_runs():
 def test_it_leaves_pytorchs_threads_alone():
     """Their number decides the last digits of a training, and a process may train after it has reported."""
     code = (
-        "import torch, numpy as np; torch.set_num_threads(1); from bench.stats.bootstrap import Draws, bootstrap;"
-        "t = np.eye(20, dtype=bool).repeat(9, axis=0); has = np.ones(20, bool);"
-        "bootstrap({'a': [np.random.rand(180, 20)]}, t, has, Draws(180, resamples=100)); print(torch.get_num_threads())"
+        "import torch, numpy as np; torch.set_num_threads(1); from bench.stats.bootstrap import Resampler, bootstrap;"
+        "from bench.protocol.task import get_task; t = np.eye(20, dtype=bool).repeat(9, axis=0);"
+        "of = get_task('tagging').statistic(t, np.random.rand(180, 20), np.ones(20, bool));"
+        "bootstrap({'a': [of]}, Resampler(180, resamples=100)); print(torch.get_num_threads())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"

@@ -162,10 +162,12 @@ def test_one_file_joins_the_registry_every_suite_and_the_checks(tmp_path, packed
         from bench.suites.suite import load_suite
         from architectures.checks import failed_checks
         from bench.data.pack import Pack
+        from bench.store import ResultsFolder
         from bench.suites.plan import plan
         assert failed_checks("dropped_in") == {}
         for suite in ("demo", "controlled"):
-            assert "dropped_in" in {spec.name for spec, _ in plan(load_suite(suite), [Pack(Path(r"%s"))])}
+            runs = plan(load_suite(suite), [Pack(Path(r"%s"))], ResultsFolder(Path("out")))
+            assert "dropped_in" in {run.spec.name for run in runs}
     """
     done = subprocess.run(
         [sys.executable, "-c", script % packed.folder], cwd=tmp_path, capture_output=True, text=True, check=False

@@ -32,20 +32,20 @@ def one_line(done, message):
         (["run", "nothing.toml"], "no suite 'nothing.toml'"),
         (["run", "demo", "--data", GONE], "is no pack"),
         (["run", "controlled"], "needs a pack at 16000 Hz, given: none"),
-        (["run", "demo", "--set", "updates=3"], "write --set train.FIELD=VALUE"),
-        (["run", "demo", "--set", "train.update=3"], "unknown field 'update'"),
-        (["run", "demo", "--set", "train.updates=many"], "updates='many'"),
-        (["run", "demo", "--set", "train.updates=0"], "greater than 0"),
+        (["run", "demo", "--set", "max_steps=3"], "write --set train.FIELD=VALUE"),
+        (["run", "demo", "--set", "train.max_step=3"], "unknown field 'max_step'"),
+        (["run", "demo", "--set", "train.max_steps=many"], "max_steps='many'"),
+        (["run", "demo", "--set", "train.max_steps=0"], "greater than 0"),
         (["run", "demo", "--set", "train.learning_rate=nan"], "finite number"),
         (["run", "demo", "--precision", "fp8"], "'fp32', 'bf16' or 'auto'"),
         (["run", "demo", "--device", "gpu9"], "--device gpu9"),
         (["cost", "demoo"], "no suite 'demoo'"),
         (["cost", "controlled"], "needs a pack at 16000 Hz, given: none"),
         (["cost", "demo", "--only", "vgg"], "did you mean 'vgg_like'"),
-        (["cost", "demo", "--set", "train.updates=0"], "greater than 0"),
+        (["cost", "demo", "--set", "train.max_steps=0"], "greater than 0"),
         (["cost", "demo", "--trials", "3"], "has no [space] to search"),
         (["cost", "tuned", "--trials", "3", "--hours", "1"], "not both"),
-        (["speed", "--only", "everything"], "--only everything: use one of data, resample, pack, step"),
+        (["speed"], "No such command 'speed'"),
         (["report", GONE], "no such folder"),
         (["report", "."], "no finished run"),
         (["data", "verify", GONE], "no such folder"),
@@ -66,7 +66,7 @@ def test_wrong_arguments(bench, tmp_path, monkeypatch, arguments, message):
     ("change", "message"),
     [
         (lambda text: text.replace("title", "titel"), "unknown field 'titel'"),
-        (lambda text: text.replace("updates = 4", "updatez = 4"), "unknown field 'updatez'"),
+        (lambda text: text.replace("max_steps = 4", "max_stepz = 4"), "unknown field 'max_stepz'"),
         (lambda text: text.replace("[family.cnn.train]", "[family.cnns.train]"), "family.cnns"),
         (lambda text: text.replace('"auto"', '"bf17"'), "[family.cnn.train]: precision='bf17'"),
         (lambda text: text.replace("vgg_like", "vgg_lik"), "did you mean 'vgg_like'"),
@@ -75,8 +75,8 @@ def test_wrong_arguments(bench, tmp_path, monkeypatch, arguments, message):
         (lambda text: text.replace('["transformer_small", "vgg_like"]', "[]"), "at least 1 item"),
         (lambda text: text.replace("seeds = 2", "seeds = 'two'"), "seeds='two'"),
         (lambda text: text.replace("[train]", "[trains]"), "unknown field 'trains'"),
-        (lambda text: text + '[inferred]\n"train.updatez" = "guessed"\n', "inferred names 'train.updatez'"),
-        (lambda text: text + '[family.cnn.inferred]\nupdates = "guessed"\n', "inferred names 'updates'"),
+        (lambda text: text + '[inferred]\n"train.max_stepz" = "guessed"\n', "inferred names 'train.max_stepz'"),
+        (lambda text: text + '[family.cnn.inferred]\nmax_steps = "guessed"\n', "inferred names 'max_steps'"),
     ],
 )
 def test_a_suite_with_a_typo_trains_nothing(bench, tmp_path, packed, change, message):
@@ -166,7 +166,7 @@ def test_verify_and_info_say_what_is_there(bench, dataset, packed):
     assert packed.fingerprint in done.out
 
 
-def test_list_shows_the_eight_and_their_published_rows(bench):
+def test_list_shows_the_eight_and_their_published_figures(bench):
     done = bench("list")
     assert done.code == 0
     for name in ("crnn", "vgg_like", "resnet18", "densenet121", "transformer_multiscale"):
@@ -175,7 +175,7 @@ def test_list_shows_the_eight_and_their_published_rows(bench):
     assert "transformer_notes *" in done.out
 
 
-def test_check_tells_whether_an_architecture_keeps_the_contract(bench):
+def test_check_says_whether_an_architecture_keeps_the_contract(bench):
     done = bench("check", "transformer_small")
     assert (done.code, done.out.strip()) == (0, "transformer_small: passes all checks")
 
@@ -186,15 +186,18 @@ def test_check_tells_whether_an_architecture_keeps_the_contract(bench):
         "",
         "run",
         "cost",
-        "speed",
         "predict",
         "search",
         "report",
+        "compare",
+        "filters",
         "list",
         "new",
         "check",
         "data",
         "data fetch",
+        "data verify",
+        "data info",
         "data pack",
         "data demo",
         "track sync",

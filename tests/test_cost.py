@@ -61,11 +61,11 @@ def test_latency_is_that_of_the_work():
 
 @pytest.mark.parametrize("megabytes", [1, 64])
 def test_peak_memory_counts_what_lives_at_once(megabytes):
-    def update():
+    def step():
         for _ in range(3):  # one after another: never two at once
             torch.empty(megabytes * 2**18).fill_(1)
 
-    assert peak_memory(update, CPU) == pytest.approx(megabytes * 2**20, rel=0.01)
+    assert peak_memory(step, CPU) == pytest.approx(megabytes * 2**20, rel=0.01)
 
 
 def test_peak_memory_of_nothing_is_nothing():

@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench.protocol.batches import Chunks
+from bench.protocol.batches import Batches
 from bench.protocol.evaluate import score_clips
+from bench.protocol.recipe import Recipe
 
 
 class Loudness(nn.Module):
@@ -22,7 +23,7 @@ class Loudness(nn.Module):
 
 
 def test_clip_scores_are_means_over_chunks(packed):
-    chunks = Chunks(packed, "eval", hop_seconds=0.5)
+    chunks = Batches(packed, "eval", packed.targets("eval"), Recipe(hop_seconds=0.5))
     model = Loudness(len(packed.labels)).train()
     scores = score_clips(model, chunks)
     assert scores.dtype == np.float32

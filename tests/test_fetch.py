@@ -208,7 +208,7 @@ def test_killed_and_interrupted_it_resumes(server, bench, dataset, released, tmp
     process = start(released, folder)
     _, err = process.communicate()
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "bench: stopped; the same command goes on from here"
+    assert err.splitlines()[-1] == "bench: stopped; the same command resumes from here"
     assert server.ranges("FSD50K.dev_audio.z01") == []  # whole before it was killed
     assert server.ranges("FSD50K.dev_audio.z02") == ["bytes=1000000-"]
     assert len(list(folder.glob("FSD50K.dev_audio/*.wav"))) < 70

@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,27 +13,22 @@ import torch
 from PIL import Image
 from torch import nn
 
-from architectures import configure
+from architectures import config_values, configure
 from bench.errors import UserError
-from bench.inspect.filters import BANDS, band, first_layer, measure, measure_bank, measure_filters, write_filters
-from bench.protocol.batches import Chunks
+from bench.inspect.filters import band, first_layer, measure, measure_bank, measure_filters, write_filters
+from bench.protocol.batches import Batches
 from bench.protocol.build import build
+from bench.protocol.recipe import Recipe
 from bench.protocol.spec import RunSpec
-from bench.reporting.figures.filters import (
-    SCALES,
-    STATES,
-    STEP_DB,
-    describe,
-    filters_figure,
-    fit_scale,
-    load_filters,
-    summarise,
-)
+from bench.reporting.figures.filters import filters_figure
+from bench.reporting.filters import SCALES, STATES, STEP_DB, describe, fit_scale, load_filters, summarise
 from bench.runner.run import execute
-from tests.conftest import make_spec
+from bench.store import RunFolder
+from tests.conftest import make_run, make_spec
 
 ROOT = Path(__file__).parent.parent
 RATE, TAPS = 16_000, 400
+BANDS = 200  # of a stored response
 FILES = ("filters.csv", "filters.npz", "filters.png", "filters.svg", "filters.pdf")
 
 
@@ -57,12 +51,12 @@ class Convolutions(nn.Module):
     def __init__(self, weight, dilation=1):
         super().__init__()
         self.level = nn.Identity()
-        self.own = nn.Parameter(torch.zeros(1))  # the model's own: no layer, and not what it begins with
+        self.offset = nn.Parameter(torch.zeros(1))  # of the model itself: no layer, and not what it begins with
         self.bank = nn.Conv1d(1, len(weight), weight.shape[1], stride=160, padding=50, dilation=dilation)
         self.bank.weight.data = torch.from_numpy(weight).float().unsqueeze(1)
 
     def forward(self, x):
-        return torch.relu(self.bank(self.level(x).unsqueeze(1))).mean(dim=2) + self.own
+        return torch.relu(self.bank(self.level(x).unsqueeze(1))).mean(dim=2) + self.offset
 
 
 def gabors(centres, bandwidths, taps=TAPS):
@@ -84,8 +78,8 @@ def noise(filters=48, seed=0):
 
 def summary_of(folder, bank, before=None):
     table, arrays = measure(Patches(noise(len(bank)) if before is None else before), Patches(bank), RATE)
-    write_filters(folder, "known", table, arrays)
-    return summarise(folder)
+    write_filters(RunFolder(folder), "known", table, arrays)
+    return summarise(RunFolder(folder))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +133,7 @@ def test_bandwidth_laws_are_recognised(tmp_path, bandwidths, exponent, verdict):
     trained = summary_of(tmp_path, gabors(centres, bandwidths(centres)))["trained"]
     assert trained["exponent"] == pytest.approx(exponent, abs=0.02)
     assert trained["verdict"] == verdict
-    table = load_filters(tmp_path).of("trained")
+    table = load_filters(RunFolder(tmp_path)).of("trained")
     np.testing.assert_allclose(table["peak_hz"], centres, atol=3)
     np.testing.assert_allclose(table["bandwidth_hz"], bandwidths(centres) * np.ones(48), rtol=0.03)
     np.testing.assert_allclose(table["in_band"], 0.76, atol=0.06)  # a Gaussian's energy above its half: erf(.83)
@@ -161,26 +155,26 @@ def test_dead_and_unmoved_filters_are_counted_and_come_last(tmp_path):
     summary = summary_of(tmp_path, bank, before)
     assert (summary["untrained"]["dead"], summary["trained"]["dead"], summary["hardly_moved"]) == (0, 2, 1)
     assert summary["median_change"] == pytest.approx(1)
-    filters = load_filters(tmp_path)
-    rows = filters.of("trained")
-    assert set(rows.index[rows["dead"]]) == {3, 7} == set(rows.index[rows["rank"] >= 10])
-    assert rows["change"][5] == pytest.approx(0.001, rel=1e-3)
-    assert np.isnan(rows["peak_hz"][7])
+    filters = load_filters(RunFolder(tmp_path))
+    lines = filters.of("trained")
+    assert set(lines.index[lines["dead"]]) == {3, 7} == set(lines.index[lines["rank"] >= 10])
+    assert lines["change"][5] == pytest.approx(0.001, rel=1e-3)
+    assert np.isnan(lines["peak_hz"][7])
     assert 3 not in filters.strongest["trained"]
     assert len(filters.shapes["trained"]) == 10
-    filters_figure(tmp_path)
+    filters_figure(RunFolder(tmp_path))
 
 
 def test_a_unit_that_never_fires_is_dead():
-    rows = measure_bank(noise(4), noise(4), RATE, np.array([0.0, 0.5, 1.0, 0.1]))
-    assert rows["dead"].tolist() == [True, False, False, False]
-    assert rows["change"].tolist() == [0] * 4
+    lines = measure_bank(noise(4), noise(4), RATE, np.array([0.0, 0.5, 1.0, 0.1]))
+    assert lines["dead"].tolist() == [True, False, False, False]
+    assert lines["change"].tolist() == [0] * 4
 
 
 def test_the_image_is_sorted_by_the_frequency_of_the_maximum(tmp_path):
     centres = np.random.default_rng(2).permutation(spaced("linear", 40))
     summary_of(tmp_path, gabors(centres, 150.0))
-    filters = load_filters(tmp_path)
+    filters = load_filters(RunFolder(tmp_path))
     order = filters.live("trained").index.to_numpy()
     np.testing.assert_array_equal(order, np.argsort(centres))
     image = filters.responses["trained"][order]
@@ -200,22 +194,22 @@ def test_a_convolutional_bank_is_measured(packed, dilation):
     model = Convolutions(weight, dilation)
     model.bank.bias.data = torch.tensor([0.0, 100.0, -100.0])
     assert first_layer(model, RATE) == ("bank", model.bank)
-    chunks = Chunks(packed, "val", first_clips=4)
+    chunks = Batches(packed, "val", packed.targets("val")[:4], Recipe())
     table, arrays = measure(model, model, RATE, chunks)
-    rows = table[table["state"] == "trained"].set_index("filter")
+    lines = table[table["state"] == "trained"].set_index("filter")
     assert arrays["taps"] == dilation * (weight.shape[1] - 1) + 1
     if dilation == 1:  # with zeros between the taps there are images above half the rate
-        np.testing.assert_allclose(rows["peak_hz"], centres, atol=3)
-    assert rows["fires"][1] == 1
-    assert rows["fires"][2] == 0
-    assert 0 < rows["fires"][0] < 1
-    assert rows["dead"].tolist() == [False, False, True]
+        np.testing.assert_allclose(lines["peak_hz"], centres, atol=3)
+    assert lines["fires"][1] == 1
+    assert lines["fires"][2] == 0
+    assert 0 < lines["fires"][0] < 1
+    assert lines["dead"].tolist() == [False, False, True]
     assert model.training
 
 
 def test_firing_is_counted_over_all_patches(packed):
     model = Patches(noise(8))
-    chunks = Chunks(packed, "val", first_clips=5)
+    chunks = Batches(packed, "val", packed.targets("val")[:5], Recipe())
     table, _ = measure(model, model, RATE, chunks)
     x = chunks.waveforms(torch.arange(len(chunks)))
     expected = (model.bank(x.unflatten(1, (-1, TAPS))) > 0).float().mean(dim=(0, 1)).detach().numpy()
@@ -252,18 +246,18 @@ def test_other_beginnings_are_refused(how, message):
 @pytest.fixture(scope="module")
 def real(packed, tmp_path_factory):
     """A tiny run, trained for real."""
-    folder = tmp_path_factory.mktemp("filters") / "run"
-    execute(make_spec(packed), packed, folder, device=torch.device("cpu"))
-    return folder
+    run = make_run(packed, tmp_path_factory.mktemp("filters"))
+    execute(run, torch.device("cpu"))
+    return run.folder
 
 
 @pytest.fixture
 def run(real, tmp_path):
-    return Path(shutil.copytree(real, tmp_path / "run"))
+    return RunFolder(Path(shutil.copytree(real.path, tmp_path / "run")))
 
 
 def bytes_of(folder, names=FILES):
-    return {name: (folder / name).read_bytes() for name in names}
+    return {name: (folder.path / name).read_bytes() for name in names}
 
 
 def test_a_real_run_is_measured_and_drawn_again_without_weights_and_without_torch(run, packed):
@@ -272,29 +266,30 @@ def test_a_real_run_is_measured_and_drawn_again_without_weights_and_without_torc
     first = bytes_of(run)
     assert (summary["filters"], summary["taps"], summary["sample_rate"]) == (32, 400, 16_000)
     assert summary["layer"] == "front_end.0"
-    table = pd.read_csv(run / "filters.csv")
+    table = pd.read_csv(run.filters_table)
     assert len(table) == 64
     assert table["fires"].between(0, 1).all()
     assert table["fires"].between(0.01, 0.99).any()
-    rows = {state: table[table["state"] == state] for state in STATES}
-    assert (rows["untrained"]["change"] == 0).all()
-    assert (rows["trained"]["change"] > 0).all()
+    of = {state: table[table["state"] == state] for state in STATES}
+    assert (of["untrained"]["change"] == 0).all()
+    assert (of["trained"]["change"] > 0).all()
     assert summary["untrained"]["best_scale"] == "linear"  # what chance draws is even in Hz
     text = describe(summary)
     assert "tiny, seed 0: 32 filters of 400 taps (25 ms at 16000 Hz) in front_end.0" in text
     assert f"R2 {summary['trained']['scales']['mel']['r2']:.4f}" in text
-    with Image.open(run / "filters.png") as image:
+    with Image.open(run.filters_figure.with_suffix(".png")) as image:
         assert image.width > 1000
 
     measure_filters(run, packed)
     assert bytes_of(run, FILES[:2]) == {name: first[name] for name in FILES[:2]}
 
-    (run / "model.safetensors").unlink()
+    run.weights_file.unlink()
     for name in FILES[2:]:
-        (run / name).unlink()
+        (run.path / name).unlink()
     script = (
-        "import sys; from pathlib import Path; from bench.reporting.figures.filters import filters_figure, summarise\n"
-        f"folder = Path(r'{run}'); filters_figure(folder); print(summarise(folder)['trained']['best_scale'])\n"
+        "import sys; from pathlib import Path; from bench.reporting.figures.filters import filters_figure\n"
+        "from bench.reporting.filters import summarise; from bench.store import RunFolder\n"
+        f"run = RunFolder(Path(r'{run.path}')); filters_figure(run); print(summarise(run)['trained']['best_scale'])\n"
         "assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
@@ -306,9 +301,9 @@ def test_weights_are_read_and_the_seed_draws_the_untrained_ones(run, packed):
     from safetensors.numpy import load_file
 
     measure_filters(run)
-    table = pd.read_csv(run / "filters.csv")
+    table = pd.read_csv(run.filters_table)
     assert table["fires"].isna().all()
-    weight = load_file(run / "model.safetensors")["front_end.0.weight"]
+    weight = load_file(run.weights_file)["front_end.0.weight"]
     drawn = build(make_spec(packed), torch.device("cpu")).front_end[0].weight.detach().numpy()
     for state, bank in (("trained", weight), ("untrained", drawn)):
         gain = table.loc[table["state"] == state, "gain"]
@@ -321,25 +316,23 @@ def refused(folder, message, pack=None):
     with pytest.raises(UserError, match=message) as caught:
         measure_filters(folder, pack)
     assert "\n" not in str(caught.value)
-    assert str(folder) in str(caught.value)
+    assert str(folder.path) in str(caught.value)
 
 
-def test_a_cnn_begins_with_no_bank(tmp_path, packed):
+def test_a_cnn_begins_with_no_bank(run, packed):
     config = configure("vgg_like", stage_widths=[[4], [4]], hidden_dim=4, num_classes=len(packed.labels))
     tiny = make_spec(packed)
-    spec = RunSpec(**tiny.model_dump() | {"name": "cnn", "architecture": "vgg_like", "config": asdict(config)})
+    spec = RunSpec(**tiny.model_dump() | {"name": "cnn", "architecture": "vgg_like", "config": config_values(config)})
     from safetensors.torch import save_file
 
-    save_file(build(spec, torch.device("cpu")).state_dict(), tmp_path / "model.safetensors")
-    record = {"spec": spec.model_dump(), "provenance": {"command": "bench run x"}}
-    (tmp_path / "run.json").write_text(json.dumps(record))
-    refused(tmp_path, r"cnn begins with Conv2d \(.*\): `bench filters` works for a Linear or Conv1d layer")
-    assert not (tmp_path / "filters.csv").exists()
+    save_file(build(spec, torch.device("cpu")).state_dict(), run.weights_file)
+    run.record_file.write_text(run.record().model_copy(update={"spec": spec}).model_dump_json())
+    refused(run, r"cnn begins with Conv2d \(.*\): `bench filters` works for a Linear or Conv1d layer")
+    assert not run.has_filters
 
 
 def test_missing_and_damaged_weights_are_one_line_with_the_command(run):
-    command = json.loads((run / "run.json").read_text())["provenance"]["command"]
-    weights = run / "model.safetensors"
+    command, weights = run.record().provenance.command, run.weights_file
     whole = weights.read_bytes()
     for damaged in (whole[:1000], b"", whole.replace(b"front_end.0.weight", b"front_end.9.weight")):
         weights.write_bytes(damaged)
@@ -351,22 +344,22 @@ def test_missing_and_damaged_weights_are_one_line_with_the_command(run):
 
 
 def test_missing_and_damaged_records_are_one_line(run, tmp_path, packed):
-    record = json.loads((run / "run.json").read_text())
-    refused(tmp_path / "nowhere", "no finished run")
+    record = json.loads(run.record_file.read_text())
+    refused(RunFolder(tmp_path / "nowhere"), "no finished run")
     for text in ("{", "[]", '{"provenance": {"command": "x"}}', "{}"):
-        (run / "run.json").write_text(text)
+        run.record_file.write_text(text)
         refused(run, "run.json: damaged")
-    (run / "run.json").write_text(json.dumps(record | {"spec": record["spec"] | {"new": 1}}))
-    refused(run, "run.json, spec: unknown field 'new'")
+    run.record_file.write_text(json.dumps(record | {"spec": record["spec"] | {"new": 1}}))
+    refused(run, r"run.json: damaged \(spec.new: ")
     config = record["spec"]["config"] | {"old_field": 1}
-    (run / "run.json").write_text(json.dumps(record | {"spec": record["spec"] | {"config": config}}))
+    run.record_file.write_text(json.dumps(record | {"spec": record["spec"] | {"config": config}}))
     refused(run, "made by another version .*'old_field'")
-    (run / "run.json").write_text(json.dumps(record | {"spec": record["spec"] | {"pack": "other"}}))
+    run.record_file.write_text(json.dumps(record | {"spec": record["spec"] | {"pack": "other"}}))
     refused(run, "not the pack that", packed)
 
 
 def test_a_figure_needs_whole_measurements(run):
-    with pytest.raises(UserError, match=r"filters.csv: no such file; `bench filters"):
+    with pytest.raises(UserError, match=r"filters.csv: missing; .*`bench filters"):
         filters_figure(run)
     measure_filters(run)
     whole = bytes_of(run, FILES[:2])
@@ -376,15 +369,15 @@ def test_a_figure_needs_whole_measurements(run):
         ("filters.csv", b"a,b\n1,2\n"),
         ("filters.csv", b""),
     ):
-        (run / name).write_bytes(damaged)
+        (run.path / name).write_bytes(damaged)
         with pytest.raises(UserError, match="damaged"):
             summarise(run)
-        (run / name).write_bytes(whole[name])
+        (run.path / name).write_bytes(whole[name])
     summarise(run)
 
 
 def test_the_command_prints_the_findings(run, packed, bench):
-    done = bench("filters", run, "--data", packed.folder)
+    done = bench("filters", run.path, "--data", packed.folder)
     assert done.code == 0, done.err
     assert "best scale" in done.out
-    assert (run / "filters.pdf").is_file()
+    assert run.filters_figure.with_suffix(".pdf").is_file()

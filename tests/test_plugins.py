@@ -9,13 +9,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from architectures import _external, _registry, create, get_architecture, list_architectures, load_file
+from bench.protocol.recipe import Recipe
 from bench.protocol.spec import RunSpec
-from bench.suites.plan import plan, rows
+from bench.store import ResultsFolder, RunRecord
+from bench.store.record import Provenance
+from bench.suites.plan import Selection, entries, plan
 from bench.suites.suite import load_suite
 from bench.tracking.process import Tracker
 from tests.test_cli import one_line
@@ -50,7 +55,7 @@ class Mine(nn.Module):
         return self.layers(nn.functional.adaptive_avg_pool1d(x.abs(), 10))
 '''
 FORWARD = next(line for line, text in enumerate(MINE.splitlines(), start=1) if "return self.layers" in text)
-QUICK = ("--seeds", 1, "--only", "mine", "--only", "vgg_like", "--set", "train.updates=2")
+QUICK = ("--seeds", 1, "--only", "mine", "--only", "vgg_like", "--set", "train.max_steps=2")
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +71,12 @@ def fresh(monkeypatch):
         _external._loaded.clear()
 
     return begin_anew
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch):
+    """They take most of a report's seconds, and are tested elsewhere."""
+    monkeypatch.setattr("bench.reporting.report.draw_scores", lambda analysis: {})
 
 
 @pytest.fixture
@@ -92,14 +103,14 @@ def in_a_new_process(code, *paths):
     return done.stdout.strip()
 
 
-def test_a_file_from_anywhere_joins_the_suites(mine, packed, fresh):
+def test_a_file_from_anywhere_joins_the_suites(mine, packed, tmp_path, fresh):
     assert load_file(mine) == ["mine_wide", "mine"]
     for suite in ("demo", "controlled"):
-        specs = {spec.name: spec for spec, _ in plan(load_suite(suite), [packed])}
+        specs = {run.spec.name: run.spec for run in plan(load_suite(suite), [packed], ResultsFolder(tmp_path))}
         assert len(specs) == 9
         assert specs["mine"].config["width"] == 4
         assert "mine_wide" not in specs, "it is not in all"
-    assert [entry.name for entry in rows(load_suite("demo"), ["mine_wide"])] == ["mine_wide"]
+    assert [entry.name for entry in entries(load_suite("demo"), ["mine_wide"])] == ["mine_wide"]
     assert load_file(mine.parent / ".." / "elsewhere" / "my_arch.py") == ["mine_wide", "mine"], "once is enough"
     assert not (mine.parent / "__pycache__").exists()
     fresh()
@@ -109,13 +120,13 @@ def test_a_file_from_anywhere_joins_the_suites(mine, packed, fresh):
 def test_it_runs_beside_the_others_and_its_source_is_part_of_the_run(bench, small_suite, packed, mine, tmp_path, fresh):
     out = tmp_path / "out"
     command = ("run", small_suite, "--data", packed.folder, "--out", out, *QUICK)
-    done = bench(*command, "--with", mine)
+    done = bench(*command, "--plugin", mine)
     assert done.code == 0, done.err
     runs = records(out)
     spec = RunSpec.model_validate(runs["mine"]["spec"])
     assert spec.source == get_architecture("mine").source != ""
     assert spec.hash == runs["mine"]["hash"] != spec.model_copy(update={"source": ""}).hash
-    assert "source" not in runs["vgg_like"]["spec"]
+    assert runs["vgg_like"]["spec"]["source"] == ""
 
     # who has the results alone
     fresh()
@@ -124,14 +135,15 @@ def test_it_runs_beside_the_others_and_its_source_is_part_of_the_run(bench, smal
     assert (out / "table.md").read_text() == before
     one_line(bench(*command), "no architecture 'mine'; `bench list` shows all, --plugin FILE.py adds your own")
     folder = next(out.glob("mine-*"))
-    one_line(bench("filters", folder), "name its file as it was (--with FILE.py), or make it again with `bench run")
-    one_line(bench("filters", folder, "--with", mine), "begins with Linear")
+    hint = "name its file as it was (--plugin FILE.py), or move the folder away and make it again with `bench run"
+    one_line(bench("filters", folder), hint)
+    one_line(bench("filters", folder, "--plugin", mine), "begins with Linear")
 
     # a changed file is another architecture, and the runs of the old one are not taken for those of the new
     fresh()
     edit(mine, "Tanh", "ReLU")
-    one_line(bench("filters", folder, "--with", mine), "its source is not the one that the run was made with")
-    done = bench(*command, "--with", mine)
+    one_line(bench("filters", folder, "--plugin", mine), "its source is not the one that the run was made with")
+    done = bench(*command, "--plugin", mine)
     assert "1 of 2 runs were finished before" in done.err
     assert len(list(out.glob("mine-s0-*"))) == 2
     sources = {json.loads(path.read_text())["spec"]["source"] for path in out.glob("mine-s0-*/run.json")}
@@ -141,8 +153,8 @@ def test_it_runs_beside_the_others_and_its_source_is_part_of_the_run(bench, smal
 
 def test_the_hashes_of_the_projects_architectures_are_what_they_were():
     fields = {"name": "a", "architecture": "vgg_like", "config": {"width": 4}, "recipe": {}, "seed": 1, "pack": "0"}
-    assert RunSpec(**fields).hash == "2c2bca9f"
-    assert RunSpec(**fields, source="0123").hash != "2c2bca9f"
+    assert RunSpec(**fields).hash == "808aa1d0"
+    assert RunSpec(**fields, source="0123").hash != "808aa1d0"
 
 
 def test_annotations_may_be_put_off(mine):
@@ -196,13 +208,13 @@ def line_of(text):
 def test_a_slip_in_the_file_is_one_line_with_its_place(bench, mine, tmp_path, monkeypatch, old, new, message):
     monkeypatch.chdir(mine.parent)
     edit(mine, old, new)
-    for command in (["list", "--with", "my_arch.py"], ["check", "my_arch.py"]):
+    for command in (["list", "--plugin", "my_arch.py"], ["check", "my_arch.py"]):
         done = bench(*command)
         one_line(done, message)
         assert done.err.startswith("bench: error: my_arch.py:")
     assert "mine_wide" not in list_architectures(), "all or nothing"
-    one_line(bench("run", "demo", "--with", "gone.py"), "gone.py: No such file or directory")
-    one_line(bench("run", "demo", "--with", tmp_path), "Is a directory")
+    one_line(bench("run", "demo", "--plugin", "gone.py"), "gone.py: No such file or directory")
+    one_line(bench("run", "demo", "--plugin", tmp_path), "Is a directory")
 
 
 def test_check_takes_files_and_says_what_fails_and_where(bench, mine, fresh):
@@ -228,31 +240,34 @@ def test_check_takes_files_and_says_what_fails_and_where(bench, mine, fresh):
 def test_a_run_names_the_line_that_fails_before_anything_trains(bench, small_suite, packed, mine, tmp_path):
     edit(mine, "return self.layers(", "return self.layers(x + ")
     out = tmp_path / "out"
-    done = bench("run", small_suite, "--data", packed.folder, "--out", out, *QUICK, "--with", mine)
+    done = bench("run", small_suite, "--data", packed.folder, "--out", out, *QUICK, "--plugin", mine)
     one_line(done, f"mine does not run: my_arch.py:{FORWARD}: RuntimeError")
     assert not out.exists()
 
 
 def test_list_shows_where_it_is_from(bench, mine):
-    lines = bench("list", "--with", mine).out.splitlines()
+    lines = bench("list", "--plugin", mine).out.splitlines()
     (line,) = [line for line in lines if line.startswith("mine ")]
     assert line.split()[:2] == ["mine", "hybrid"]
     assert line.split()[-1].startswith("my_arch_")
     assert any(line.startswith("mine_wide *") for line in lines)
+    done = bench("list", "--with", mine)
+    assert done.out.splitlines() == lines
+    assert done.err == "bench: warning: --with is now --plugin; the old name goes with the next release\n"
 
 
 def test_a_search_takes_it_and_says_how_to_retrain(bench, packed, mine, tmp_path):
     suite = tmp_path / "searched.toml"
-    train = "[train]\nupdates = 2\nbatch_size = 4\nevaluations = 1\n"
+    train = "[train]\nmax_steps = 2\nbatch_size = 4\nevaluations = 1\n"
     suite.write_text(f'title = "searched"\n{train}[space]\nlearning_rate = {{ low = 1e-4, high = 1e-2, log = true }}\n')
     out = tmp_path / "out"
-    options = ("--suite", suite, "--data", packed.folder, "--out", out, "--trials", 1, "--with", mine)
+    options = ("--suite", suite, "--data", packed.folder, "--out", out, "--trials", 1, "--plugin", mine)
     done = bench("search", "mine", *options, "--export")
     assert done.code == 0, done.err
-    assert f"--with {mine}" in done.err.replace("\n", "")
+    assert f"--plugin {mine}" in done.err.replace("\n", "")
     exported = load_suite(str(out / "best.toml"))
-    ((spec, _),) = plan(exported, [packed], seeds=1)
-    assert (spec.name, spec.source) == ("mine", get_architecture("mine").source)
+    (run,) = plan(exported, [packed], ResultsFolder(out), Selection(seeds=1))
+    assert (run.spec.name, run.spec.source) == ("mine", get_architecture("mine").source)
 
 
 PACKAGE = {
@@ -323,7 +338,7 @@ def test_new_writes_a_file_that_passes_all_checks(bench, tmp_path, monkeypatch):
     assert done.code == 0
     path = Path("nets") / "wavelets.py"
     assert f"bench check {path}" in done.out
-    assert f"bench run demo --with {path}" in done.out
+    assert f"bench run demo --plugin {path}" in done.out
     assert bench("check", path).out == "wavelets: passes all checks\n"
     assert dataclasses.is_dataclass(get_architecture("wavelets").config)
     assert len(path.read_text().splitlines()) < 50
@@ -348,32 +363,43 @@ def test_new_overwrites_nothing(bench, tmp_path):
 STUBBORN = MINE.replace("x.abs()", "x.abs() if x.mean() > 0 else -x")  # torch.export refuses what hangs on values
 
 
-MADE = {"command": "bench run demo --with mine.py"}
-
-
 def test_tracking_sends_its_model_if_it_knows_the_file(bench, mine, tmp_path, fresh):
     mine.write_text(STUBBORN)
     load_file(mine)
     model, entry = create("mine", num_classes=3).eval(), get_architecture("mine")
-    folder = tmp_path / "results" / "suite" / "mine"
-    folder.mkdir(parents=True)
-    spec = {"name": "mine", "architecture": "mine", "seed": 0, "pack": "0", "recipe": {}, "source": entry.source}
-    spec["config"] = {"sample_rate": 16_000, "num_classes": 3}
-    (folder / "run.json").write_text(
-        json.dumps({"spec": spec, "metrics": {"map": 0.5}, "val_map": 0.5, "provenance": MADE})
+    results = ResultsFolder(tmp_path / "results" / "suite")
+    config = {"sample_rate": 16_000, "num_classes": 3}
+    names = {"name": "mine", "architecture": "mine", "config": config, "source": entry.source}
+    spec = RunSpec(**names, recipe=Recipe(loss="bce"), seed=0, pack="0")
+    made = {"commit": None, "dirty": False, "source": {}, "date": "2026-01-01T00:00:00+00:00", "versions": {}}
+    record = RunRecord(
+        spec=spec,
+        hash=spec.hash,
+        family=entry.family,
+        metrics={"map": 0.5},
+        untrained={"map": 0.1},
+        val_score=0.5,
+        best_step=1,
+        steps=1,
+        cost={"seconds": 1.0},
+        data={"dataset": "0"},
+        provenance=Provenance(**made, command="bench run demo --plugin mine.py", device="cpu"),
     )
-    save_file(model.state_dict(), folder / "model.safetensors")
+    folder = results.run(spec)
+    folder.path.mkdir(parents=True)
+    history = pd.DataFrame({"step": [1], "val_score": [0.5]})
+    folder.write(record, history, np.zeros((1, 3), np.float32), save(model.state_dict()))
 
     fresh()
-    done = bench("track", "sync", folder.parent)
+    done = bench("track", "sync", results.path)
     assert done.code == 0
     warning = re.search(
-        r"mine: its model was not sent: .*no architecture 'mine'.*--plugin FILE.py", done.err, re.DOTALL
+        rf"{folder.name}: its model was not sent: .*no architecture 'mine'.*--plugin FILE.py", done.err, re.DOTALL
     )
     assert warning, done.err
-    with Tracker(folder.parent, own=[mine]) as tracker:  # as a suite does it
+    with Tracker(results.path, plugins=[mine]) as tracker:  # as a suite does it
         (warning,) = tracker.finish(300)
-    assert warning.startswith("mine: its model was pickled")
+    assert warning.startswith(f"{folder.name}: its model was pickled")
     (sent,) = (tmp_path / "results").glob("mlartifacts/models/*/artifacts")
     code = f"import mlflow, torch; print(mlflow.pytorch.load_model({str(sent)!r})(torch.ones(1, 16_000))[0].tolist())"
     with torch.no_grad():

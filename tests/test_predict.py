@@ -13,13 +13,16 @@ import soundfile as sf
 import torch
 from PIL import Image
 
+from bench.api.models import find_run
 from bench.data import audio
 from bench.data.audio import blocks, decode, packed_length, probe_file, spectrogram, windows
 from bench.data.dataset import AudioError
 from bench.errors import UserError
 from bench.inspect.predict import Tagger
-from bench.reporting.figures.tags import Tags, clock, describe, figure_paths, tags_figure
-from bench.runner.weights import find_run, load_model, read_run
+from bench.reporting.figures.tags import tags_figure
+from bench.reporting.tags import Tags, clock, describe, figure_paths
+from bench.runner.weights import load_model
+from bench.store import RunFolder
 
 RATE = 16_000
 FORMATS = {
@@ -124,24 +127,24 @@ def test_eval_clips_get_the_scores_that_the_run_has(name, small_results, dataset
     folder = find_run(small_results / name)
     tagger = Tagger(folder, torch.device("cpu"))
     found = [tagger.tag(file, probe_file(file)).clip for file in eval_clips(dataset, packed)]
-    with np.load(folder / "scores.npz") as expected:
+    with np.load(folder.scores_file) as expected:
         np.testing.assert_allclose(found, expected["scores"], rtol=0, atol=1e-6)
-    assert np.ptp(found, axis=0).max() > 1e-4  # they tell clips apart
+    assert np.ptp(found, axis=0).max() > 1e-4  # they differ between clips
 
 
 def test_overlapping_chunks_and_small_blocks_are_scored_alike(run, tmp_path, monkeypatch):
     """As the paper suite cuts them; every chunk is the model's answer to its own samples."""
-    record = json.loads((run / "run.json").read_text())
+    record = json.loads(run.record_file.read_text())
     record["spec"]["recipe"]["hop_seconds"] = 0.5
-    (run / "run.json").write_text(json.dumps(record))
+    run.record_file.write_text(json.dumps(record))
     monkeypatch.setattr(audio, "BLOCK", 5000)
     path = write(tmp_path / "x.mp3", 40.3, 22_050, kind="mp3")
-    info, told = probe_file(path), []
+    info, reported = probe_file(path), []
     tagger = Tagger(run, torch.device("cpu"))
-    tags = tagger.tag(path, info, lambda done, total: told.append((done, total)))
+    tags = tagger.tag(path, info, lambda done, total: reported.append((done, total)))
     length = packed_length(info, RATE)
     assert tags.starts.tolist() == [*np.arange(0, length / RATE - 1, 0.5), length / RATE - 1]
-    assert told[-1] == (len(tags.starts), len(tags.starts))
+    assert reported[-1] == (len(tags.starts), len(tags.starts))
     samples = decode(path, RATE, length)
     for k in (0, 7, len(tags.starts) - 1):
         first = round(tags.starts[k] * RATE)
@@ -215,13 +218,13 @@ def broken_files(tmp_path):
     sf.write(tmp_path / "none.wav", np.zeros(0), RATE)
     sound = np.zeros(3 * RATE)
     sound[-1] = np.nan
-    sf.write(tmp_path / "nan.wav", sound, RATE, subtype="FLOAT")  # its header does not tell
+    sf.write(tmp_path / "nan.wav", sound, RATE, subtype="FLOAT")  # its header does not show it
     return good, [tmp_path / n for n in (*contents, "none.wav", "nan.wav", "absent.wav")] + [tmp_path]
 
 
 def test_broken_files_are_named_and_the_others_done(bench, run, tmp_path):
     good, broken = broken_files(tmp_path)
-    done = bench("predict", run, *broken, good, "--csv", tmp_path / "out.csv")
+    done = bench("predict", run.path, *broken, good, "--csv", tmp_path / "out.csv")
     assert done.code == 2
     assert done.out.startswith(f"{good}: 1.5 s")
     assert set(pd.read_csv(tmp_path / "out.csv")["file"]) == {str(good)}
@@ -247,7 +250,7 @@ def test_what_others_made_is_not_written_over(bench, run, tmp_path):
     Image.new("RGB", (9, 9)).save(picture)
     before = {path: path.read_bytes() for path in (sound, picture)}
     for option, place, named in (("--csv", sound, sound), ("--plot", tmp_path, picture)):
-        done = bench("predict", run, sound, option, place)
+        done = bench("predict", run.path, sound, option, place)
         assert (done.code, done.out) == (2, "")
         assert done.err.startswith(f"bench: error: {named}: exists, and is not from `bench predict`")
     assert before == {path: path.read_bytes() for path in before}
@@ -264,7 +267,7 @@ def test_names_of_any_kind_are_drawn(tmp_path):
 
 def test_a_run_is_found_by_how_its_name_begins(results):
     (folder,) = results.glob("vgg_like-s1-*")
-    assert find_run(folder) == find_run(results / "vgg_like-s1") == folder
+    assert find_run(folder) == find_run(results / "vgg_like-s1") == RunFolder(folder)
     with pytest.raises(UserError, match=r"vgg_like: 2 runs begin like this; name one of vgg_like-s0-.*, vgg_like-s1-"):
         find_run(results / "vgg_like")
     for path in (results / "vgg", results / "vgg_like-s", results / "*", results / "absent" / "x"):
@@ -276,37 +279,37 @@ def refused(run, message):
     with pytest.raises(UserError, match=message) as caught:
         Tagger(run, torch.device("cpu"))
     assert "\n" not in str(caught.value)
-    assert str(run.parent) in str(caught.value)
+    assert str(run.path.parent) in str(caught.value)
 
 
 def test_what_a_run_lacks_is_one_line(run, results):
-    record = json.loads((run / "run.json").read_text())
-    refused(results, "no finished run")
+    record = json.loads(run.record_file.read_text())
+    refused(RunFolder(results), "no finished run")
     labels = results / "labels.npz"
     labels.rename(results / "elsewhere.npz")
     refused(run, "labels.npz: missing; the names of the classes")
     (results / "elsewhere.npz").rename(labels)
     other = record | {"data": record["data"] | {"dataset": "other"}}
-    (run / "run.json").write_text(json.dumps(other))
+    run.record_file.write_text(json.dumps(other))
     refused(run, "labels.npz: of other data than")
-    (run / "run.json").write_text(json.dumps(record | {"spec": record["spec"] | {"architecture": "mine"}}))
+    run.record_file.write_text(json.dumps(record | {"spec": record["spec"] | {"architecture": "mine"}}))
     refused(run, r"run.json: made by another version .no architecture 'mine'.*make it again with `bench")
-    (run / "run.json").write_text(json.dumps(record))
-    (run / "model.safetensors").unlink()
+    run.record_file.write_text(json.dumps(record))
+    run.weights_file.unlink()
     refused(run, "no weights .they stay on the machine that trained, git does not keep them.; move the folder away")
 
 
 def test_a_model_is_the_trained_one(run):
-    record, spec = read_run(run)
-    assert (record["spec"]["seed"], spec.seed) == (0, 0)
-    weights = load_model(run, record, spec, torch.device("cpu")).state_dict()
+    record = run.record()
+    assert (record.spec.name, record.spec.seed) == ("transformer_small", 0)
+    weights = load_model(run, record, torch.device("cpu")).state_dict()
     from safetensors.torch import load_file
 
-    assert all(torch.equal(value, weights[name]) for name, value in load_file(run / "model.safetensors").items())
+    assert all(torch.equal(value, weights[name]) for name, value in load_file(run.weights_file).items())
 
 
 def test_sound_that_ends_before_its_header_says_is_met_when_it_is_read(tmp_path):
-    """Of a FLAC file, whose header does not tell how many bytes there should be."""
+    """Of a FLAC file, whose header does not say how many bytes there should be."""
     path = write(tmp_path / "x.flac", 5, kind="flac")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     probe_file(path)

@@ -4,7 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
-from bench.reporting import write_report
+from bench.reporting.report import write_report
 from bench.reporting.systems import load_results
 
 ROOT = Path(__file__).parent.parent
@@ -22,9 +22,10 @@ def test_the_kept_results_are_from_a_clean_commit_and_the_command_beside_them():
     runs = load_results(ROOT / "results/demo").runs
     assert len(runs) == 40
     for run in runs:
-        assert run["provenance"]["commit"]
-        assert not run["provenance"]["dirty"]
-        assert run["provenance"]["command"] == "bench run demo --seeds 5"
+        made = run.record.provenance
+        assert made.commit
+        assert not made.dirty
+        assert made.command == "bench run demo --seeds 5"
 
 
 def test_the_kept_report_is_what_the_kept_results_say(tmp_path):
@@ -35,10 +36,11 @@ def test_the_kept_report_is_what_the_kept_results_say(tmp_path):
         assert (tmp_path / "demo" / name).read_text() == (ROOT / "results/demo" / name).read_text()
 
 
-def test_every_contestant_learned_something_and_none_everything():
-    for row in load_results(ROOT / "results/demo").rows:
-        floor = max(row.first["chance_map"], row.mean("untrained", "map"))
-        assert 1.5 * floor < row.mean("metrics", "map") < 1.0, row.label
+def test_every_architecture_learned_something_and_none_everything():
+    results = load_results(ROOT / "results/demo")
+    for system in results.systems:
+        floor = max(results.floors["chance"], system.mean("untrained", "map"))
+        assert 1.5 * floor < system.mean("metrics", "map") < 1.0, system.label
 
 
 def test_links_lead_somewhere():

@@ -8,21 +8,28 @@ import shutil
 import statistics
 import subprocess
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from bench.reporting import Sampling, write_report
+from bench.protocol.spec import RunSpec
 from bench.reporting.analysis import analyse
-from bench.reporting.figures.scores import FIGURES
 from bench.reporting.pareto import COSTS, on_front
-from bench.reporting.systems import Row, load_results
+from bench.reporting.report import Sampling, write_report
+from bench.reporting.systems import FinishedRun, System, load_results
 from bench.reporting.tables.scores import class_table, tables
+from bench.stats.inference import CHECKPOINTS_ONLY, GENERALISES
+from bench.store import RunFolder, RunRecord
 from tests.conftest import needs
 
 QUICK = Sampling(resamples=300)
 FILES = ("table.md", "table.csv", "table.tex", "differences.csv", "classes.csv", "index.html")
+FIGURES = (
+    "map_vs_parameters", "map_vs_macs", "map_vs_train_seconds", "learning_curves", "wins", "class_ap",
+    "class_ap_vs_clips",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -37,6 +44,12 @@ def reported(small_results, tmp_path_factory):
     shutil.copytree(small_results, folder)
     write_report(folder, QUICK)
     return folder
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Reports without figures, which take seconds: for what is not about them."""
+    monkeypatch.setattr("bench.reporting.report.draw_scores", lambda analysis: {})
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +75,13 @@ def markdown_cells(text, title):
 
 def latex_cells(text, name):
     body = text.split(rf"\label{{tab:{name}}}")[1].split(r"\midrule")[1].split(r"\bottomrule")[0]
-    plain = body.replace(r"$\pm$", "±").replace("$<$", "<").replace("$-$", "-").replace("\\_", "_")
+    plain = (
+        body.replace(r"$\pm$", "±")
+        .replace("$<$", "<")
+        .replace(r"\textdagger{}", "†")
+        .replace("$-$", "-")
+        .replace("\\_", "_")
+    )
     return [[cell.strip() for cell in line.split("&")] for line in plain.strip().split("\\\\\n") if line.strip(" \\")]
 
 
@@ -133,11 +152,11 @@ def typed(record):
 @pytest.mark.parametrize("name", ["transformer_small", "vgg_like"])
 def test_the_table_holds_the_numbers_of_the_runs(reported, name):
     runs = [json.loads(path.read_text()) for path in reported.glob(f"{name}-s*/run.json")]
-    row = next(r for r in records(reported / "table.csv") if r["architecture"] == name)
+    record = next(r for r in records(reported / "table.csv") if r["architecture"] == name)
     maps = [run["metrics"]["map"] for run in runs]
-    assert float(row["map"]) == pytest.approx(statistics.mean(maps), rel=1e-12)
-    assert float(row["map_sd"]) == pytest.approx(statistics.stdev(maps), rel=1e-12)
-    assert int(row["seeds"]) == 2
+    assert float(record["map"]) == pytest.approx(statistics.mean(maps), rel=1e-12)
+    assert float(record["map_sd"]) == pytest.approx(statistics.stdev(maps), rel=1e-12)
+    assert int(record["seeds"]) == 2
     for column, table, key in (
         ("leaf_map", "metrics", "leaf_map"),
         ("lwlrap", "metrics", "lwlrap"),
@@ -147,31 +166,33 @@ def test_the_table_holds_the_numbers_of_the_runs(reported, name):
         ("macs", "cost", "macs"),
         ("train_memory_bytes", "cost", "train_memory_bytes"),
     ):
-        assert float(row[column]) == pytest.approx(statistics.mean(run[table][key] for run in runs)), column
-    chance = f"Chance (exact expectation of random scores): {runs[0]['chance_map']:.3f}"
+        assert float(record[column]) == pytest.approx(statistics.mean(run[table][key] for run in runs)), column
+    chance = f"Chance (exact expectation of random scores): {runs[0]['floors']['chance']:.3f}"
     assert chance in (reported / "table.md").read_text()
 
 
 def test_differences_are_those_of_the_means(reported):
-    rows = {r["architecture"]: r for r in records(reported / "table.csv")}
+    systems = {r["architecture"]: r for r in records(reported / "table.csv")}
     (pair,) = records(reported / "differences.csv")
     for metric in ("map", "leaf_map", "lwlrap"):
-        expected = float(rows[pair["first"]][metric]) - float(rows[pair["second"]][metric])
+        expected = float(systems[pair["first"]][metric]) - float(systems[pair["second"]][metric])
         assert float(pair[metric]) == pytest.approx(expected, abs=1e-9)
         assert float(pair[f"{metric}_low"]) < float(pair[metric]) < float(pair[f"{metric}_high"])
     assert float(pair["map"]) >= 0, "the better one stands first"
 
 
 def test_classes_hold_the_ap_of_the_runs(reported):
-    for row in records(reported / "classes.csv"):
-        aps = [json.loads(p.read_text())["class_ap"] for p in reported.glob("vgg_like-s*/run.json")]
-        assert float(row["ap_first"]) == pytest.approx(statistics.mean(ap[row["class"]] for ap in aps), abs=1e-6)
+    of_runs = [json.loads(p.read_text())["class_scores"] for p in reported.glob("vgg_like-s*/run.json")]
+    for record in records(reported / "classes.csv"):
+        aps = [of_run[record["class"]] for of_run in of_runs]
+        assert float(record["first"]) == pytest.approx(statistics.mean(aps), abs=1e-6)
 
 
-def test_few_seeds_make_no_claim_about_architectures(reported):
+def test_no_claim_of_few_seeds_generalises(reported):
     text = (reported / "table.md").read_text()
-    assert "these checkpoints only" in text
-    assert all(row["group"] == "" for row in records(reported / "table.csv"))
+    assert CHECKPOINTS_ONLY in text
+    assert {record["generalises_to"] for record in records(reported / "differences.csv")} == {CHECKPOINTS_ONLY}
+    assert all(record["group"] == "" for record in records(reported / "table.csv"))
 
 
 def five_seeds(folder):
@@ -193,12 +214,13 @@ def five_seeds(folder):
             np.savez_compressed(target / "scores.npz", scores=scores + noise)
 
 
-def test_five_seeds_make_claims_about_architectures_and_groups(copy):
+@pytest.mark.usefixtures("undrawn")
+def test_claims_of_five_seeds_generalise_and_there_are_groups(copy):
     five_seeds(copy)
     write_report(copy, QUICK)
-    assert {row["about"] for row in records(copy / "differences.csv")} == {"architectures"}
-    assert all(row["group"] for row in records(copy / "table.csv"))
-    assert "these checkpoints only" not in (copy / "table.md").read_text()
+    assert {record["generalises_to"] for record in records(copy / "differences.csv")} == {GENERALISES}
+    assert all(record["group"] for record in records(copy / "table.csv"))
+    assert CHECKPOINTS_ONLY not in (copy / "table.md").read_text()
 
 
 def test_the_same_results_give_the_same_bytes(reported):
@@ -228,35 +250,40 @@ def test_the_latex_table_compiles_as_it_is(reported, tmp_path):
 
 
 def test_the_pareto_front_is_what_nobody_beats_in_both():
-    def row(score, cost):
-        return Row("", ({"metrics": {"map": score}, "cost": {"parameters": cost}},))
+    def system(score, cost):
+        spec = RunSpec.model_construct(task="tagging")
+        record = RunRecord.model_construct(spec=spec, metrics={"map": score}, cost={"parameters": cost})
+        return System("", (FinishedRun(RunFolder(Path("nowhere")), record),))
 
-    rows = [row(0.5, 10), row(0.4, 5), row(0.4, 6), row(0.6, 20), row(0.45, 20)]
-    assert [on_front(r, rows, COSTS["P"].of) for r in rows] == [True, True, False, True, False]
-    twins = [row(0.5, 10), row(0.5, 10)]
-    assert all(on_front(r, twins, COSTS["P"].of) for r in twins)
-    assert not on_front(rows[0], rows, COSTS["M"].of), "a cost that was not measured"
+    systems = [system(0.5, 10), system(0.4, 5), system(0.4, 6), system(0.6, 20), system(0.45, 20)]
+    assert [on_front(s, systems, COSTS["P"].of) for s in systems] == [True, True, False, True, False]
+    twins = [system(0.5, 10), system(0.5, 10)]
+    assert all(on_front(s, twins, COSTS["P"].of) for s in twins)
+    assert not on_front(systems[0], systems, COSTS["M"].of), "a cost that was not measured"
 
 
-def test_runs_that_differ_are_rows_of_their_own(copy):
+def test_runs_that_differ_are_systems_of_their_own(copy):
     other = copy / "vgg_like-s0-ffffffff"
     shutil.copytree(next(copy.glob("vgg_like-s0-*")), other)
-    edit(other / "run.json", lambda run: run["spec"]["recipe"].update(updates=99))
+    edit(other / "run.json", lambda run: run["spec"]["recipe"].update(max_steps=99))
     write_report(copy, QUICK)
-    names = {row["architecture"] for row in records(copy / "table.csv")}
-    assert names == {"vgg_like (train.updates=99)", "vgg_like (train.updates=4)", "transformer_small"}
+    names = {record["architecture"] for record in records(copy / "table.csv")}
+    assert names == {"vgg_like (train.max_steps=99)", "vgg_like (train.max_steps=4)", "transformer_small"}
 
 
-def test_a_single_row_is_a_table_without_differences(copy):
-    write_report(copy, QUICK)
+def test_a_single_system_is_a_table_without_differences(reported, tmp_path):
+    copy, stale = tmp_path / "out", ("differences.csv", "classes.csv", "wins.svg", "class_ap.pdf")
+    shutil.copytree(reported, copy)
+    assert all((copy / name).exists() for name in stale)
     for folder in copy.glob("vgg_like-*"):
         shutil.rmtree(folder)
     write_report(copy, QUICK)
     assert "## Differences" not in (copy / "table.md").read_text()
-    for stale in ("differences.csv", "classes.csv", "wins.svg", "class_ap.pdf"):
-        assert not (copy / stale).exists(), f"{stale} is of an earlier report"
+    for name in stale:
+        assert not (copy / name).exists(), f"{name} is of an earlier report"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_is_not_there_is_named(copy):
     folder = next(copy.glob("vgg_like-s1-*"))
     shutil.rmtree(folder)
@@ -265,18 +292,19 @@ def test_what_is_not_there_is_named(copy):
     assert f"missing: {folder.name}" in (copy / "index.html").read_text()
 
 
-def other_referee(run):
-    run["provenance"]["source"]["referee"] = "0123456789abcdef"
+def other_protocol(run):
+    run["provenance"]["source"]["protocol"] = "0123456789abcdef"
 
 
 def other_data(run):
     run["data"]["dataset"] = "0123456789abcdef"
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
-    ("change", "why"), [(other_referee, "different training or evaluation code"), (other_data, "different data")]
+    ("change", "why"), [(other_protocol, "different training or evaluation code"), (other_data, "different data")]
 )
-def test_what_does_not_belong_together_is_not_compared_unless_told_to(copy, bench, change, why):
+def test_what_does_not_belong_together_is_not_compared_without_mixed(copy, bench, change, why):
     changed = next(copy.glob("vgg_like-s1-*"))
     edit(changed / "run.json", change)
     refused = bench("report", copy, "--resamples", 100)
@@ -288,9 +316,9 @@ def test_what_does_not_belong_together_is_not_compared_unless_told_to(copy, benc
     assert f"**Caution: these runs should not be compared: {why}" in (copy / "table.md").read_text()
 
 
-def test_seeds_of_one_row_by_other_code_of_the_contestant(copy, bench):
+def test_seeds_of_one_system_by_other_code_of_the_architecture(copy, bench):
     def change(run):
-        run["provenance"]["source"]["contestant"] = "0123456789abcdef"
+        run["provenance"]["source"]["architecture"] = "0123456789abcdef"
 
     edit(next(copy.glob("vgg_like-s1-*")) / "run.json", change)
     assert "different code of vgg_like" in bench("report", copy).err
@@ -317,11 +345,11 @@ def test_groups_must_be_known(copy, bench):
 
 def test_every_inferred_setting_is_footnoted_with_its_value(reported):
     markdown = (reported / "table.md").read_text()
-    (row,) = [row for row in load_results(reported).rows if row.name == "transformer_small"]
-    inferred = row.first["spec"]["inferred"]
+    (system,) = [system for system in load_results(reported).systems if system.name == "transformer_small"]
+    inferred = system.spec.inferred
     assert {"norm", "input_level", "front_end_dim"} <= set(inferred)
     for name, reason in inferred.items():
-        assert f"- `{name} = {row.first['spec']['config'][name]}`: {reason}" in markdown
+        assert f"- `{name} = {system.spec.config[name]}`: {reason}" in markdown
 
 
 def test_published_figures_come_with_their_protocol(reported):
@@ -334,7 +362,7 @@ def test_published_figures_come_with_their_protocol(reported):
 
 def test_class_table_puts_what_differs_first(small_results):
     found = class_table(analyse(load_results(small_results), QUICK).classes)
-    different = [record["verdict"] == "different" for record in found.records]
+    different = [record["verdict"] == "significant" for record in found.records]
     assert different == sorted(different, reverse=True)
 
 
@@ -342,16 +370,17 @@ def test_compare_says_it_in_words(reported, bench, tmp_path):
     a, b = reported / "vgg_like", reported / "transformer_small"
     done = bench("compare", a, b, "--resamples", 200, "--classes", tmp_path / "classes.csv")
     assert done.code == 0, done.err
-    rows = {r["architecture"]: float(r["map"]) for r in records(reported / "table.csv")}
-    assert f"{rows['vgg_like'] - rows['transformer_small']:+.3f}" in done.out
-    assert "these checkpoints only" in done.out
+    maps = {r["architecture"]: float(r["map"]) for r in records(reported / "table.csv")}
+    assert f"{maps['vgg_like'] - maps['transformer_small']:+.3f}" in done.out
+    assert "These checkpoints only" in done.out
     assert len((tmp_path / "classes.csv").read_text().splitlines()) > 10
     one, other = sorted(reported.glob("vgg_like-s*"))
     assert bench("compare", one, other, "--resamples", 200).code == 0
 
 
 @pytest.mark.parametrize(
-    ("second", "message"), [("vgg_like", "with itself"), ("nobody", "no rows of that name"), ("", "neither a finished")]
+    ("second", "message"),
+    [("vgg_like", "with itself"), ("nobody", "no systems of that name"), ("", "neither a finished")],
 )
 def test_compare_refuses(reported, bench, second, message):
     done = bench("compare", reported / "vgg_like", reported / second if second else reported)
@@ -366,8 +395,9 @@ def test_compare_needs_the_same_clips(reported, copy, bench):
     assert (done.code, "different clips" in done.err) == (2, True)
 
 
-def test_a_suite_does_not_go_on_with_runs_of_other_code(copy, bench, packed, small_suite):
-    edit(next(copy.glob("vgg_like-s1-*")) / "run.json", other_referee)
+@pytest.mark.usefixtures("undrawn")
+def test_a_suite_does_not_resume_with_runs_of_other_code(copy, bench, packed, small_suite):
+    edit(next(copy.glob("vgg_like-s1-*")) / "run.json", other_protocol)
     command = ("run", small_suite, "--data", packed.folder, "--out", copy)
     refused = bench(*command)
     assert refused.code == 2

@@ -1,4 +1,4 @@
-"""Searches from the command, with real databases and real processes: killed, gone on with, shared."""
+"""Searches from the command, with real databases and real processes: killed, resumed, shared."""
 
 import csv
 import json
@@ -18,12 +18,13 @@ import pandas as pd
 import pytest
 
 from bench.data.pack import Pack
-from bench.reporting import Sampling, write_report
-from bench.reporting.figures.search import SEARCH_FIGURES, draw_search
+from bench.reporting.figures.search import draw_search
+from bench.reporting.report import Sampling, write_report
 from bench.searching import search as searching
+from bench.store import ResultsFolder
 from bench.suites.plan import plan
 from bench.suites.suite import load_suite
-from tests.conftest import needs
+from tests.conftest import make_spec, needs
 
 SUITE = """
 title = "toy"
@@ -31,7 +32,7 @@ architectures = ["transformer_small", "vgg_like"]
 seeds = 2
 first_seed = 100
 [train]
-updates = 3
+max_steps = 3
 batch_size = 4
 evaluations = 3
 learning_rate = 1e-3
@@ -47,6 +48,7 @@ drop_rate = { low = 0.0, high = 0.5 }
 mixup = { choices = [0.0, 0.5] }
 """
 PARAMS = ["learning_rate", "batch_size", "drop_rate", "mixup"]
+FIGURES = ["best_so_far", "search_history", "search_slices"]  # and search_importance, where trials are enough for it
 
 
 @pytest.fixture
@@ -59,12 +61,18 @@ def suite(tmp_path):
 @pytest.fixture
 def no_figures(monkeypatch):
     """Where they are not what is tested: three seconds each time."""
-    monkeypatch.setattr("bench.reporting.figures.search.draw_search", lambda folder: {})
+    monkeypatch.setattr("bench.api.runs.draw_search", lambda folder: {})
 
 
 def command(*arguments):
     """The real one, in a process of its own, but for the figures."""
-    code = "from bench import cli; from bench.reporting import search_figures as f; f.draw_search = lambda _: {}; cli.main()"
+    code = (
+        "from bench import cli\n"
+        "from bench.api import runs\n"
+        "from bench.reporting import report\n"
+        "runs.draw_search = report.draw_search = report.draw_scores = lambda _: {}\n"
+        "cli.main()"
+    )
     return [sys.executable, "-c", code, *map(str, arguments)]
 
 
@@ -100,18 +108,19 @@ def kill_when(process, ready, seconds=120):
     assert process.wait() == -signal.SIGKILL
 
 
-def test_a_killed_search_ends_in_the_same_trials(suite, packed, tmp_path):
+@pytest.mark.usefixtures("no_figures")
+def test_a_killed_search_ends_in_the_same_trials(suite, packed, tmp_path, bench):
     """SIGKILL in the middle of a trial, one worker: to the bit what an uninterrupted search comes to."""
 
     def search(out):
         return ("search", "transformer_small", "--suite", suite, "--data", packed.folder, "--out", out,
                 "--trials", 8, "--heartbeat", 1)  # fmt: skip
 
-    subprocess.run(command(*search(tmp_path / "whole")), check=True, capture_output=True)
+    assert bench(*search(tmp_path / "whole")).code == 0
     whole = trials(tmp_path / "whole")
     assert whole["default"].tolist() == [True] + [False] * 7
     assert {"complete", "pruned"} == set(whole["state"])
-    assert whole["val_map"].isna().eq(whole["state"] == "pruned").all(), "pruned trials have no score"
+    assert whole["val_score"].isna().eq(whole["state"] == "pruned").all(), "pruned trials have no score"
 
     out = tmp_path / "killed"
 
@@ -124,7 +133,7 @@ def test_a_killed_search_ends_in_the_same_trials(suite, packed, tmp_path):
     subprocess.run(command(*search(out)), check=True, capture_output=True)
     resumed = trials(out)
     assert sum(state == "FAIL" for state, _ in states(out / "search.db")) == 1
-    same = ["trial", "state", "val_map", "best_seen", "default", "evaluations", *PARAMS]
+    same = ["trial", "state", "val_score", "best_seen", "default", "evaluations", *PARAMS]
     pd.testing.assert_frame_equal(whole[same], resumed[same], check_exact=True)
 
 
@@ -164,6 +173,7 @@ def postgresql(folder):
         )
 
 
+@pytest.mark.slow
 def test_four_workers_on_postgresql_one_killed(suite, packed, tmp_path):
     """As many finished trials as asked for, none twice, and the killed one's parameters among them."""
     import psycopg
@@ -241,7 +251,7 @@ def test_eval_is_never_read(suite, packed, tmp_path, bench, monkeypatch):
                 monkeypatch.setattr(Pack, name, refusing_eval(getattr(Pack, name), opened=name == "samples"))
         assert bench(*arguments, "--export").code == 0
         assert not (out / "labels.npz").exists()
-    same = ["val_map", "best_seen", *PARAMS]
+    same = ["val_score", "best_seen", *PARAMS]
     one, two = (trials(tmp_path / f"out-{folder.name}")[same] for folder in (packed.folder, other))
     pd.testing.assert_frame_equal(one, two, check_exact=True)
 
@@ -264,10 +274,10 @@ def refusing_eval(original, *, opened):
 def test_a_failed_trial_is_recorded_with_its_cause_and_counted(suite, packed, tmp_path, bench, monkeypatch):
     train = searching.train
 
-    def breaking(model, data, val, recipe, **rest):
+    def breaking(model, data, val, task, recipe, **rest):
         if recipe.batch_size != 4:
             raise RuntimeError("out of memory,\nsaid the device")
-        return train(model, data, val, recipe, **rest)
+        return train(model, data, val, task, recipe, **rest)
 
     monkeypatch.setattr(searching, "train", breaking)
     arguments = ("--suite", suite, "--data", packed.folder, "--out", tmp_path / "out", "--trials", 6)
@@ -278,9 +288,9 @@ def test_a_failed_trial_is_recorded_with_its_cause_and_counted(suite, packed, tm
     assert 0 < len(failed) < 6
     assert set(failed["state"]) == {"failed"}
     assert set(failed["cause"]) == {"RuntimeError: out of memory, said the device"}
-    assert failed["val_map"].isna().all()
+    assert failed["val_score"].isna().all()
     assert set(record[record["batch_size"] == 4]["state"]) <= {"complete", "pruned"}
-    found = json.loads((tmp_path / "out" / "search.json").read_text())["rows"][0]
+    found = json.loads((tmp_path / "out" / "search.json").read_text())["entries"][0]
     assert (found["finished"], found["failed"]) == (6, len(failed))
     assert found["best"]["recipe"]["batch_size"] == 4
 
@@ -318,23 +328,23 @@ def tuned(packed, tmp_path_factory):
 def test_run_tuned_goes_from_nothing_to_the_report_however_often_it_is_killed(tuned):
     out, printed, _ = tuned
     record, found = trials(out), json.loads((out / "search.json").read_text())
-    assert record["row"].value_counts().to_dict() == {"transformer_small": 3, "vgg_like": 3}
-    rows = {row["row"]: row for row in found["rows"]}
-    names = {row[kind]["name"] for row in rows.values() for kind in ("default", "best")}
+    assert record["entry"].value_counts().to_dict() == {"transformer_small": 3, "vgg_like": 3}
+    entries = {entry["entry"]: entry for entry in found["entries"]}
+    names = {entry[kind]["name"] for entry in entries.values() for kind in ("default", "best")}
     runs = [json.loads(path.read_text()) for path in out.glob("*/run.json")]
     assert sorted((run["spec"]["name"], run["spec"]["seed"]) for run in runs) == sorted(
         (name, seed) for name in names for seed in (100, 101)
     )
     assert len(names) > 2, "some search found better than the default"
     for run in runs:
-        row = rows[run["spec"]["architecture"]]
-        result = next(row[kind] for kind in ("default", "best") if row[kind]["name"] == run["spec"]["name"])
+        entry = entries[run["spec"]["architecture"]]
+        result = next(entry[kind] for kind in ("default", "best") if entry[kind]["name"] == run["spec"]["name"])
         assert run["spec"]["recipe"] == result["recipe"]
         assert run["spec"]["config"]["drop_rate"] == result["params"]["drop_rate"]
-    for row in rows.values():
-        own = record[record["row"] == row["row"]]
-        assert row["best"]["val_map"] == own["val_map"].max()
-        assert row["default"]["val_map"] == own["val_map"].iloc[0]
+    for name, entry in entries.items():
+        of_entry = record[record["entry"] == name]
+        assert entry["best"]["val_score"] == of_entry["val_score"].max()
+        assert entry["default"]["val_score"] == of_entry["val_score"].iloc[0]
     assert "| vgg_like | 3 trials | 3 |" in printed
     sizes = {run["spec"]["architecture"]: set() for run in runs}
     for run in runs:
@@ -344,17 +354,18 @@ def test_run_tuned_goes_from_nothing_to_the_report_however_often_it_is_killed(tu
 
 def test_again_it_does_nothing(tuned, bench, monkeypatch):
     out, _, arguments = tuned
-    monkeypatch.setattr("bench.api.report_command", lambda *_, **__: None)
+    monkeypatch.setattr("bench.api.runs.report", lambda *_, **__: None)
     before = {path: path.read_bytes() for path in [*out.glob("*/run.json"), out / "trials.csv", out / "best.toml"]}
     assert bench(*arguments).code == 0
     assert before == {path: path.read_bytes() for path in before}
 
 
-def test_the_report_has_the_paired_difference_whatever_its_sign(tuned):
+def test_the_report_has_the_paired_difference_whatever_its_sign(tuned, monkeypatch):
     out, _, _ = tuned
+    monkeypatch.setattr("bench.reporting.report.draw_scores", lambda analysis: {})  # not what is tested
     write_report(out, Sampling(resamples=300))
     with (out / "tuning.csv").open() as file:
-        records = {record["row"]: record for record in csv.DictReader(file)}
+        records = {record["entry"]: record for record in csv.DictReader(file)}
     with (out / "table.csv").open() as file:
         maps = {record["architecture"]: float(record["map"]) for record in csv.DictReader(file)}
     texts = [(out / name).read_text().replace("$-$", "-") for name in ("table.md", "table.tex", "index.html")]
@@ -385,17 +396,17 @@ def test_every_run_and_trial_is_tracked(tuned):
     (experiment,) = [e.experiment_id for e in client.search_experiments() if e.name == "toy"]
     sent = {run.info.run_name: run for run in client.search_runs([experiment])}
     assert len(sent) == 1 + len(record) + len(list(out.glob("*/run.json")))
-    told = {(t["spec"]["name"], t["number"]): t for t in json.loads((out / "trials.json").read_text())["trials"]}
-    assert len(told) == len(record)
+    specs = {(t["spec"]["name"], t["number"]): t["spec"] for t in ResultsFolder(out).trials()}
+    assert len(specs) == len(record)
     for line in record.to_dict("records"):
-        run = sent[f"search/{line['row']}/{line['number']}"]
+        run = sent[f"search/{line['entry']}/{line['number']}"]
         assert run.data.tags["mlflow.parentRunId"] == sent["toy"].info.run_id
         assert run.info.status == {"complete": "FINISHED", "pruned": "KILLED"}[line["state"]]
         assert float(run.data.params["train.learning_rate"]) == pytest.approx(line["learning_rate"])
         assert run.data.params["config.drop_rate"] == json.dumps(
-            told[line["row"], line["number"]]["spec"]["config"]["drop_rate"]
+            specs[line["entry"], line["number"]]["config"]["drop_rate"]
         )
-        points = client.get_metric_history(run.info.run_id, "val_map")
+        points = client.get_metric_history(run.info.run_id, "val_score")
         assert len(points) == line["evaluations"]
         assert max(point.value for point in points) == line["best_seen"]
         assert run.data.tags["commit"]
@@ -407,25 +418,22 @@ def test_figures_come_from_the_folder_alone_and_have_the_same_bytes(tuned, tmp_p
     for name in ("search.json", "trials.csv"):
         shutil.copy(out / name, tmp_path)
     code = (
-        "import sys; from pathlib import Path; from bench.reporting.figures.search import draw_search\n"
-        f"draw_search(Path({str(tmp_path)!r})); assert not {{'optuna', 'torch'}} & set(sys.modules)"
+        "import sys\nfrom pathlib import Path\n"
+        "from bench.reporting.figures.search import draw_search\nfrom bench.store import ResultsFolder\n"
+        f"draw_search(ResultsFolder(Path({str(tmp_path)!r})))\nassert not {{'optuna', 'torch'}} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-    names = [
-        f"{name}.{suffix}"
-        for name in ("best_so_far", "search_history", "search_slices")
-        for suffix in ("svg", "png", "pdf")
-    ]
+    names = [f"{name}.{suffix}" for name in FIGURES for suffix in ("svg", "png", "pdf")]
     first = {name: (tmp_path / name).read_bytes() for name in names}
-    assert {"best_so_far", "search_history", "search_slices"} <= set(draw_search(tmp_path)) <= set(SEARCH_FIGURES)
+    assert set(FIGURES) <= set(draw_search(ResultsFolder(tmp_path))) <= {*FIGURES, "search_importance"}
     assert first == {name: (tmp_path / name).read_bytes() for name in names}
 
 
 def test_the_exported_suite_loads_and_plans(tuned, packed):
     out, _, _ = tuned
-    runs = plan(load_suite(str(out / "best.toml")), [packed])
-    assert {spec.folder for spec, _ in runs} == {path.parent.name for path in out.glob("*/run.json")}
-    assert {spec.seed for spec, _ in runs} == {100, 101}
+    runs = plan(load_suite(str(out / "best.toml")), [packed], ResultsFolder(out))
+    assert {run.spec.folder for run in runs} == {path.parent.name for path in out.glob("*/run.json")}
+    assert {run.spec.seed for run in runs} == {100, 101}
 
 
 @pytest.mark.parametrize(
@@ -461,8 +469,12 @@ def test_a_slip_on_the_command_line_is_one_line(suite, packed, tmp_path, bench, 
         ("choices = [2, 4, 8]", "choices = []", "space.batch_size"),
         ("high = 0.5 }\nmixup", "high = 0.5, step = 0.1 }\nmixup", "space.drop_rate.step"),
         ("mixup =", "mixupp =", "[space] mixupp: neither a field of [train] nor of transformer_small"),
-        ("mixup = { choices = [0.0, 0.5] }", "updates = { choices = [4, 8] }", "updates is the same for all trials"),
-        ("mixup = { choices = [0.0, 0.5] }", "depth = { choices = [2, 3] }", "another contestant"),
+        (
+            "mixup = { choices = [0.0, 0.5] }",
+            "max_steps = { choices = [4, 8] }",
+            "max_steps is the same for all trials",
+        ),
+        ("mixup = { choices = [0.0, 0.5] }", "depth = { choices = [2, 3] }", "another architecture"),
         ("trials = 3", "trials = 3\nhours = 2.0", "either trials or hours"),
         ("[budget]\ntrials = 3", "", "has no [budget]"),
     ],
@@ -476,12 +488,12 @@ def test_a_slip_in_the_space_is_one_line(suite, packed, tmp_path, bench, old, ne
     assert not list(tmp_path.glob("out/*"))
 
 
-def test_a_password_is_not_put_on_record(monkeypatch):
+def test_a_password_is_not_put_on_record(packed, monkeypatch):
     from bench.runner.provenance import provenance
 
     monkeypatch.setattr(sys, "argv", ["bench", "run", "--storage", "postgresql://me:secret@host/db", "--seeds", "2"])
-    command = provenance("architectures.vgg", searching.torch.device("cpu"))["command"]
-    assert command == "bench run --storage postgresql://me:***@host/db --seeds 2"
+    made = provenance(make_spec(packed), searching.torch.device("cpu"))
+    assert made.command == "bench run --storage postgresql://me:***@host/db --seeds 2"
 
 
 def test_run_with_a_budget_needs_a_space(packed, tmp_path, bench):
@@ -489,14 +501,14 @@ def test_run_with_a_budget_needs_a_space(packed, tmp_path, bench):
     assert (done.code, "suite 'demo' has no [space]" in done.err) == (2, True)
 
 
-def test_the_tuned_suite_that_comes_with_the_project_searches_all_contestants(packed):
+def test_the_tuned_suite_that_comes_with_the_project_searches_all_architectures(packed, tmp_path):
     suite = load_suite("tuned")
-    runs = plan(suite, [packed])
+    runs = plan(suite, [packed], ResultsFolder(tmp_path))
     found = searching.searches(runs, suite.space, suite.search_seed, {})
-    assert [search.spec.name for search in found] == list(dict.fromkeys(spec.name for spec, _ in runs))
+    assert [search.spec.name for search in found] == list(dict.fromkeys(run.spec.name for run in runs))
     assert len(found) == 8
     assert len({search.study for search in found}) == 8
     assert {tuple(search.default.items()) for search in found} == {tuple(found[0].default.items())}
     controlled = load_suite("controlled")
     assert (suite.train, suite.family) == (controlled.train, controlled.family)
-    assert min(spec.seed for spec, _ in runs) == 100
+    assert min(run.spec.seed for run in runs) == 100

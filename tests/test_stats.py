@@ -5,8 +5,18 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_ind
 
-from bench.stats.bootstrap import Draws, Estimate, bootstrap
-from bench.stats.inference import absolute, benjamini_hochberg, difference, group_letters, holm, verdicts
+from bench.protocol.task import get_task
+from bench.stats.bootstrap import Estimate, Resampler, bootstrap
+from bench.stats.inference import (
+    CHECKPOINTS_ONLY,
+    GENERALISES,
+    absolute,
+    benjamini_hochberg,
+    difference,
+    group_letters,
+    holm,
+    verdicts,
+)
 from benchmarks.simulation import COVERAGE, checkpoints, groups_of_seeds, label_sets
 
 
@@ -19,7 +29,8 @@ def estimate(runs, replicates=None):
 def test_where_clips_do_not_matter_it_is_welchs_t_test():
     a, b = [0.41, 0.43, 0.40, 0.45, 0.42], [0.40, 0.38, 0.41, 0.36, 0.39, 0.37]
     found, welch = difference(estimate(a), estimate(b)), ttest_ind(a, b, equal_var=False)
-    assert found.about_architectures
+    assert found.generalises
+    assert found.scope == GENERALISES
     assert found.p == pytest.approx(welch.pvalue)
     interval = welch.confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
@@ -38,7 +49,8 @@ def test_under_five_seeds_it_is_about_checkpoints():
     rng = np.random.default_rng(0)
     few = estimate([0.4, 0.5], rng.normal(0.45, 0.01, 1000))
     found = difference(few, estimate([0.4] * 5, rng.normal(0.40, 0.01, 1000)))
-    assert not found.about_architectures
+    assert not found.generalises
+    assert found.scope == CHECKPOINTS_ONLY
     assert found.low < 0.05 < found.high
     assert found.floor == pytest.approx(1 / 1001)
     assert found.floor <= found.p < 0.01
@@ -63,14 +75,14 @@ def test_corrections():
     assert np.isnan(holm(np.array([np.nan]))).all()
 
 
-def test_too_few_draws_for_so_many_pairs_are_unresolved():
+def test_too_few_resamples_for_so_many_pairs_leave_them_undecided():
     p = np.array([1 / 501] * 27 + [0.5])  # Holm over 28 asks the least p for .0018
-    assert verdicts(p, holm(p), floor=1 / 501) == ["unresolved"] * 27 + ["not shown"]
+    assert verdicts(p, holm(p), floor=1 / 501) == ["undecided"] * 27 + ["not significant"]
     p[:27] = 1 / 10_001
-    assert verdicts(p, holm(p), floor=1 / 10_001) == ["different"] * 27 + ["not shown"]
+    assert verdicts(p, holm(p), floor=1 / 10_001) == ["significant"] * 27 + ["not significant"]
 
 
-def test_rows_share_a_letter_if_no_two_of_them_differ():
+def test_systems_share_a_letter_if_no_two_of_them_differ():
     apart = {("a", "c"), ("a", "d"), ("b", "d")}
     assert group_letters("abcd", lambda x, y: (x, y) in apart) == {"a": "a", "b": "ab", "c": "bc", "d": "c"}
     assert group_letters("abc", lambda x, y: True) == {"a": "a", "b": "b", "c": "c"}
@@ -78,13 +90,13 @@ def test_rows_share_a_letter_if_no_two_of_them_differ():
 
 
 def test_whole_uploaders_leave_more_doubt_than_clips():
-    """Each recording twice, as if uploaded twice: drawing them one by one pretends to twice the evidence."""
+    """Each recording twice, as if uploaded twice: taking them one by one pretends to twice the evidence."""
     rng = np.random.default_rng(0)
     targets = np.repeat(rng.random((200, 5)) < 0.2, 2, axis=0)
     scores = np.repeat((rng.normal(size=(200, 5)) + np.repeat(targets[::2], 1, axis=0)).astype(np.float32), 2, axis=0)
-    spread = {}
+    statistic, spread = get_task("tagging").statistic(targets, scores, np.ones(5, bool)), {}
     for groups in (None, [f"uploader {i // 2}" for i in range(400)]):
-        found = bootstrap({"a": [scores]}, targets, np.ones(5, bool), Draws(400, 1000, groups=groups))
+        found = bootstrap({"a": [statistic]}, Resampler(400, 1000, groups=groups))
         spread[groups is None] = found["a"]["map"].replicates.std()
     assert spread[False] == pytest.approx(2**0.5 * spread[True], rel=0.1)
 
@@ -113,22 +125,24 @@ def test_paired_intervals_hold_the_truth(simulated, clips, seeds):
 
 
 @pytest.mark.parametrize("clips", [300, 1_000, 2_000, 5_000])
-def test_seeds_of_one_architecture_are_not_called_different(simulated, clips):
+def test_seeds_of_one_architecture_are_not_called_significant(simulated, clips):
     assert (simulated["repeats"] >= 1_000).all()
-    assert rates(simulated, "called different", 5, clips)[0.0] <= 0.07
+    assert rates(simulated, "called significant", 5, clips)[0.0] <= 0.07
 
 
+@pytest.mark.slow
 def test_a_simulation_of_now_agrees_with_the_one_that_is_kept(simulated):
-    """Fewer repeats: within three standard errors, and a little for fewer draws."""
+    """Fewer repeats: within three standard errors, and a little for fewer resamples."""
     repeats = 200
     for (question, truly), rate in checkpoints(1_000, repeats, 300).items():
         kept = rates(simulated, question, 1, 1_000)[round(truly, 4)]
         assert rate == pytest.approx(kept, abs=3 * (kept * (1 - kept) / repeats) ** 0.5 + 0.02), question
 
 
+@pytest.mark.slow
 def test_with_seeds_it_rejects_at_its_level_and_finds_what_is_there():
     same = groups_of_seeds(1_000, 200, 200, advantage=0.0)
-    assert same["called different", 0.0] <= 0.07
+    assert same["called significant", 0.0] <= 0.07
     other = groups_of_seeds(1_000, 100, 200, advantage=0.4)
-    (power,) = [rate for (question, _), rate in other.items() if question == "called different"]
+    (power,) = [rate for (question, _), rate in other.items() if question == "called significant"]
     assert power >= 0.9

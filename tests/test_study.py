@@ -7,8 +7,20 @@ from datetime import datetime, timedelta
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
+from sqlalchemy import event
 
-from bench.searching.study import DEATHS, Sampler, Worker, cause, do_again, fate, finished, open_storage, reached, spent
+from bench.searching.study import (
+    _DEATHS,
+    Sampler,
+    Worker,
+    _do_again,
+    cause,
+    counted,
+    open_storage,
+    reached,
+    seconds_spent,
+    status,
+)
 from bench.suites.space import Budget, Dimension
 
 SPACE = {"x": Dimension(low=0.0, high=1.0), "kind": Dimension(choices=("a", "b"))}
@@ -16,9 +28,17 @@ DEFAULT = {"x": 0.25, "kind": "b"}
 ALL = Budget(trials=6)
 
 
+def open_unflushed(folder, heartbeat):
+    """No test needs a database that survives a power cut, and flushing it to disk takes most of the time."""
+    opened = open_storage(f"sqlite:///{folder}/search.db", heartbeat)
+    event.listen(opened.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = OFF"))
+    opened.engine.dispose()  # what is connected already was so before
+    return opened
+
+
 @pytest.fixture
 def storage(tmp_path):
-    opened = open_storage(f"sqlite:///{tmp_path}/search.db", heartbeat=1)
+    opened = open_unflushed(tmp_path, heartbeat=1)
     yield opened
     opened.remove_session()
     opened.engine.dispose()
@@ -36,21 +56,21 @@ def work(trial, params):
 
 
 def drawn(study):
-    return [(trial.params, trial.value) for trial in finished(study.get_trials())]
+    return [(trial.params, trial.value) for trial in counted(study.get_trials())]
 
 
-def whole(storage, name="whole"):
+def uninterrupted(storage, name="uninterrupted"):
     study = study_in(storage, name=name)
     Worker(study, storage, SPACE, ALL).run(work)
     return drawn(study)
 
 
 def test_the_first_trial_is_the_default_and_a_seed_decides_the_rest(storage):
-    first = whole(storage)
+    first = uninterrupted(storage)
     assert first[0] == (DEFAULT, 0.25)
     assert len(first) == 6
     assert len({params["x"] for params, _ in first}) == 6
-    assert whole(storage, "again") == first
+    assert uninterrupted(storage, "again") == first
     other = study_in(storage, seed=1, name="other")
     Worker(other, storage, SPACE, ALL).run(work)
     assert drawn(other)[0] == first[0]
@@ -68,18 +88,18 @@ def test_ctrl_c_and_then_the_same_trials(storage, at):
 
     with pytest.raises(KeyboardInterrupt):
         Worker(study, storage, SPACE, ALL).run(interrupted)
-    assert len(finished(study.get_trials())) == at
+    assert len(counted(study.get_trials())) == at
     Worker(study, storage, SPACE, ALL).run(work)
-    assert drawn(study) == whole(storage)
-    assert [fate(trial) for trial in study.get_trials()].count("lost") == 1
+    assert drawn(study) == uninterrupted(storage)
+    assert [status(trial) for trial in study.get_trials()].count("lost") == 1
 
 
-def test_more_trials_go_on_from_fewer(storage):
+def test_more_trials_resume_from_fewer(storage):
     study = study_in(storage)
     for trials in (2, 2, 6):
         Worker(study, storage, SPACE, Budget(trials=trials)).run(work)
-        assert len(finished(study.get_trials())) == trials
-    assert drawn(study) == whole(storage)
+        assert len(counted(study.get_trials())) == trials
+    assert drawn(study) == uninterrupted(storage)
 
 
 @pytest.mark.parametrize("params", [{}, {"x": 0.5}])
@@ -91,8 +111,8 @@ def test_a_trial_that_died_before_its_first_heartbeat_is_done_again(storage, par
     orphan.datetime_start = datetime.now() - timedelta(hours=1)
     study.add_trial(orphan)
     Worker(study, storage, SPACE, ALL).run(work)
-    assert fate(study.get_trials()[0]) == "lost"
-    assert drawn(study) == whole(storage), "half-drawn parameters are drawn again"
+    assert status(study.get_trials()[0]) == "lost"
+    assert drawn(study) == uninterrupted(storage), "half-drawn parameters are drawn again"
 
 
 @pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
@@ -106,25 +126,25 @@ def test_a_stale_trial_is_done_again_with_its_parameters(storage):
     started = time.monotonic()
     Worker(study, storage, SPACE, Budget(trials=3)).run(work)
     assert time.monotonic() - started > 2, "it was waited for"
-    assert [trial.params for trial in finished(study.get_trials())][2] == params
-    assert drawn(study) == whole(storage)[:3]
+    assert [trial.params for trial in counted(study.get_trials())][2] == params
+    assert drawn(study) == uninterrupted(storage)[:3]
 
 
 @pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
 def test_a_trial_that_kills_every_process_is_a_failed_one(storage):
     study = study_in(storage)
-    for death in range(DEATHS):
+    for death in range(_DEATHS):
         trial = study.ask()
         for name in SPACE:
-            work_ = trial.suggest_float(name, 0, 1) if name == "x" else trial.suggest_categorical(name, ("a", "b"))
-            assert work_ == DEFAULT[name]
+            value = trial.suggest_float(name, 0, 1) if name == "x" else trial.suggest_categorical(name, ("a", "b"))
+            assert value == DEFAULT[name]
         trial.set_user_attr("worker", "here:1")
         study.tell(trial, state=TrialState.FAIL)
-        assert fate(study.get_trials()[death]) == ("lost" if death < DEATHS - 1 else "failed")
-        do_again(study, study.get_trials()[death])
-    assert len(study.get_trials()) == DEATHS
-    assert cause(study.get_trials()[-1]) == f"its process died {DEATHS} times"
-    assert len(finished(study.get_trials())) == 1
+        assert status(study.get_trials()[death]) == ("lost" if death < _DEATHS - 1 else "failed")
+        _do_again(study, study.get_trials()[death])
+    assert len(study.get_trials()) == _DEATHS
+    assert cause(study.get_trials()[-1]) == f"its process died {_DEATHS} times"
+    assert len(counted(study.get_trials())) == 1
 
 
 def test_failed_trials_are_spent_and_have_no_score(storage):
@@ -136,8 +156,8 @@ def test_failed_trials_are_spent_and_have_no_score(storage):
         return work(trial, params)
 
     Worker(study, storage, SPACE, ALL).run(failing)
-    trials = finished(study.get_trials())
-    assert [fate(trial) for trial in trials] == ["complete", "failed"] * 3
+    trials = counted(study.get_trials())
+    assert [status(trial) for trial in trials] == ["complete", "failed"] * 3
     assert {cause(trial) for trial in trials} == {"", "RuntimeError: two lines"}
     assert all(trial.value is None for trial in trials[1::2])
 
@@ -149,12 +169,12 @@ def test_many_workers_at_once_finish_as_many_trials_as_asked_for(storage, tmp_pa
     asked = 5
 
     def join():
-        own = open_storage(f"sqlite:///{tmp_path}/search.db", heartbeat=5)
-        study = study_in(own)
+        opened = open_unflushed(tmp_path, heartbeat=5)
+        study = study_in(opened)
         barrier.wait()
-        Worker(study, own, SPACE, Budget(trials=asked)).run(work)
-        own.remove_session()
-        own.engine.dispose()
+        Worker(study, opened, SPACE, Budget(trials=asked)).run(work)
+        opened.remove_session()
+        opened.engine.dispose()
 
     threads = [threading.Thread(target=join) for _ in range(4)]
     for thread in threads:
@@ -162,9 +182,9 @@ def test_many_workers_at_once_finish_as_many_trials_as_asked_for(storage, tmp_pa
     for thread in threads:
         thread.join()
     trials = study_in(storage).get_trials()
-    assert len(finished(trials)) == asked
-    assert {fate(trial) for trial in trials} <= {"complete", "surplus"}
-    assert len({trial.params["x"] for trial in finished(trials)}) == asked
+    assert len(counted(trials)) == asked
+    assert {status(trial) for trial in trials} <= {"complete", "surplus"}
+    assert len({trial.params["x"] for trial in counted(trials)}) == asked
     assert sum(trial.params == DEFAULT for trial in trials) == 1
 
 
@@ -178,7 +198,7 @@ def test_hours_count_what_still_runs_and_not_what_was_lost(storage):
     ):
         study.add_trial(create_trial(state=state, user_attrs={"seconds": 10.0, **attributes}))
     trials = study.get_trials()
-    assert spent(trials) == 20
+    assert seconds_spent(trials) == 20
     assert reached(Budget(hours=20 / 3600), trials)
     assert not reached(Budget(hours=21 / 3600), trials)
 
@@ -189,8 +209,8 @@ def test_work_that_was_given_up_for_dead_is_not_counted_twice(storage):
     def slow(trial, params):
         if trial.number == 1 and len(study.get_trials()) == 2:  # another worker takes this one for dead
             storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-            do_again(study, study.get_trials()[1])
+            _do_again(study, study.get_trials()[1])
         return work(trial, params)
 
     Worker(study, storage, SPACE, ALL).run(slow)
-    assert drawn(study) == whole(storage)
+    assert drawn(study) == uninterrupted(storage)

@@ -10,7 +10,8 @@ from architectures.checks import CHECKS
 from architectures.timm_zoo import _CNNS, _TRANSFORMERS, timm_architecture
 from bench.errors import UserError
 from bench.runner.cost import count_macs
-from bench.suites.plan import plan, rows
+from bench.store import ResultsFolder
+from bench.suites.plan import Selection, entries, plan
 from bench.suites.suite import load_suite
 from tests.conftest import SMALL_SUITE
 
@@ -112,7 +113,7 @@ def test_an_unknown_model_is_one_line(name, message):
         get_architecture(name)
     assert message in str(raised.value)
     with pytest.raises(UserError, match="no architecture"):
-        rows(load_suite("demo"), [name])
+        entries(load_suite("demo"), [name])
 
 
 def test_a_models_fields_are_checked_like_any_others():
@@ -125,17 +126,20 @@ def test_entries_of_timms_models_have_names_for_folders(tmp_path, packed):
     wide = '[[runs]]\nname = "wide"\narchitecture = "timm:resnet10t"\nconfig = { n_mels = 64 }\n'
     path.write_text(SMALL_SUITE.replace('["transformer_small"', '["timm:vit_tiny_patch16_224"') + wide)
     suite = load_suite(str(path))
-    specs = {spec.name: spec for spec, _ in plan(suite, [packed], seeds=1)}
+    runs = plan(suite, [packed], ResultsFolder(tmp_path), Selection(seeds=1))
+    specs = {run.spec.name: run.spec for run in runs}
     assert list(specs) == ["timm-vit_tiny_patch16_224", "vgg_like", "wide"]
     assert specs["timm-vit_tiny_patch16_224"].architecture == "timm:vit_tiny_patch16_224"
     assert specs["timm-vit_tiny_patch16_224"].source == ""
     assert specs["wide"].recipe.channels_last, "its family's recipe"
     only = ["timm:vit_tiny_patch16_224", "timm-vit_tiny_patch16_224", "timm:resnet10t", "wide"]
-    assert [entry.name for entry in rows(suite, only)] == ["timm-vit_tiny_patch16_224", "timm-resnet10t", "wide"]
+    assert [entry.name for entry in entries(suite, only)] == ["timm-vit_tiny_patch16_224", "timm-resnet10t", "wide"]
     assert not any(name.startswith("timm") for name in list_architectures())
 
 
-def test_a_suite_runs_a_model_by_name(bench, small_suite, packed, tmp_path):
+def test_a_suite_runs_a_model_by_name(bench, small_suite, packed, tmp_path, monkeypatch):
+    # they take most of a report's seconds, and are tested elsewhere
+    monkeypatch.setattr("bench.reporting.report.draw_scores", lambda analysis: {})
     out = tmp_path / "out"
     options = ("--data", packed.folder, "--out", out, "--seeds", 1, "--only", "timm:mobilenetv3_small_050")
     done = bench("run", small_suite, *options)

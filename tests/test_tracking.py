@@ -25,9 +25,13 @@ from safetensors.torch import load_file, save_file
 import architectures
 from architectures import _registry as registry
 from bench.errors import UserError
-from bench.reporting import Sampling, write_report
+from bench.protocol.recipe import Recipe
+from bench.protocol.spec import RunSpec
+from bench.reporting.report import Sampling, write_report
+from bench.store import ResultsFolder, RunRecord
+from bench.store.record import Provenance
 from bench.tracking.process import Tracker
-from bench.tracking.records import identity, read_records
+from bench.tracking.records import read_records
 from bench.tracking.sync import sync
 from tests.conftest import SMALL_SUITE
 from tests.test_page import browser  # noqa: F401
@@ -166,17 +170,17 @@ def on_server(uri, folder):
     client = MlflowClient(uri)
     suite = json.loads((folder / "tracking.json").read_text())["suite"]
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    runs = client.search_runs(experiments, f"tags.`bench.runner.executor` = '{suite}'")
-    (parent,) = [run for run in runs if run.data.tags["bench.runner.run"] == "."]
+    runs = client.search_runs(experiments, f"tags.`bench.suite` = '{suite}'")
+    (parent,) = [run for run in runs if run.data.tags["bench.run"] == "."]
     children = [run for run in runs if run is not parent]
-    names = [run.data.tags["bench.runner.run"] for run in children]
+    names = [run.data.tags["bench.run"] for run in children]
     assert len(names) == len(set(names)), "a run stands there twice"
     return parent, dict(zip(names, children, strict=True))
 
 
 def assert_whole(uri, folder):
     """Every run that ended is there once, whole, and below the parent; the best one's model too."""
-    client, records = MlflowClient(uri), read_records(folder)
+    client, records = MlflowClient(uri), read_records(ResultsFolder(folder))
     parent, children = on_server(uri, folder)
     assert children.keys() == records.keys()
     for name, record in records.items():
@@ -190,7 +194,7 @@ def assert_whole(uri, folder):
         assert sent == ({"failed.json"} if failed else {"run.json", "history.csv"})
         if not failed:
             assert_history(client, run, folder / name)
-    best = max((r for r in records.values() if "metrics" in r.content), key=lambda r: r.content["val_map"])
+    best = max((r for r in records.values() if "metrics" in r.content), key=lambda r: r.content["val_score"])
     query = f"source_run_id = '{children[best.name].info.run_id}'"
     (model,) = client.search_logged_models([parent.info.experiment_id], query)
     assert str(model.status) == "READY"
@@ -199,13 +203,15 @@ def assert_whole(uri, folder):
 
 
 def assert_history(client, run, folder):
-    for name, column in pd.read_csv(folder / "history.csv").set_index("update").items():
+    for name, column in pd.read_csv(folder / "history.csv").set_index("step").items():
         found = {m.step: m.value for m in client.get_metric_history(run.info.run_id, name)}
         assert found == column.to_dict()
     measured = json.loads((folder / "run.json").read_text())
     for name, value in measured["metrics"].items():
         assert run.data.metrics[f"eval.{name}"] == value
     assert run.data.metrics["cost.parameters"] == measured["cost"]["parameters"]
+    assert run.data.metrics["best_val_score"] == measured["val_score"]
+    assert run.data.metrics["floor.chance"] == measured["floors"]["chance"]
 
 
 def test_a_suite_is_a_parent_and_every_run_its_child(tracked, bench):
@@ -249,7 +255,7 @@ def test_only_what_is_new_or_changed_is_sent_again(results):
     (results / "suite.json").write_text(json.dumps({"title": "renamed", "planned": []}))
     changed, failed = sorted(before)[:2]
     path = results / changed / "run.json"  # as if it had been run again
-    values = json.loads(path.read_text()) | {"val_map": 0.9}
+    values = json.loads(path.read_text()) | {"val_score": 0.9}
     path.write_text(json.dumps(values))
     values = json.loads((results / failed / "run.json").read_text())
     shutil.rmtree(results / failed)
@@ -257,10 +263,10 @@ def test_only_what_is_new_or_changed_is_sent_again(results):
     record = {"spec": values["spec"], "error": "TrainingDiverged: the loss is nan", "traceback": "Traceback"}
     (results / failed / "failed.json").write_text(json.dumps(record))
     write_report(results, Sampling(resamples=100))
-    shutil.copytree(results / max(before), results / "trials" / "0")  # a search's runs lie deeper
+    shutil.copytree(results / max(before), results / "new")
 
     outcome = sync(results)
-    assert (sorted(outcome.sent), outcome.there) == (sorted([changed, failed, "trials/0"]), 5)
+    assert (sorted(outcome.sent), outcome.there) == (sorted([changed, failed, "new"]), 5)
     assert_whole(uri, results)
     parent, after = on_server(uri, results)
     same = before.keys() - {changed, failed}
@@ -307,28 +313,45 @@ def test_the_best_model_loads_and_predicts_what_the_run_does(tracked, tmp_path, 
     np.testing.assert_allclose(predicted, expected.numpy(), rtol=0, atol=1e-5)
 
 
-def run_of(folder, architecture, model):
+def record_of(folder, architecture, model):
     """A run folder with these weights, as far as its model is concerned."""
-    config = {"sample_rate": 16_000, "num_classes": 59}
-    recipe = {"updates": 1}
-    spec = {"name": architecture, "architecture": architecture, "seed": 0, "pack": "0", "recipe": recipe}
-    (folder / architecture).mkdir(parents=True)
-    values = {"spec": spec | {"config": config}, "metrics": {"map": 0.5}, "val_map": 0.5}
-    (folder / architecture / "run.json").write_text(json.dumps(values))
-    save_file({name: w.contiguous() for name, w in model.state_dict().items()}, path := folder / architecture / "x")
-    path.rename(path.with_name("model.safetensors"))
-    return read_records(folder)[architecture]
+    spec = RunSpec(
+        name=architecture,
+        architecture=architecture,
+        config={"sample_rate": 16_000, "num_classes": 59},
+        recipe=Recipe(loss="bce", max_steps=1),
+        seed=0,
+        pack="0",
+    )
+    made = Provenance(
+        commit=None,
+        dirty=False,
+        source={},
+        command="bench run",
+        date="2026-01-01T00:00:00+00:00",
+        versions={},
+        device="",
+    )
+    record = RunRecord(
+        spec=spec, hash=spec.hash, family="hybrid", metrics={"map": 0.5}, untrained={}, val_score=0.5, best_step=1,
+        steps=1, cost={}, data={}, provenance=made,
+    )  # fmt: skip
+    run = ResultsFolder(folder).run(spec)
+    run.path.mkdir(parents=True)
+    run.record_file.write_text(record.model_dump_json())
+    save_file({name: w.contiguous() for name, w in model.state_dict().items()}, run.weights_file)
+    return read_records(ResultsFolder(folder))[run.name]
 
 
 @pytest.mark.parametrize("name", ["crnn", "resnet18", "transformer_multiscale"])
-def test_a_contestant_becomes_a_graph_for_any_number_of_chunks(name, tmp_path):
+def test_an_architecture_becomes_a_graph_for_any_number_of_chunks(name, tmp_path):
     """One each with a recurrence, of timm, and with a cache; the small suite has the other kinds."""
     import mlflow
 
     from bench.tracking.model import save_model
 
     model = architectures.create(name, sample_rate=16_000, num_classes=59).eval()
-    path, pickled = save_model(run_of(tmp_path / "results", name, model), tmp_path)
+    path, pickled = save_model(record_of(tmp_path / "results", name, model), tmp_path)
     assert pickled is None
     loaded = mlflow.pytorch.load_model(path)
     for chunks in (1, 5):
@@ -357,9 +380,9 @@ def test_what_cannot_be_exported_is_pickled_and_says_so(tmp_path, monkeypatch):
     )
     model = architectures.create("stubborn", num_classes=59).eval()
     results = tmp_path / "results" / "mine"
-    run_of(results, "stubborn", model)
+    record = record_of(results, "stubborn", model)
     (warning,) = sync(results).warnings
-    assert warning.startswith("stubborn: its model was pickled, since torch.export failed: ")
+    assert warning.startswith(f"{record.name}: its model was pickled, since torch.export failed: ")
     (path,) = results.parent.glob("mlartifacts/models/*/artifacts")
     waves = torch.rand(3, 16_000)
     torch.testing.assert_close(mlflow.pytorch.load_model(path)(waves), model(waves))
@@ -377,7 +400,7 @@ def test_a_run_without_weights_is_sent_without_a_model(results):
 
 
 def test_no_answer_is_left_to_be_sent_twice(results, proxy, server):
-    """The server dies after every so many requests, and each time does the last one without telling."""
+    """The server dies after every so many requests, and each time does the last one without an answer."""
     failures = []
     for requests in range(1, 40, 3):
         proxy.left = requests
@@ -397,9 +420,10 @@ def test_no_answer_is_left_to_be_sent_twice(results, proxy, server):
 
 def results_of(out):
     runs = (json.loads(path.read_text()) for path in sorted(out.glob("*/run.json")))
-    return {run["hash"]: (run["metrics"], run["val_map"]) for run in runs}
+    return {run["hash"]: (run["metrics"], run["val_score"]) for run in runs}
 
 
+@pytest.mark.slow
 def test_a_server_killed_in_the_middle_of_a_run(results, packed, tmp_path, server, tracked):
     """SIGKILL while one suite trains and another is being sent: nothing is lost, and nothing comes twice."""
     out, client = tmp_path / "killed" / "out", MlflowClient(server.uri)
@@ -409,7 +433,7 @@ def test_a_server_killed_in_the_middle_of_a_run(results, packed, tmp_path, serve
     with ThreadPoolExecutor() as pool:
         sending = pool.submit(sync, results, server.uri)
         wait_for(lambda: (results / "tracking.json").exists())
-        query = f"tags.`bench.runner.executor` = '{identity(results)}' and tags.`bench.runner.run` != '.'"
+        query = f"tags.`bench.suite` = '{ResultsFolder(results).identity()}' and tags.`bench.run` != '.'"
         wait_for(lambda: client.search_runs([e.experiment_id for e in client.search_experiments()], query))
         server.kill()
         assert "tracking failed" in str(sending.exception())
@@ -443,7 +467,7 @@ def test_without_a_server_a_sync_is_one_line(bench, results, monkeypatch):
     assert "secret" not in done.err
 
 
-def test_a_suite_is_not_tracked_if_told_so(bench, small_suite, packed, tmp_path, monkeypatch):
+def test_a_suite_is_not_tracked_with_no_track(bench, small_suite, packed, tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_TRACK", "1")
     command = ("run", small_suite, "--data", packed.folder, "--out", tmp_path / "out", "--only", "transformer_small")
     diverging = ("--set", "train.learning_rate=1e30", "--set", "train.warmup=0.0")  # and so without a report

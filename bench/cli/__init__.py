@@ -1,4 +1,4 @@
-"""The command line."""
+"""The command line: parse, call bench.api, print. No logic."""
 
 from bench.cli.app import app, main
 

@@ -2,100 +2,108 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Self
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bench.errors import one_line
 from bench.protocol.spec import RunSpec
+from bench.protocol.task import get_task
+from bench.runner.display import Display
+from bench.runner.display import Progress as Report
+from bench.store import RunFolder, RunRecord
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
-LOG_SECONDS = 30  # between lines where there is no terminal
+if TYPE_CHECKING:
+    from bench.protocol.train import Status
 
+__all__ = ["ConsoleDisplay"]
 
-@contextmanager
-def bar(description: str) -> Iterator[Callable[[float, float], None]]:
-    """A bar for work that reports how much is done, and of how much; shown from the first report on."""
-    progress = Progress(
-        TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-        console=console, disable=not console.is_terminal,
-    )  # fmt: skip
-    task = progress.add_task(description, total=None)
-    logged = time.monotonic()
-
-    def report(done: float, total: float) -> None:
-        nonlocal logged
-        progress.start()
-        progress.update(task, completed=done, total=total)
-        if not console.is_terminal and time.monotonic() - logged > LOG_SECONDS:
-            logged = time.monotonic()
-            console.print(f"{description}: {done / total:.0%}", markup=False)
-
-    try:
-        yield report
-    finally:
-        progress.stop()
+_console = Console(stderr=True, highlight=False, soft_wrap=True)
+# between lines where there is no terminal
+_LOG_SECONDS = 30
 
 
-class SuiteDisplay:
-    """Which run of how many, update, loss, val mAP, samples a second, time left in this run."""
+class ConsoleDisplay(Display):
+    """Shows on the terminal which run of how many, step, loss, val score, samples a second and time left."""
 
     def __init__(self) -> None:
         self.live = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[numbers]}"),
-            console=console, disable=not console.is_terminal,
+            console=_console, disable=not _console.is_terminal,
         )  # fmt: skip
-        self.task: TaskID | None = None
-        self.heading = ""
+        self.task = TaskID(0)
+        self.heading, self.max_steps, self.metric = "", 0, ""
         self.logged = 0.0
 
-    def __enter__(self) -> "SuiteDisplay":
+    def __enter__(self) -> Self:
         self.live.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self.live.stop()
 
-    def runs_started(self, number: int, of: int, specs: Sequence[RunSpec]) -> None:
-        """One, or several that are trained at once; `number` is the last one's."""
-        seeds = ", ".join(str(spec.seed) for spec in specs)
-        self.started(f"[{number}/{of}] {specs[0].name} seed{'s' * (len(specs) > 1)} {seeds}", specs[0].recipe.updates)
-
-    def started(self, heading: str, updates: int) -> None:
-        self.heading, self.updates = heading, updates
-        self.logged = time.monotonic()
-        self.task = self.live.add_task(self.heading.replace("[", r"\["), total=self.updates, numbers="")
-
-    def run_status(self, status: Any) -> None:
-        val = "-" if status.val_map is None else f"{status.val_map:.3f}"
-        numbers = (
-            f"update {status.update}/{self.updates}  loss {status.loss:.4f}  val mAP {val}"
-            f"  {status.samples_per_second:.0f} samples/s  {timedelta(seconds=round(status.seconds_left))} left"
-        )
-        assert self.task is not None
-        self.live.update(self.task, completed=status.update, numbers=numbers)
-        if not console.is_terminal and time.monotonic() - self.logged > LOG_SECONDS:
-            self.logged = time.monotonic()
-            self._print(f"{self.heading}: {numbers}")
-
-    def runs_finished(self, results: Sequence[dict[str, Any]]) -> None:
-        maps = ", ".join(f"{result['metrics']['map']:.3f}" for result in results)
-        self.ended(f"mAP {maps} in {sum(result['cost']['seconds'] for result in results):.0f} s")
-
-    def run_failed(self, error: Exception, folder: Path) -> None:
-        self.ended(f"failed: {one_line(error)} (traceback in {folder}/failed.json)")
-
-    def ended(self, how: str) -> None:
-        assert self.task is not None
-        self.live.remove_task(self.task)
-        self._print(f"{self.heading}: {how}")
-
-    def _print(self, line: str) -> None:
+    def notice(self, line: str) -> None:
         self.live.console.print(line, markup=False)
         sys.stderr.flush()
+
+    def show(self, text: str) -> None:
+        typer.echo(text)
+
+    @contextmanager
+    def bar(self, what: str) -> Iterator[Report]:
+        """Show a bar from the first report on."""
+        progress = Progress(
+            TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            console=_console, disable=not _console.is_terminal,
+        )  # fmt: skip
+        task = progress.add_task(what, total=None)
+        logged = time.monotonic()
+
+        def report(done: float, total: float) -> None:
+            nonlocal logged
+            progress.start()
+            progress.update(task, completed=done, total=total)
+            if not _console.is_terminal and time.monotonic() - logged > _LOG_SECONDS:
+                logged = time.monotonic()
+                _console.print(f"{what}: {done / total:.0%}", markup=False)
+
+        try:
+            yield report
+        finally:
+            progress.stop()
+
+    def run_started(self, number: int, total: int, spec: RunSpec) -> None:
+        self.started(f"[{number}/{total}] {spec.name} seed {spec.seed}", spec)
+
+    def started(self, heading: str, spec: RunSpec) -> None:
+        self.heading, self.max_steps, self.metric = heading, spec.recipe.max_steps, get_task(spec.task).primary.label
+        self.logged = time.monotonic()
+        self.task = self.live.add_task(self.heading.replace("[", r"\["), total=self.max_steps, numbers="")
+
+    def training(self, status: "Status") -> None:
+        val = "-" if status.val_score is None else f"{status.val_score:.3f}"
+        numbers = (
+            f"step {status.step}/{self.max_steps}  loss {status.loss:.4f}  val {self.metric} {val}"
+            f"  {status.samples_per_second:.0f} samples/s  {timedelta(seconds=round(status.seconds_left))} left"
+        )
+        self.live.update(self.task, completed=status.step, numbers=numbers)
+        if not _console.is_terminal and time.monotonic() - self.logged > _LOG_SECONDS:
+            self.logged = time.monotonic()
+            self.notice(f"{self.heading}: {numbers}")
+
+    def run_finished(self, record: RunRecord) -> None:
+        primary = get_task(record.spec.task).primary
+        self.ended(f"{primary.label} {record.metrics[primary.name]:.3f} in {record.cost['seconds']:.0f} s")
+
+    def run_failed(self, error: Exception, folder: RunFolder) -> None:
+        self.ended(f"failed: {one_line(error)} (traceback in {folder.failure_file})")
+
+    def ended(self, how: str) -> None:
+        self.live.remove_task(self.task)
+        self.notice(f"{self.heading}: {how}")

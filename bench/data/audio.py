@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,18 +21,9 @@ import soxr
 from bench.data.dataset import AudioError, AudioInfo, Clip, Recording
 
 __all__ = [
-    "BLOCK",
-    "CHUNK_SECONDS",
-    "Samples",
-    "blocks",
-    "decode",
-    "packed_length",
-    "probe",
-    "probe_all",
-    "probe_file",
-    "spectrogram",
-    "windows",
-]
+    "BLOCK", "CHUNK_SECONDS", "Samples", "blocks", "decode", "packed_length", "probe", "probe_all", "probe_file",
+    "spectrogram", "windows",
+]  # fmt: skip
 
 Samples = npt.NDArray[np.int16]
 
@@ -41,17 +32,12 @@ CHUNK_SECONDS = 1
 
 # Samples of all channels that `blocks` decodes at a time: 4 MB of float32.
 BLOCK = 1 << 20
-
 # Of a spectrogram: short enough for onsets, long enough for harmonics. The hop is half of it.
 _WINDOW_SECONDS = 0.032
 
 
 def probe(recording: Recording) -> AudioInfo:
-    """Read length and sample rate from a recording's header.
-
-    Raises:
-        AudioError: it is missing, unreadable, empty, or shorter than its header declares.
-    """
+    """Read a recording's header. Raises AudioError if it is missing, unreadable, empty, or shorter than declared."""
     with _explain_errors():
         # libsndfile takes a truncated file for a shorter one, so that a broken download would go unnoticed
         size = recording.stat().st_size
@@ -80,11 +66,7 @@ def probe_all(clips: Iterable[Clip]) -> Iterator[AudioInfo | AudioError]:
 
 
 def probe_file(path: Path) -> AudioInfo:
-    """Probe a file that a user named, who may have named anything.
-
-    Raises:
-        AudioError: as `probe`, with a message that also fits a file that is no sound at all.
-    """
+    """Probe a file that a user named; the messages of AudioError also fit one that is no sound at all."""
     if not path.is_file():
         raise AudioError("a folder; name the files in it" if path.is_dir() else "no such file")
     try:
@@ -97,19 +79,9 @@ def probe_file(path: Path) -> AudioInfo:
 
 
 def decode(recording: Recording, sample_rate: int, length: int) -> Samples:
-    """Decode a recording in one piece.
+    """Decode a recording in one piece, to `length` samples at `sample_rate` Hz; what is shorter is repeated.
 
-    Channels are averaged, the sample rate is changed by soxr (quality HQ), and what is shorter is repeated.
-
-    Args:
-        sample_rate: of the result, in Hz.
-        length: of the result, in samples.
-
-    Returns:
-        (length,) int16.
-
-    Raises:
-        AudioError: it cannot be read, is shorter than its header declares, or holds samples that are not finite.
+    Raises AudioError if it can't be read, is shorter than its header declares, or holds samples that are not finite.
     """
     with _explain_errors(), sf.SoundFile(_file_name(recording) or io.BytesIO(recording.read_bytes())) as file:
         info = AudioInfo(file.frames, file.samplerate)
@@ -117,19 +89,10 @@ def decode(recording: Recording, sample_rate: int, length: int) -> Samples:
         x = file.read(dtype="int16" if file.subtype == "PCM_16" else "float32", always_2d=True)
     if len(x) < info.frames or not len(x):
         raise AudioError(f"truncated: {len(x)} frames of {info.frames}")
-    if x.dtype != np.int16 and not np.isfinite(x).all():
-        raise AudioError("samples that are not finite")
-
-    # one way for every format: floats in steps of 16 bits, so that 24-bit, float and stereo sources are rounded once
-    mono = x[:, 0].astype(np.float32) if x.shape[1] == 1 else x.mean(axis=1, dtype=np.float32)
-    if x.dtype != np.int16:
-        mono *= 32768
+    mono = _downmix(x)
     if info.sample_rate != sample_rate:
         mono = soxr.resample(mono, info.sample_rate, sample_rate, quality="HQ")
-    np.rint(mono, out=mono)
-    # clipped before the cast, which would wrap: a resampler overshoots at full scale
-    samples = np.clip(mono, -32768, 32767, out=mono).astype(np.int16)
-
+    samples = _round(mono)
     # the resampler may end a sample early or late; the length must be that of the layout, made from the header
     resampled = _resampled_length(info, sample_rate)
     samples = np.pad(samples[:resampled], (0, max(0, resampled - len(samples))))
@@ -137,17 +100,10 @@ def decode(recording: Recording, sample_rate: int, length: int) -> Samples:
 
 
 def blocks(path: Path, sample_rate: int, least: float = CHUNK_SECONDS) -> Iterator[Samples]:
-    """Decode a file in pieces that joined are what `decode` returns.
+    """Decode a file in pieces that joined are what `decode` returns, at `sample_rate` Hz.
 
-    Args:
-        sample_rate: of the result, in Hz.
-        least: seconds; a shorter file is repeated up to them, and comes in one piece.
-
-    Yields:
-        (n,) int16.
-
-    Raises:
-        AudioError: as `decode`; what is wrong further on in the file is found only there.
+    A file shorter than `least` seconds is repeated up to them, and comes in one piece. Raises AudioError as `decode`;
+    what is wrong further on in the file is found only there.
     """
     with _explain_errors(), _ForwardFile(path) as file:
         info = AudioInfo(file.frames, file.samplerate)
@@ -165,14 +121,9 @@ def packed_length(info: AudioInfo, sample_rate: int, least: float = CHUNK_SECOND
 
 
 def windows(pieces: Iterable[Samples], starts: npt.NDArray[np.int64], size: int) -> Iterator[Samples]:
-    """Cut windows, which may overlap, from samples that come in pieces.
+    """Cut windows of `size` samples, which may overlap, from samples that come in pieces.
 
-    Args:
-        starts: first sample of each window, ascending.
-        size: of a window, in samples.
-
-    Yields:
-        (m, size) int16: the m windows that one more piece completes.
+    `starts` are their first samples, ascending; yields (m, size), the m windows that one more piece completes.
     """
     # `rest` holds what later windows need of the pieces so far; it begins with sample number `first`
     rest, first, done = np.empty(0, dtype=np.int16), 0, 0
@@ -194,13 +145,8 @@ def spectrogram(
 ) -> npt.NDArray[np.float64]:
     """Compute a file's spectrogram at the width of a figure: the mean power in at most `columns` equal parts of it.
 
-    Windows of 32 ms (Hann) overlap by half; a file shorter than `least` seconds is repeated, as in `blocks`.
-
-    Returns:
-        (frequencies, columns): power from 0 Hz to half the sample rate, full scale being 1.
-
-    Raises:
-        AudioError: as `blocks`.
+    Windows of 32 ms (Hann) overlap by half; files and errors are as in `blocks`. Returns (frequencies, columns), power
+    from 0 Hz to half the sample rate, full scale being 1.
     """
     size = 2 * round(_WINDOW_SECONDS * sample_rate / 2)
     starts = np.arange(0, packed_length(info, sample_rate, least) - size + 1, size // 2)
@@ -241,7 +187,6 @@ class _ForwardFile(sf.SoundFile):  # type: ignore[misc]  # soundfile has no type
 
 
 def _decode_pieces(file: sf.SoundFile, info: AudioInfo, sample_rate: int) -> Iterator[Samples]:
-    """Decode an opened file piece by piece; the steps and their reasons are those of `decode`."""
     done, left = 0, _resampled_length(info, sample_rate)
     # in pieces it gives the same samples, to the last bit, as soxr.resample does in one
     resampler = soxr.ResampleStream(info.sample_rate, sample_rate, 1, dtype="float32", quality="HQ")
@@ -250,15 +195,29 @@ def _decode_pieces(file: sf.SoundFile, info: AudioInfo, sample_rate: int) -> Ite
         done += len(x)
         if not len(x):
             raise AudioError(f"truncated: {done} frames of {info.frames}")
-        if not np.isfinite(x).all():
-            raise AudioError("samples that are not finite")
-        mono = x[:, 0] if x.shape[1] == 1 else x.mean(axis=1)
+        mono = _downmix(x)
         if info.sample_rate != sample_rate:
             mono = resampler.resample_chunk(mono, last=done >= info.frames)
-        samples = np.clip(np.rint(mono * 32768), -32768, 32767).astype(np.int16)[:left]
+        samples = _round(mono)[:left]
         left -= len(samples)
         yield samples
     yield np.zeros(left, dtype=np.int16)
+
+
+def _downmix(x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Average the channels of (n, channels), int16 or float32; return floats in steps of 16 bits, (n,)."""
+    if x.dtype != np.int16 and not np.isfinite(x).all():
+        raise AudioError("samples that are not finite")
+    # one way for every format, so that 24-bit, float and stereo sources are rounded once, at the end
+    mono = x[:, 0].astype(np.float32) if x.shape[1] == 1 else x.mean(axis=1, dtype=np.float32)
+    if x.dtype != np.int16:
+        mono *= 32768
+    return mono
+
+
+def _round(mono: npt.NDArray[np.float32]) -> Samples:
+    # clipped before the cast, which would wrap: a resampler overshoots at full scale
+    return np.clip(np.rint(mono, out=mono), -32768, 32767, out=mono).astype(np.int16)
 
 
 def _resampled_length(info: AudioInfo, sample_rate: int) -> int:
@@ -271,11 +230,8 @@ def _file_name(recording: Recording) -> str | None:
 
 
 def _declared_bytes(file: IO[bytes]) -> int:
-    """Return how long a RIFF or RF64 file must be to hold its data chunk; 0 if the header does not declare it.
-
-    The formats are those of Microsoft and IBM, "Multimedia Programming Interface and Data Specifications 1.0", and of
-    EBU Tech 3306.
-    """
+    """Return how long a RIFF or RF64 file must be to hold its data chunk; 0 if the header does not declare it."""
+    # Microsoft and IBM, "Multimedia Programming Interface and Data Specifications 1.0"; EBU Tech 3306
     long_size = 0
     riff, _, wave = struct.unpack("<4sI4s", file.read(12).ljust(12, b"\0"))
     if riff not in (b"RIFF", b"RF64") or wave != b"WAVE":

@@ -1,5 +1,6 @@
 """What a data set is, whichever reader made it: clips with their recordings, labels and splits."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,19 +20,11 @@ class AudioError(Exception):
 
 
 # Protocols, so that a Path is a recording as it is, and a reader of archives needs no class of this module.
-class _Stat(Protocol):
-    """The fields of os.stat_result that must be unchanged for a recording to count as the same."""
-
-    @property
-    def st_size(self) -> int: ...
-    @property
-    def st_mtime_ns(self) -> int: ...
-
-
 class Recording(Protocol):
     """A sound file: a Path, or a member of an archive. Its methods raise FileNotFoundError if it does not exist."""
 
-    def stat(self) -> _Stat: ...
+    # it counts as the same while st_size and st_mtime_ns are
+    def stat(self) -> os.stat_result: ...
     def open(self, mode: Literal["rb"]) -> IO[bytes]: ...
     def read_bytes(self) -> bytes: ...
 
@@ -54,6 +47,10 @@ class Clip:
     labels: tuple[int, ...]  # ascending indices into the data set's classes
     recording: Recording
     group: str | None  # who uploaded it, if the metadata says
+
+    @property
+    def key(self) -> str:
+        return f"{self.split}/{self.name}"
 
 
 @dataclass(frozen=True)

@@ -31,21 +31,14 @@ class Pack:
     """An opened pack. Its arrays are mapped, not read.
 
     Attributes:
-        manifest: all of manifest.json.
-        sample_rate: in Hz.
         labels: class names, in the order of the targets' columns.
         leaf: (k,) bool, whether each class is a leaf of the hierarchy.
         fingerprint: a hash of clips, labels and samples; runs can be compared if theirs is the same.
         dataset: a hash of clips and labels, the same for packs of one data set at other sample rates.
-        index: a row a clip.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Open a pack.
-
-        Raises:
-            UserError: the folder is no pack, or a damaged one.
-        """
+        """Open a pack. Raises UserError if the folder is none, or a damaged one."""
         self.folder = folder
         manifest = folder / "manifest.json"
         if not manifest.is_file():
@@ -63,7 +56,7 @@ class Pack:
             self.index = pd.read_parquet(folder / "index.parquet")
             # an array that was cut off in copying would otherwise fail hours later, in the batch that needs its end
             for split in SPLITS:
-                if len(self.samples(split)) < (self.clips(split)["start"] + self.clips(split)["length"]).max():
+                if len(self.samples(split)) < self.clips(split)[["start", "length"]].sum(axis=1).max():
                     raise ValueError(f"{split}.npy is too short")
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise UserError(f"{folder}: damaged pack ({one_line(error)}); remove the folder and pack again") from None
@@ -73,18 +66,15 @@ class Pack:
         return self.index[self.index["split"] == split].reset_index(drop=True)
 
     def samples(self, split: str) -> Samples:
-        """Map a split's array, (samples,) int16.
-
-        What is read of it is the system's cache of the file, shared by all processes, and no memory of ours.
-        """
+        """Map a split's array: what is read is the system's cache of the file, shared by all processes."""
         return np.load(self.folder / f"{split}.npy", mmap_mode="r")
 
     def targets(self, split: str) -> npt.NDArray[np.bool_]:
         """Return (clips, k): which labels each clip of the split has."""
         labels = self.clips(split)["labels"]
         targets = np.zeros((len(labels), len(self.labels)), dtype=bool)
-        for row, columns in enumerate(labels):
-            targets[row, columns] = True
+        for clip, columns in enumerate(labels):
+            targets[clip, columns] = True
         return targets
 
     @cached_property
@@ -96,14 +86,9 @@ class Pack:
 def summary(pack: Pack) -> dict[str, Any]:
     """Return what `bench data info` prints, by name."""
     keys = ("sample_rate", "source", "clips", "hours", "left_out", "fingerprint")
+    whole = pack.manifest["clips"] == OFFICIAL_CLIPS and len(pack.labels) == OFFICIAL_CLASSES
+    values = {"folder": str(pack.folder), "whole of FSD50K": whole} | {key: pack.manifest[key] for key in keys}
     # a reduced copy may have no clip of a class in some split
     used = {split: f"{int(pack.targets(split).any(axis=0).sum())} of {len(pack.labels)}" for split in SPLITS}
-    whole = pack.manifest["clips"] == OFFICIAL_CLIPS and len(pack.labels) == OFFICIAL_CLASSES
     size = sum(file.stat().st_size for file in pack.folder.iterdir())
-    return {
-        "folder": str(pack.folder),
-        "whole of FSD50K": whole,
-        **{key: pack.manifest[key] for key in keys},
-        "classes": used,
-        "gigabytes": round(size / 1e9, 3),
-    }
+    return values | {"classes": used, "gigabytes": round(size / 1e9, 3)}

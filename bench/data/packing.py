@@ -10,10 +10,8 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +20,7 @@ from bench.data.audio import decode, packed_length, probe_all
 from bench.data.dataset import SPLITS, AudioError, AudioFolder, Clip, Dataset, Progress
 from bench.data.pack import FORMAT, Pack
 from bench.data.readers.fsd50k import read_dataset
+from bench.data.threads import in_threads
 from bench.disk import explain_full_disk, partial_path, require_space
 from bench.errors import UserError
 from bench.schema import digest
@@ -35,22 +34,15 @@ def pack(
     *,
     sample_rate: int = 16_000,
     strict: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = lambda *_: None,
     archived: Mapping[str, AudioFolder] | None = None,
 ) -> Pack:
     """Decode, downmix and resample a data set in FSD50K's layout into a pack.
 
     Works on all cores, in memory that does not grow with the data set. Interrupted, it resumes when called again.
-    Recordings that cannot be used are left out and listed in the manifest with their cause.
-
-    Args:
-        sample_rate: of the pack, in Hz.
-        strict: raise for the first recording that cannot be used.
-        progress: called with the seconds of sound done, and in all.
-        archived: folders of recordings that are not in `folder` but in archives, by their names.
-
-    Raises:
-        UserError: the data set is unusable, `out` is taken, the disk is too small, or (strict) a recording is broken.
+    Recordings that cannot be used are left out and listed in the manifest with their cause. `progress` takes seconds of
+    sound; `archived` are folders of recordings that are not in `folder` but in archives, by their names. Raises
+    UserError if the data set is unusable, `out` is taken, the disk is too small, or (strict) a recording is broken.
     """
     dataset = read_dataset(folder, archived)
     if dataset.problems:
@@ -94,10 +86,6 @@ class _Slot:
     length: int
     seconds: float
 
-    @property
-    def key(self) -> str:
-        return f"{self.clip.split}/{self.clip.name}"
-
 
 @dataclass(frozen=True)
 class _Layout:
@@ -109,32 +97,26 @@ class _Layout:
     broken: dict[str, str]
 
     def plan(self) -> str:
-        """Return a hash of all that must be unchanged for a half-made pack to be resumed.
-
-        Size and time stand for a recording's bytes: to hash them would take as long as to read them all.
-        """
+        """Return a hash of all that must be unchanged for a half-made pack to be resumed."""
+        # size and time stand for a recording's bytes: to hash them would take as long as to read them all
         parts = []
         for slot in self.slots:
-            stat = slot.clip.recording.stat()
-            parts.append([slot.key, slot.clip.labels, slot.clip.group, slot.length, stat.st_size, stat.st_mtime_ns])
+            clip, stat = slot.clip, slot.clip.recording.stat()
+            parts.append([clip.key, clip.labels, clip.group, slot.length, stat.st_size, stat.st_mtime_ns])
         return digest([FORMAT, self.sample_rate, self.dataset.labels, parts])
 
 
 def _lay_out(dataset: Dataset, sample_rate: int) -> _Layout:
-    """Assign a slot to every recording whose header can be read.
-
-    Lengths are known before anything is decoded, so that the threads can write in any order.
-    """
+    """Assign a slot to every recording whose header can be read, so that the threads can write in any order."""
     slots: list[_Slot] = []
     broken: dict[str, str] = {}
     ends = dict.fromkeys(SPLITS, 0)
     for clip, info in zip(dataset.clips, probe_all(dataset.clips), strict=True):
         if isinstance(info, AudioError):
-            broken[f"{clip.split}/{clip.name}"] = str(info)
-            continue
-        slot = _Slot(clip, ends[clip.split], packed_length(info, sample_rate), info.seconds)
-        slots.append(slot)
-        ends[clip.split] += slot.length
+            broken[clip.key] = str(info)
+        else:
+            slots.append(_Slot(clip, ends[clip.split], packed_length(info, sample_rate), info.seconds))
+            ends[clip.split] += slots[-1].length
     for split, end in ends.items():
         if not end:
             first, cause = next(item for item in broken.items() if item[0].startswith(split))
@@ -152,11 +134,7 @@ def _and_more(items: tuple[str, ...] | list[str]) -> str:
 
 
 def _prepare(partial: Path, plan: str, slots: list[_Slot]) -> Path:
-    """Create empty arrays and an empty journal, unless an interrupted call with the same plan left some.
-
-    Returns:
-        The journal.
-    """
+    """Return the journal that an interrupted call with the same plan left, or an empty one beside empty arrays."""
     journal = partial / f"journal-{plan[:16]}.tsv"
     if journal.exists():
         return journal
@@ -172,15 +150,11 @@ def _prepare(partial: Path, plan: str, slots: list[_Slot]) -> Path:
     return journal
 
 
-def _decode_all(layout: _Layout, partial: Path, journal: Path, progress: Progress | None) -> dict[str, str]:
-    """Fill the arrays with what the journal does not list yet.
-
-    Returns:
-        The hash of each clip's samples, or its cause of failure after a '!', by its key.
-    """
+def _decode_all(layout: _Layout, partial: Path, journal: Path, progress: Progress) -> dict[str, str]:
+    """Fill the arrays with what the journal does not list yet; return all that it lists then, by the clips' keys."""
     done = _read_journal(journal)
     # failures are not tried again: the plan changes with a recording's size or time, and the journal with it
-    todo = [slot for slot in layout.slots if slot.key not in done]
+    todo = [slot for slot in layout.slots if slot.clip.key not in done]
     total = sum(slot.seconds for slot in layout.slots)
     seconds = total - sum(slot.seconds for slot in todo)
     headers = {split: np.load(partial / f"{split}.npy", mmap_mode="r").offset for split in SPLITS}
@@ -196,20 +170,15 @@ def _decode_all(layout: _Layout, partial: Path, journal: Path, progress: Progres
         _write_at(files[slot.clip.split], data, headers[slot.clip.split] + 2 * slot.start)
         return slot, hashlib.blake2b(data, digest_size=16).hexdigest()
 
-    # threads are enough: libsndfile, soxr and numpy release the lock
-    pool = ThreadPoolExecutor(max_workers=os.cpu_count())
     try:
         # a line a write, and only after the samples: a process that is killed loses what was in the works, no more
-        with journal.open("a", encoding="utf-8", newline="\n", buffering=1) as log:
-            for future in as_completed([pool.submit(work, slot) for slot in todo]):
-                slot, value = future.result()
-                done[slot.key] = value
-                log.write(f"{slot.key}\t{value}\n")
+        with journal.open("a", encoding="utf-8", newline="\n", buffering=1) as log, in_threads(work, todo) as results:
+            for slot, value in results:
+                done[slot.clip.key] = value
+                log.write(f"{slot.clip.key}\t{value}\n")
                 seconds += slot.seconds
-                if progress:
-                    progress(seconds, total)
+                progress(seconds, total)
     finally:
-        pool.shutdown(cancel_futures=True)
         for file in files.values():
             os.close(file)
     return done
@@ -233,22 +202,13 @@ def _write_at(file: int, data: bytes, offset: int) -> None:
 
 def _finish(partial: Path, layout: _Layout, plan: str, hashes: dict[str, str], broken: dict[str, str]) -> None:
     """Write the index and, last, the manifest: a folder without it is no pack."""
-    dataset, slots = layout.dataset, [slot for slot in layout.slots if slot.key not in broken]
-    index = pd.DataFrame(
-        {
-            "clip": [s.clip.name for s in slots],
-            "split": [s.clip.split for s in slots],
-            "start": np.array([s.start for s in slots], dtype=np.int64),
-            "length": np.array([s.length for s in slots], dtype=np.int64),
-            "seconds": [s.seconds for s in slots],
-            "labels": [list(s.clip.labels) for s in slots],
-            "group": [s.clip.group for s in slots],
-        }
-    )
+    dataset, slots = layout.dataset, [slot for slot in layout.slots if slot.clip.key not in broken]
+    clips = [slot.clip for slot in slots]
+    rows = [(s.clip.name, s.clip.split, s.start, s.length, s.seconds, list(s.clip.labels), s.clip.group) for s in slots]
+    index = pd.DataFrame(rows, columns=["clip", "split", "start", "length", "seconds", "labels", "group"])
     index.to_parquet(partial / "index.parquet", index=False)
     # the fingerprint is made of what decides a number, and of no paths, times or file formats
-    content: list[Any] = [[s.key, s.clip.labels, s.clip.group] for s in slots]
-    fingerprint = digest([layout.sample_rate, dataset.labels, content, [hashes[s.key] for s in slots]])
+    content = [[clip.key, clip.labels, clip.group] for clip in clips]
     manifest = {
         "format": FORMAT,
         "sample_rate": layout.sample_rate,
@@ -258,7 +218,7 @@ def _finish(partial: Path, layout: _Layout, plan: str, hashes: dict[str, str], b
         "left_out": broken,
         "plan": plan,
         "dataset": digest([dataset.labels, content]),
-        "fingerprint": fingerprint,
+        "fingerprint": digest([layout.sample_rate, dataset.labels, content, [hashes[clip.key] for clip in clips]]),
         "classes": list(dataset.labels),
         "leaf": list(dataset.leaf),
     }

@@ -1,6 +1,6 @@
-"""Augmentation of training chunks on the waveform, before any contestant's own front end: the same for all.
+"""Augmentation of training chunks on the waveform, before any architecture's front end: the same for all.
 
-What is drawn is a function of seed and update alone, so that a run can be gone on with anywhere.
+What is drawn is a function of seed and step alone, so that a run can be resumed anywhere.
 """
 
 import numpy as np
@@ -10,22 +10,22 @@ from torch import Tensor
 from bench.protocol.batches import to_device
 from bench.protocol.recipe import Recipe
 
+__all__ = ["augment"]
 
-def augment(x: Tensor, y: Tensor, recipe: Recipe, seed: int, update: int) -> tuple[Tensor, Tensor]:
-    """Chunks (b, n) in [-1, 1] and labels (b, k), on their device: gain, then shift, then mixup, each if asked for.
 
-    Defaults leave both as they are, at no cost.
-    """
+def augment(x: Tensor, y: Tensor, recipe: Recipe, seed: int, step: int) -> tuple[Tensor, Tensor]:
+    """Augment chunks (b, n) in [-1, 1] and targets (b, k), on their device: gain, shift, mixup, each if asked for."""
     if not (recipe.gain_db or recipe.time_shift or recipe.mixup):
         return x, y
-    random = np.random.default_rng((seed, update))
+    random = np.random.default_rng((seed, step))
     b, n = x.shape
-    # all are drawn, needed or not: what one of them does should not hang on the others
+    # all are drawn, needed or not: what one of them does should not depend on the others
     gain = 10 ** (random.uniform(-1, 1, b) * recipe.gain_db / 20)
     shift = np.rint(random.uniform(-1, 1, b) * recipe.time_shift * n).astype(np.int64)
     partner = random.permutation(b)
     if recipe.gain_db:
-        x = (x * _column(gain, x)).clamp(-1, 1)  # full scale is full scale
+        # full scale is full scale
+        x = (x * _column(gain, x)).clamp(-1, 1)
     if recipe.time_shift:
         place = torch.arange(n, device=x.device) - to_device(torch.from_numpy(shift), x.device)[:, None]
         x = x.gather(1, place % n)
@@ -37,5 +37,5 @@ def augment(x: Tensor, y: Tensor, recipe: Recipe, seed: int, update: int) -> tup
 
 
 def _column(values: np.ndarray, like: Tensor) -> Tensor:
-    """(b,) to (b, 1), on the device and in the precision of another."""
+    """Return values (b,) as (b, 1), on the device and in the precision of another tensor."""
     return to_device(torch.from_numpy(values).to(like.dtype), like.device)[:, None]

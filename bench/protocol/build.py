@@ -6,9 +6,11 @@ from torch import nn
 from architectures import create, get_architecture
 from bench.protocol.spec import RunSpec
 
+__all__ = ["build", "fp32_means_fp32"]
+
 
 def build(spec: RunSpec, device: torch.device) -> nn.Module:
-    """The contestant as the seed draws it. Raises ConfigError if there is none such, or made of another source."""
+    """Return the architecture with the weights that the seed draws; raise ConfigError if it is of another source."""
     get_architecture(spec.architecture, spec.source)
     torch.manual_seed(spec.seed)
     return create(spec.architecture, **spec.config).to(device)

@@ -2,27 +2,22 @@
 
 import warnings
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-Update = Callable[[Tensor, Tensor], Tensor]  # chunks (s, b, n) and labels (s, b, k) -> losses (s,)
+__all__ = ["CudaGraphs", "Losses", "RecordedStep", "Step"]
 
-
-class Graphs(Protocol):
-    """What records work on a device; CUDA's, or a stand-in for tests."""
-
-    def warm_up(self, work: Callable[[], Tensor]) -> Tensor: ...
-
-    def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], Any], Tensor]: ...
+# chunks (b, n) and targets (b, k) -> the loss ()
+Step = Callable[[Tensor, Tensor], Tensor]
 
 
 class CudaGraphs:
-    """As PyTorch's notes on CUDA graphs ask for it: https://docs.pytorch.org/docs/stable/notes/cuda.html."""
+    """What records work, as PyTorch's notes ask for it: https://docs.pytorch.org/docs/stable/notes/cuda.html."""
 
     def warm_up(self, work: Callable[[], Tensor]) -> Tensor:
-        """Do the work on a stream of its own, where libraries set up what may not be set up while recording."""
+        """Do the work on another stream, where libraries set up what may not be set up while recording."""
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -31,54 +26,53 @@ class CudaGraphs:
         return result
 
     def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], Any], Tensor]:
-        """How to do the work again, and where its result will lie; the work itself is not done."""
+        """Return how to do the work again, and where its result will lie; the work itself is not done."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             result = work()
         return graph.replay, result
 
 
-class Replayed:
-    """An update whose some hundred kernels are recorded once and then started by one call.
+class RecordedStep:
+    """A training step whose some hundred kernels are recorded once and then started by one call.
 
-    The first updates are done one by one, as warm-up; they count. What can't be recorded (a contestant that reads a
+    The first steps are taken one by one, as warm-up; they count. What can't be recorded (an architecture that reads a
     number from the device, say) is done one by one for good.
     """
 
     EAGER = 3
 
-    def __init__(self, update: Update, graphs: Graphs) -> None:
-        self.update, self.graphs = update, graphs
+    def __init__(self, step: Step, graphs: CudaGraphs) -> None:
+        self.step, self.graphs = step, graphs
         self.left = self.EAGER
         self.replay: Callable[[], Any] | None = None
         self.refused = False
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        if self.refused:
-            return self.update(x, y)
         if self.left:
             self.left -= 1
-            return self.graphs.warm_up(lambda: self.update(x, y))
-        if self.replay is None and not self._record(x, y):
-            return self.update(x, y)
-        assert self.replay is not None
+            return self.graphs.warm_up(lambda: self.step(x, y))
+        if self.replay is None and not self.refused:
+            self._record(x, y)
+        if self.replay is None:
+            return self.step(x, y)
         self.x.copy_(x)
         self.y.copy_(y)
         self.replay()
         return self.result.clone()
 
-    def _record(self, x: Tensor, y: Tensor) -> bool:
-        self.x, self.y = x.clone(), y.clone()  # the kernels know these places
+    def _record(self, x: Tensor, y: Tensor) -> None:
+        # the kernels know these places, so that every batch is copied to them
+        self.x, self.y = x.clone(), y.clone()
         try:
-            self.replay, self.result = self.graphs.record(lambda: self.update(self.x, self.y))
+            self.replay, self.result = self.graphs.record(lambda: self.step(self.x, self.y))
         except RuntimeError as error:
             self.refused = True
-            warnings.warn(f"updates are not recorded, and slower for it: {str(error).splitlines()[0]}", stacklevel=2)
-        return not self.refused
+            warnings.warn(f"steps are not recorded, and slower for it: {str(error).splitlines()[0]}", stacklevel=2)
 
 
 class Losses:
-    """Losses of updates, (s,) each, read without waiting for the device: those asked for at one time come at the next.
+    """Losses of steps, read without waiting for the device: those asked for at one time come at the next.
 
     On a CPU they are there at once.
     """
@@ -88,14 +82,14 @@ class Losses:
         self.new: list[Tensor] = []
         self.travelling: tuple[Tensor, torch.cuda.Event] | None = None
 
-    def add(self, losses: Tensor) -> None:
-        self.new.append(losses)
+    def add(self, loss: Tensor) -> None:
+        """Take in the loss () of one step."""
+        self.new.append(loss)
 
-    def read(self, *, wait: bool) -> list[list[float]]:
-        """Losses not read before, update by update; with `wait` all of them."""
+    def read(self, *, wait: bool) -> list[float]:
+        """Return losses not read before, step by step; with `wait` all of them."""
         if self.device.type != "cuda":
-            values = torch.stack(self.new).tolist() if self.new else []
-            self.new = []
+            values, self.new = [float(loss) for loss in self.new], []
             return values
         arrived = self._arrived()
         if self.new:
@@ -107,11 +101,11 @@ class Losses:
             self.new, self.travelling = [], (here, event)
         return arrived + self._arrived() if wait else arrived
 
-    def _arrived(self) -> list[list[float]]:
+    def _arrived(self) -> list[float]:
         if self.travelling is None:
             return []
         here, event = self.travelling
-        event.synchronize()  # asked for many updates ago, so in fact long past
+        # asked for many steps ago, so in fact long past
+        event.synchronize()
         self.travelling = None
-        values: list[list[float]] = here.tolist()
-        return values
+        return here.tolist()

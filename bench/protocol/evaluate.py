@@ -1,34 +1,45 @@
 """Scores of whole clips over a whole split. Knows no metric and nothing of training."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from bench.protocol.batches import Chunks, to_device
+from bench.protocol.batches import Batches, to_device
+
+__all__ = ["evaluation_batch_size", "score_clips"]
 
 # fixed for each kind of device, since the last digits of a matrix product depend on it; on a CPU, activations of more
 # chunks than this fall out of the cache (a quarter slower at 128)
-CPU_BATCH_SIZE, ACCELERATOR_BATCH_SIZE = 32, 512
+_CPU_BATCH_SIZE, _ACCELERATOR_BATCH_SIZE = 32, 512
+
+
+def evaluation_batch_size(device: torch.device) -> int:
+    """Return how many chunks are scored at once."""
+    return _CPU_BATCH_SIZE if device.type == "cpu" else _ACCELERATOR_BATCH_SIZE
 
 
 @torch.inference_mode()
-def score_clips(model: nn.Module, chunks: Chunks) -> npt.NDArray[np.float32]:
-    """A clip's score is the mean of its chunks' scores (after the sigmoid), or, where the chunks' `aggregate` is
-    'logits', the score of their mean logit; in fp32: (clips, k).
+def score_clips(
+    model: nn.Module, data: Batches, activation: Callable[[Tensor], Tensor] = torch.sigmoid
+) -> npt.NDArray[np.float32]:
+    """Score every clip: the mean of its chunks' scores, or where `aggregate` is 'logits' the score of their mean logit.
 
-    bf16 would leave some 300 distinct values, and so ties, which move AP. The model is left in the mode it was in.
+    Returns (clips, k), in fp32: bf16 would leave some 300 distinct values, and so ties, which move AP. The model is
+    left in the mode it was in.
     """
     was_training = model.training
     model.eval()
-    sums = torch.zeros_like(chunks.targets)
-    for ids in chunks.in_order(CPU_BATCH_SIZE if chunks.device.type == "cpu" else ACCELERATOR_BATCH_SIZE):
-        outputs = model(chunks.waveforms(ids)).float()  # (b, k)
-        if chunks.aggregate == "scores":
-            outputs = torch.sigmoid(outputs)
-        sums.index_add_(0, to_device(chunks.clip[ids], sums.device), outputs)
-    counts = torch.bincount(chunks.clip, minlength=len(sums)).unsqueeze(1)
+    sums = torch.zeros_like(data.targets)
+    for ids in data.in_order(evaluation_batch_size(data.device)):
+        outputs = model(data.waveforms(ids)).float()  # (b, k)
+        if data.aggregate == "mean":
+            outputs = activation(outputs)
+        sums.index_add_(0, to_device(data.clip[ids], sums.device), outputs)
+    counts = torch.bincount(data.clip, minlength=len(sums)).unsqueeze(1)
     model.train(was_training)
     means = sums.cpu() / counts
-    scores: npt.NDArray[np.float32] = (means if chunks.aggregate == "scores" else torch.sigmoid(means)).numpy()
+    scores: npt.NDArray[np.float32] = (means if data.aggregate == "mean" else activation(means)).numpy()
     return scores

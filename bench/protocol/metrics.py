@@ -9,12 +9,16 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+__all__ = [
+    "average_precision", "chance_map", "class_dprime", "dprime", "evaluate", "lwlrap", "macro_map", "roc_auc",
+]  # fmt: skip
+
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating]
 
 
 def evaluate(targets: Bools, scores: Floats, leaf: Bools) -> dict[str, float | int]:
-    """All metrics of a split, by name. Raises ValueError if a score is not finite or no class has positives."""
+    """Return all metrics of a split, by name. Raises ValueError if a score is not finite or no class has positives."""
     if not np.isfinite(scores).all():
         raise ValueError("scores that are not finite")
     if not targets.any():
@@ -34,7 +38,7 @@ def evaluate(targets: Bools, scores: Floats, leaf: Bools) -> dict[str, float | i
 
 
 def macro_map(targets: Bools, scores: Floats) -> float:
-    """Mean AP over the classes that have positives."""
+    """Return the mean AP over the classes that have positives."""
     return float(np.nanmean(average_precision(targets, scores)))
 
 
@@ -43,7 +47,7 @@ def _nanmean(values: Floats) -> float:
 
 
 def average_precision(targets: Bools, scores: Floats) -> Floats:
-    """Per class, the sum over thresholds of precision times the gain in recall: (clips, k) -> (k,)."""
+    """Return, per class, the sum over thresholds of precision times the gain in recall: (clips, k) -> (k,)."""
     ap = np.full(targets.shape[1], np.nan)
     for k in np.flatnonzero(targets.any(axis=0)):
         true, taken = _at_thresholds(targets[:, k], scores[:, k])
@@ -52,7 +56,7 @@ def average_precision(targets: Bools, scores: Floats) -> Floats:
 
 
 def roc_auc(targets: Bools, scores: Floats) -> Floats:
-    """Per class, the probability that a positive outranks a negative, ties counting half: (clips, k) -> (k,)."""
+    """Return, per class, how likely a positive outranks a negative, ties counting half: (clips, k) -> (k,)."""
     auc = np.full(targets.shape[1], np.nan)
     for k in np.flatnonzero(targets.any(axis=0) & ~targets.all(axis=0)):
         true, taken = _at_thresholds(targets[:, k], scores[:, k])
@@ -62,7 +66,7 @@ def roc_auc(targets: Bools, scores: Floats) -> Floats:
 
 
 def _at_thresholds(target: Bools, score: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """True positives, and clips taken, at each distinct score from the highest down."""
+    """Return true positives, and clips taken, at each distinct score from the highest down."""
     order = np.argsort(-score, kind="stable")
     score = score[order]
     last_of_tie = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)
@@ -70,29 +74,31 @@ def _at_thresholds(target: Bools, score: Floats) -> tuple[npt.NDArray[np.int64],
 
 
 def dprime(auc: float) -> float:
-    """Separation of two unit normals with this AUC: sqrt(2) times the normal quantile of the AUC."""
+    """Return the separation of two unit normals with this AUC: sqrt(2) times the normal quantile of the AUC."""
     if not 0 < auc < 1:
         return float("nan") if not 0 <= auc <= 1 else float("inf") * (1 if auc else -1)
     return float(np.sqrt(2) * NormalDist().inv_cdf(auc))
 
 
 def class_dprime(targets: Bools, auc: Floats) -> Floats:
-    """Per class; a perfect AUC, which has no finite d', is taken half a pair below 1 (and 0 half a pair above)."""
+    """Return d' per class; a perfect AUC, which has no finite d', is taken half a pair below 1 (0: above)."""
     positives = targets.sum(axis=0)
     half_pair = 0.5 / np.maximum(positives * (len(targets) - positives), 1)
     return np.array([dprime(a) for a in np.clip(auc, half_pair, 1 - half_pair)])
 
 
 def lwlrap(targets: Bools, scores: Floats) -> float:
-    """Label-weighted label-ranking average precision: the mean, over every label of every clip, of the share of true
-    labels among those ranked at least as high."""
+    """Return label-weighted label-ranking average precision.
+
+    The mean, over every label of every clip, of the share of true labels among those ranked at least as high.
+    """
     clip, label = np.nonzero(targets)
     as_high = scores[clip] >= scores[clip, label][:, np.newaxis]  # (labels, k)
     return float(np.mean((as_high & targets[clip]).sum(axis=1) / as_high.sum(axis=1)))
 
 
 def chance_map(targets: Bools) -> float:
-    """The exact expected macro mAP of random scores, which is more than the mean class prior.
+    """Return the exact expected macro mAP of random scores, which is more than the mean class prior.
 
     With P positives among N clips, the positives' places are a random subset. The one at place i has i - 1 places
     before it, of which (P - 1) / (N - 1) each hold another positive; averaging (1 + (i - 1) (P - 1) / (N - 1)) / i

@@ -1,41 +1,57 @@
-"""One run: architecture, recipe, seed, pack."""
+"""What decides a run's numbers, as one value."""
 
-from typing import Any
+from typing import Annotated, Any, Self
 
-from pydantic import (
-    NonNegativeInt,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-)
+from pydantic import NonNegativeInt, model_validator
 
 from bench.protocol.recipe import Recipe
-from bench.schema import Strict, digest
+from bench.schema import LATER, Strict, digest
+
+__all__ = ["RunSpec"]
+
+# what a run is called and compared with: no part of what it computes
+_WORDS = ("name", "inferred", "base", "question")
 
 
 class RunSpec(Strict):
-    """One architecture, one recipe, one seed, one pack: all that decides a run's numbers."""
+    """One task, architecture, recipe, seed and pack: all that decides a run's numbers."""
 
-    name: str  # of the row in the table
+    # of the entry in the suite
+    name: str
+    task: Annotated[str, LATER] = "tagging"
     architecture: str
-    config: dict[str, Any]  # every field, defaults included
-    recipe: Recipe  # its precision settled: not auto
+    # every field, defaults included
+    config: dict[str, Any]
+    # nothing in it is left open: neither `auto` nor a loss of None
+    recipe: Recipe
     seed: NonNegativeInt
-    pack: str  # fingerprint
-    inferred: dict[str, str] = {}  # field -> what its value rests on, where no source documents it
-    source: str = ""  # digest of the architecture's text, if it is from outside the project
-    base: str = ""  # the row that this one is compared with, if it is an ablation
-    question: str = ""  # that it is to answer
+    # the pack's fingerprint
+    pack: str
+    # which part of the data is held out, in data sets that come in folds
+    fold: Annotated[NonNegativeInt | None, LATER] = None
+    # the hash of the run whose weights are the start; '' draws them
+    init: Annotated[str, LATER] = ""
+    # digest of the architecture's text, if it is a plugin's
+    source: Annotated[str, LATER] = ""
+    # field -> what its value rests on, where no source documents it
+    inferred: dict[str, str] = {}
+    # the entry that this one is compared with, if it is an ablation, and the question that it answers
+    base: str = ""
+    question: str = ""
 
-    @model_serializer(mode="wrap")
-    def _no_empty_extras(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = serialize(self)
-        return {k: v for k, v in values.items() if v or k not in ("source", "base", "question")}
+    @model_validator(mode="after")
+    def _not_yet(self) -> Self:
+        for name in ("fold", "init"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not supported yet; leave it out")
+        return self
 
     @property
     def hash(self) -> str:
-        """Eight hex digits of everything that decides the numbers (name and footnotes do not)."""
-        return digest(self.model_dump(mode="json", exclude={"name", "inferred", "base", "question"}))[:8]
+        """Eight hex digits of everything that decides the numbers; name and footnotes do not."""
+        return digest({name: value for name, value in self.identity().items() if name not in _WORDS})[:8]
 
     @property
     def folder(self) -> str:
+        """The name of the run's folder."""
         return f"{self.name}-s{self.seed}-{self.hash}"

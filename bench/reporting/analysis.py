@@ -1,4 +1,4 @@
-"""What the results say: every row's intervals and rank, and which pairs of rows differ."""
+"""What the results say: every system's intervals and rank, and which pairs of systems differ."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import UserError
-from bench.reporting.systems import Labels, Results, Row
-from bench.stats.bootstrap import METRICS, RESAMPLES, Draws, Estimate, Floats, bootstrap
+from bench.protocol.task import Metric
+from bench.reporting.systems import Results, System
+from bench.stats.bootstrap import RESAMPLES, Estimate, Resampler, bootstrap
 from bench.stats.inference import (
     SEEDS_NEEDED,
     Inference,
+    Verdict,
     absolute,
     benjamini_hochberg,
     difference,
@@ -22,202 +24,211 @@ from bench.stats.inference import (
     holm,
     verdicts,
 )
+from bench.store import Labels
 
-COVERAGE = Path(__file__).parent.parent / "stats" / "coverage.csv"
+__all__ = [
+    "Ablation", "Analysis", "Claim", "ClassDifferences", "Pair", "Sampling", "Standing", "analyse", "class_differences",
+    "judge", "simulated_coverage",
+]  # fmt: skip
+
+_COVERAGE = Path(__file__).parents[1] / "stats" / "coverage.csv"
+Estimates = Mapping[str, Mapping[str, Estimate]]
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the bootstrap draws."""
+    """How the bootstrap resamples."""
 
     resamples: int = RESAMPLES
     by_group: bool = False
     seed: int = 0
 
-    def draws(self, labels: Labels) -> Draws:
-        """Raises UserError where groups are asked for and none are known."""
-        if self.by_group and not any(labels.groups):
+    def resampler(self, labels: Labels) -> Resampler:
+        """Return the resamples of these clips. Raises UserError where groups are asked for and none are known."""
+        groups = labels.groups if self.by_group else None
+        if groups is not None and not any(groups):
             raise UserError(
                 "--by-group: the uploaders of these eval clips are not known (the data set had no metadata)"
             )
-        return Draws(len(labels.clips), self.resamples, self.seed, labels.groups if self.by_group else None)
-
-    @property
-    def units(self) -> str:
-        return "whole uploaders' clips" if self.by_group else "clips"
+        return Resampler(len(labels.clips), self.resamples, self.seed, groups)
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A row among the others."""
+    """A system among the others, ranked by the primary metric; `letters` are '' with too few seeds."""
 
-    row: Row
-    rank: int  # by mean mAP
+    system: System
+    rank: int
     estimates: Mapping[str, Estimate]
-    own: Mapping[str, Inference]  # per metric
-    letters: str  # '' with too few seeds
+    intervals: Mapping[str, Inference]
+    letters: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A difference, its p corrected for all that it was found among (Holm), and the verdict."""
+
+    difference: Inference
+    adjusted_p: float
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two rows, the better one first."""
+    """Two systems, the better one first, and by metric what is claimed of first - second."""
 
-    first: Row
-    second: Row
-    differences: Mapping[str, Inference]  # per metric, first - second
-    adjusted_p: Mapping[str, float]  # over all pairs, Holm
-    verdicts: Mapping[str, str]
+    first: System
+    second: System
+    claims: Mapping[str, Claim]
 
     @property
-    def about(self) -> str:
-        return "architectures" if self.differences["map"].about_architectures else "these checkpoints only"
+    def primary(self) -> Claim:
+        """On the primary metric."""
+        return self.claims[self.first.task.primary.name]
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """A row and the base that it was declared to differ from."""
+    """A system and the base that it was declared to differ from."""
 
-    row: Row
-    base: Row
-    changed: Mapping[str, tuple[Any, Any]]  # field to its values in base and row
-    difference: Inference  # in mAP, row - base
-    adjusted_p: float  # over all ablations, Holm
-    verdict: str
+    system: System
+    base: System
+    # field to its values in base and system
+    changed: Mapping[str, tuple[Any, Any]]
+    # on system - base in the primary metric, among all ablations
+    claim: Claim
 
 
 @dataclass(frozen=True)
 class ClassDifferences:
-    """Two rows, class by class."""
+    """Two systems, class by class: `table` has a line a class."""
 
-    first: Row
-    second: Row
-    table: pd.DataFrame  # a line a class
+    first: System
+    second: System
+    metric: Metric
+    table: pd.DataFrame
 
 
 @dataclass(frozen=True)
 class Analysis:
+    """All that tables and figures show."""
+
     results: Results
     sampling: Sampling
-    standings: tuple[Standing, ...]  # best first
-    pairs: tuple[Pair, ...]  # of the rows that are no ablations
-    ablations: tuple[Ablation, ...]  # in the suite's order
-    classes: ClassDifferences | None  # of the best of each family; None with a single row
+    # best first
+    standings: tuple[Standing, ...]
+    # of the systems that are no ablations
+    pairs: tuple[Pair, ...]
+    # in the suite's order
+    ablations: tuple[Ablation, ...]
+    # of the best of each family; None with a single system, or a task without values by class
+    classes: ClassDifferences | None
+
+    @property
+    def primary(self) -> Metric:
+        """The metric that ranks."""
+        return self.results.task.primary
 
     @property
     def compared(self) -> tuple[Standing, ...]:
-        """The rows that `pairs` compare, each with each other: the figures show these."""
-        labels = {row.label for row in _no_ablations(self.results.rows)}
-        return tuple(standing for standing in self.standings if standing.row.label in labels)
+        """The systems that `pairs` compare, each with each other: the figures show these."""
+        labels = {system.label for system in _no_ablations(self.results.systems)}
+        return tuple(standing for standing in self.standings if standing.system.label in labels)
 
 
 def analyse(
     results: Results, sampling: Sampling, progress: Callable[[float, float], None] = lambda done, total: None
 ) -> Analysis:
-    """Bootstrap all rows on the same draws. Raises UserError for missing or damaged scores."""
-    labels = results.labels
-    systems = {row.label: scores_of(row, labels) for row in results.rows}
-    estimates = bootstrap(systems, labels.targets, labels.leaf, sampling.draws(labels), progress)
-    ranked = sorted(results.rows, key=lambda row: -row.mean("metrics", "map"))
+    """Bootstrap all systems on the same resamples. Raises UserError for missing or damaged scores."""
+    labels, task = results.labels, results.task
+    statistics = {system.label: system.statistics(labels) for system in results.systems}
+    estimates = bootstrap(statistics, sampling.resampler(labels), progress)
+    ranked = sorted(results.systems, key=lambda system: task.primary.key(system.score))
     compared = _no_ablations(ranked)
-    pairs = compare_rows(compared, estimates)
+    pairs = _compare_pairs(compared, estimates)
     letters = _letters(compared, pairs)
-    standings = tuple(
-        Standing(
-            row,
-            rank,
-            estimates[row.label],
-            {metric: absolute(estimates[row.label][metric]) for metric in METRICS},
-            letters.get(row.label, ""),
-        )
-        for rank, row in enumerate(ranked, start=1)
-    )
+    standings = []
+    for rank, system in enumerate(ranked, start=1):
+        of_system = estimates[system.label]
+        intervals = {metric.name: absolute(of_system[metric.name]) for metric in task.metrics}
+        standings.append(Standing(system, rank, of_system, intervals, letters.get(system.label, "")))
     classes = _best_of_families(compared, estimates, labels)
-    return Analysis(results, sampling, standings, tuple(pairs), compare_ablations(results.rows, estimates), classes)
+    ablations = _compare_ablations(results.systems, estimates)
+    return Analysis(results, sampling, tuple(standings), pairs, ablations, classes)
 
 
-def _no_ablations(rows: Sequence[Row]) -> list[Row]:
-    """All but the rows whose base is among them, which are compared with that alone."""
-    names = {row.name for row in rows}
-    return [row for row in rows if row.base not in names]
-
-
-def compare_ablations(rows: Sequence[Row], estimates: Mapping[str, Mapping[str, Estimate]]) -> tuple[Ablation, ...]:
-    """Every row that has its base among the rows; p corrected over these differences alone, which were planned."""
-    couples = [(row, base) for row in rows if (base := _base_of(row, rows))]
-    found = [difference(estimates[row.label]["map"], estimates[base.label]["map"]) for row, base in couples]
+def judge(found: Sequence[Inference]) -> list[Claim]:
+    """Return what may be claimed of differences that are looked at together."""
     adjusted = holm(np.array([float(d.p) for d in found]))
+    return [
+        Claim(d, float(p), verdicts(np.array([d.p]), np.array([p]), d.floor)[0])
+        for d, p in zip(found, adjusted, strict=True)
+    ]
+
+
+def _no_ablations(systems: Sequence[System]) -> list[System]:
+    """Return all but the systems whose base is among them, which are compared with that alone."""
+    names = {system.name for system in systems}
+    return [system for system in systems if system.spec.base not in names]
+
+
+def _compare_ablations(systems: Sequence[System], estimates: Estimates) -> tuple[Ablation, ...]:
+    """Compare every system that has its base among the others with it."""
+    couples = [(system, base) for system in systems if (base := _base_of(system, systems))]
+    # p is corrected over these differences alone, which were planned
+    claims = _claims(couples, estimates, systems[0].task.primary)
+    return tuple(Ablation(a, b, _changes(a, b), claim) for (a, b), claim in zip(couples, claims, strict=True))
+
+
+def _claims(couples: Sequence[tuple[System, System]], estimates: Estimates, metric: Metric) -> list[Claim]:
+    return judge([difference(estimates[a.label][metric.name], estimates[b.label][metric.name]) for a, b in couples])
+
+
+def _base_of(system: System, systems: Sequence[System]) -> System | None:
+    """Return a system's base; of several of that name (run with other options), the one that differs least."""
+    named = [other for other in systems if system.spec.base and other.name == system.spec.base]
+    return min(named, key=lambda base: len(_changes(system, base)), default=None)
+
+
+def _changes(system: System, base: System) -> dict[str, tuple[Any, Any]]:
+    """Return the settings in which a system differs from its base: field to the base's value and the system's."""
+    old = base.settings
+    return {name: (old.get(name), value) for name, value in system.settings.items() if value != old.get(name)}
+
+
+def _compare_pairs(systems: Sequence[System], estimates: Estimates) -> tuple[Pair, ...]:
+    """Compare every pair, in the order of the systems; p corrected over all of them, metric by metric."""
+    couples = list(itertools.combinations(systems, 2))
+    claims = {metric.name: _claims(couples, estimates, metric) for metric in systems[0].task.metrics}
     return tuple(
-        Ablation(row, base, changes(row, base), own, float(p), verdicts(np.array([own.p]), np.array([p]), own.floor)[0])
-        for (row, base), own, p in zip(couples, found, adjusted, strict=True)
+        Pair(a, b, {name: of_metric[i] for name, of_metric in claims.items()}) for i, (a, b) in enumerate(couples)
     )
 
 
-def _base_of(row: Row, rows: Sequence[Row]) -> Row | None:
-    """Of several of that name (run with other options), the one that differs least."""
-    named = [other for other in rows if row.base and other.name == row.base]
-    return min(named, key=lambda base: len(changes(row, base)), default=None)
-
-
-def changes(row: Row, base: Row) -> dict[str, tuple[Any, Any]]:
-    """The settings in which a row differs from its base: field to the base's value and the row's."""
-    old, new = base.settings, row.settings
-    return {name: (old.get(name), value) for name, value in new.items() if value != old.get(name)}
-
-
-def scores_of(row: Row, labels: Labels) -> list[Floats]:
-    """Of each seed, (clips, k). Raises UserError if they are missing, damaged, or of other clips than the labels."""
-    scores = row.scores()
-    for run, own in zip(row.runs, scores, strict=True):
-        if own.shape != labels.targets.shape:
-            raise UserError(
-                f"{run['folder'] / 'scores.npz'}: scores of shape {own.shape}, but labels.npz has "
-                f"{labels.targets.shape}; remove the run's folder and run the suite again"
-            )
-    return scores
-
-
-def compare_rows(rows: Sequence[Row], estimates: Mapping[str, Mapping[str, Estimate]]) -> list[Pair]:
-    """Every pair, in the order of the rows; p corrected over all of them, metric by metric."""
-    couples = list(itertools.combinations(rows, 2))
-    found = {
-        metric: [difference(estimates[a.label][metric], estimates[b.label][metric]) for a, b in couples]
-        for metric in METRICS
-    }
-    adjusted = {metric: holm(np.array([float(d.p) for d in found[metric]])) for metric in METRICS}
-    pairs = []
-    for i, (a, b) in enumerate(couples):
-        own = {metric: found[metric][i] for metric in METRICS}
-        p = {metric: float(adjusted[metric][i]) for metric in METRICS}
-        words = {m: verdicts(np.array([own[m].p]), np.array([p[m]]), own[m].floor)[0] for m in METRICS}
-        pairs.append(Pair(a, b, own, p, words))
-    return pairs
-
-
-def _letters(rows: Sequence[Row], pairs: Sequence[Pair]) -> dict[str, str]:
-    """Among rows with seeds enough."""
-    differ = {(p.first.label, p.second.label) for p in pairs if p.verdicts["map"] == "different"}
-    names = [row.label for row in rows if len(row.runs) >= SEEDS_NEEDED]
+def _letters(systems: Sequence[System], pairs: Sequence[Pair]) -> dict[str, str]:
+    """Return group letters of the systems with seeds enough."""
+    differ = {(p.first.label, p.second.label) for p in pairs if p.primary.verdict == "significant"}
+    names = [system.label for system in systems if len(system.runs) >= SEEDS_NEEDED]
     return group_letters(names, lambda a, b: (a, b) in differ) if len(names) > 1 else {}
 
 
-def _best_of_families(
-    ranked: Sequence[Row], estimates: Mapping[str, Mapping[str, Estimate]], labels: Labels
-) -> ClassDifferences | None:
-    """The question of the whole: the best convolutional network and the best transformer, else the two best rows."""
+def _best_of_families(ranked: Sequence[System], estimates: Estimates, labels: Labels) -> ClassDifferences | None:
+    """Compare the best convolutional network and the best transformer, the question of the whole; else the two best."""
     if len(ranked) < 2:
         return None
-    best: dict[str, Row] = {}
-    for row in ranked:
-        best.setdefault(row.first["family"], row)
-    chosen = [best["cnn"], best["transformer"]] if {"cnn", "transformer"} <= set(best) else list(ranked[:2])
-    return class_differences(chosen[0], chosen[1], estimates, labels)
+    best: dict[str, System] = {}
+    for system in ranked:
+        best.setdefault(system.first.family, system)
+    first, second = (best["cnn"], best["transformer"]) if {"cnn", "transformer"} <= set(best) else ranked[:2]
+    return class_differences(first, second, estimates, labels)
 
 
-def class_differences(
-    a: Row, b: Row, estimates: Mapping[str, Mapping[str, Estimate]], labels: Labels
-) -> ClassDifferences:
-    """AP of each class that eval has, and which of them differ (Benjamini-Hochberg over the classes)."""
-    first, second = estimates[a.label]["class_ap"], estimates[b.label]["class_ap"]
+def class_differences(a: System, b: System, estimates: Estimates, labels: Labels) -> ClassDifferences | None:
+    """Compare two systems in each class that eval has (Benjamini-Hochberg over the classes), if the task has values."""
+    metric = a.task.class_metric
+    if metric is None:
+        return None
+    first, second = estimates[a.label][metric.name], estimates[b.label][metric.name]
     has = np.asarray(labels.targets.any(axis=0))
     found = difference(first.of(has), second.of(has))
     adjusted = benjamini_hochberg(found.p)
@@ -226,8 +237,8 @@ def class_differences(
             "class": np.array(labels.classes)[has],
             "train_clips": labels.train_counts[has],
             "eval_clips": labels.targets.sum(axis=0)[has],
-            "ap_first": first.value[has],
-            "ap_second": second.value[has],
+            "first": first.value[has],
+            "second": second.value[has],
             "difference": found.value,
             "low": found.low,
             "high": found.high,
@@ -236,15 +247,16 @@ def class_differences(
             "verdict": verdicts(found.p, adjusted, found.floor),
         }
     )
-    return ClassDifferences(a, b, table)
+    return ClassDifferences(a, b, metric, table)
 
 
 def simulated_coverage(question: str, clips: int, seeds: int) -> tuple[float, int]:
-    """How often intervals hold the truth in simulation, and at how many clips (the nearest that was simulated).
+    """Return how often intervals hold the truth in simulation, and at how many clips (the nearest that was simulated).
 
-    `question` is "absolute" (one row's mAP) or "difference"; of several answers, the worst.
+    `question` is "absolute" (one system's mAP) or "difference".
     """
-    table = pd.read_csv(COVERAGE, comment="#")
+    table = pd.read_csv(_COVERAGE, comment="#")
     table = table[(table["question"] == question) & (table["seeds"] == (5 if seeds >= SEEDS_NEEDED else 1))]
     nearest = table["clips"].iloc[(np.log(table["clips"]) - np.log(clips)).abs().argmin()]
+    # of several simulations, the worst
     return float(table.loc[table["clips"] == nearest, "rate"].min()), int(nearest)

@@ -1,27 +1,29 @@
-"""Two runs, or two architectures with all their seeds, side by side: on the same clips, wherever they were made."""
+"""Two runs, or two systems with all their seeds, side by side: on the same clips, wherever they were made."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from bench.errors import UserError
-from bench.reporting.analysis import ClassDifferences, Sampling, class_differences, scores_of
-from bench.reporting.systems import Labels, Row, different_origins, load_labels, load_results, load_run
-from bench.stats.bootstrap import METRICS, Estimate, bootstrap
-from bench.stats.inference import LEVEL, SEEDS_NEEDED, difference, verdicts
+from bench.reporting.analysis import ClassDifferences, Sampling, class_differences, judge
+from bench.reporting.systems import FinishedRun, System, different_origins, load_results
+from bench.stats.bootstrap import Estimate, bootstrap
+from bench.stats.inference import LEVEL, SEEDS_NEEDED, difference
+from bench.store import ResultsFolder, RunFolder
 
-NAMES = {"map": "mAP", "leaf_map": "leaf mAP", "lwlrap": "lwlrap"}
-SHOWN = 10
+__all__ = ["Comparison", "compare", "describe", "find_system"]
+
+_SHOWN = 10
 
 
 @dataclass(frozen=True)
 class Comparison:
-    first: Row
-    second: Row
+    """Two systems and what the bootstrap says of each; `classes` is None for a task without values by class."""
+
+    first: System
+    second: System
     estimates: dict[str, dict[str, Estimate]]
-    classes: ClassDifferences
+    classes: ClassDifferences | None
 
 
 def compare(
@@ -32,79 +34,74 @@ def compare(
     mixed: bool = False,
     progress: Callable[[float, float], None] = lambda done, total: None,
 ) -> Comparison:
-    """Compare run folders, or RESULTS/ARCHITECTURE for all seeds of a row.
+    """Compare run folders, or RESULTS/ENTRY for all seeds of an entry.
 
-    Raises:
-        UserError: there is no such run or row, or the two should not be compared.
+    Raises UserError where there is no such run or entry, or the two should not be compared.
     """
-    a, b = replace(find_row(first), label=f"{first}"), replace(find_row(second), label=f"{second}")
+    a, b = replace(find_system(first), label=f"{first}"), replace(find_system(second), label=f"{second}")
     if a.label == b.label:
-        raise UserError(f"{first} is compared with itself: name two runs or two architectures")
-    labels = load_labels(first.parent)
-    _same_clips(labels, load_labels(second.parent), first, second)
+        raise UserError(f"{first} is compared with itself: name two runs or two entries")
+    if a.spec.task != b.spec.task:
+        raise UserError(f"{first} and {second} are of different tasks: {a.spec.task}, {b.spec.task}")
+    labels, others = (ResultsFolder(path.parent).labels() for path in (first, second))
+    if (labels.dataset, labels.clips, labels.classes) != (others.dataset, others.clips, others.classes):
+        raise UserError(f"{first} and {second} were scored on different clips: nothing pairs them")
     reasons = different_origins([a, b])
     if reasons and not mixed:
         raise UserError(f"not compared: {'; '.join(reasons)}; say --mixed to compare them all the same")
-    systems = {row.label: scores_of(row, labels) for row in (a, b)}
-    estimates = bootstrap(systems, labels.targets, labels.leaf, sampling.draws(labels), progress)
+    statistics = {system.label: system.statistics(labels) for system in (a, b)}
+    estimates = bootstrap(statistics, sampling.resampler(labels), progress)
     return Comparison(a, b, estimates, class_differences(a, b, estimates, labels))
 
 
-def find_row(path: Path) -> Row:
-    """A run folder as a row of one seed, or the row of a results folder that has this name or label."""
-    if (path / "run.json").is_file():
-        return Row(path.name, (load_run(path),))
+def find_system(path: Path) -> System:
+    """Return a run folder as a system of one seed, or the system of a results folder that has this name or label.
+
+    Raises UserError where there is neither, or several have the name.
+    """
+    folder = RunFolder(path)
+    if folder.is_finished:
+        return System(path.name, (FinishedRun(folder, folder.record()),))
     if path.is_dir() or not path.parent.is_dir():
-        raise UserError(f"{path}: neither a finished run's folder nor RESULTS/ARCHITECTURE, as in results/demo/crnn")
-    rows = load_results(path.parent, mixed=True).rows
-    found = [row for row in rows if path.name in (row.label, row.name)]
+        raise UserError(f"{path}: neither a finished run's folder nor RESULTS/ENTRY, as in results/demo/crnn")
+    systems = load_results(path.parent, mixed=True).systems
+    found = [system for system in systems if path.name in (system.label, system.name)]
     if len(found) != 1:
-        known = ", ".join(row.label for row in rows)
-        raise UserError(f"{path}: {len(found) or 'no'} rows of that name in {path.parent} (it has: {known})")
+        known = ", ".join(system.label for system in systems)
+        raise UserError(f"{path}: {len(found) or 'no'} systems of that name in {path.parent} (it has: {known})")
     return found[0]
 
 
-def _same_clips(labels: Labels, others: Labels, first: Path, second: Path) -> None:
-    if (labels.dataset, labels.clips, labels.classes) != (others.dataset, others.clips, others.classes):
-        raise UserError(f"{first} and {second} were scored on different clips: nothing pairs them")
-
-
 def describe(found: Comparison) -> str:
-    """The comparison as lines of text."""
+    """Return the comparison as lines of text."""
     a, b = found.first, found.second
     layout = "{:10} {:>8} {:>8} {:>10}  {:>18}  {:>8}  {}"
     lines = [f"first:  {a.label} ({_seeds(a)})", f"second: {b.label} ({_seeds(b)})", ""]
     lines.append(layout.format("", "first", "second", "difference", "95% interval", "p", "verdict"))
-    for metric in METRICS:
-        one, other = found.estimates[a.label][metric], found.estimates[b.label][metric]
+    for metric in a.task.metrics:
+        one, other = found.estimates[a.label][metric.name], found.estimates[b.label][metric.name]
         d = difference(one, other)
-        p = np.array([d.p])
-        (verdict,) = verdicts(p, p, d.floor)
+        (claim,) = judge([d])
         span = f"{d.low:+.3f} to {d.high:+.3f}"
-        values = (f"{one.value:.3f}", f"{other.value:.3f}", f"{d.value:+.3f}", span, f"{d.p:.4f}", verdict)
-        lines.append(layout.format(NAMES[metric], *values))
-    return "\n".join([*lines, "", _about(a, b), *_classes(found.classes)])
-
-
-def _seeds(row: Row) -> str:
-    return f"{len(row.runs)} seed{'s' if len(row.runs) > 1 else ''}"
-
-
-def _about(a: Row, b: Row) -> str:
+        values = (f"{one.value:.3f}", f"{other.value:.3f}", f"{d.value:+.3f}", span, f"{d.p:.4f}", claim.verdict)
+        lines.append(layout.format(metric.label, *values))
     if min(len(a.runs), len(b.runs)) >= SEEDS_NEEDED:
-        return "About architectures under their recipes: clips and seeds both vary."
-    return f"About these checkpoints only: with fewer than {SEEDS_NEEDED} seeds a side, only clips vary."
+        scope = "Generalises to architectures under their recipes: clips and seeds were both resampled."
+    else:
+        scope = f"These checkpoints only: with fewer than {SEEDS_NEEDED} seeds a side, only clips were resampled."
+    return "\n".join([*lines, "", scope, *(_classes(found.classes) if found.classes else [])])
+
+
+def _seeds(system: System) -> str:
+    return f"{len(system.runs)} seed{'s' if len(system.runs) > 1 else ''}"
 
 
 def _classes(classes: ClassDifferences) -> list[str]:
-    table = classes.table
-    differ = table[table["verdict"] == "different"]
-    differ = differ.assign(size=differ["difference"].abs()).sort_values("size", ascending=False, kind="stable")
-    lines = [f"AP differs in {len(differ)} of {len(table)} classes (p of {LEVEL} or less, Benjamini-Hochberg):"]
-    if differ.empty:
-        return [lines[0].replace(":", ".")]
-    for row in differ.head(SHOWN).to_dict("records"):
-        lines.append(f"  {row['class']:40} {row['ap_first']:.3f} {row['ap_second']:.3f} {row['difference']:+.3f}")
-    return lines + (
-        [f"  and {len(differ) - SHOWN} more (--classes FILE.csv writes all)"] if len(differ) > SHOWN else []
-    )
+    table, name = classes.table, classes.metric.label
+    differ = table[table["verdict"] == "significant"]
+    end = "." if differ.empty else ":"
+    lines = [f"{name} differs in {len(differ)} of {len(table)} classes (p of {LEVEL} or less, Benjamini-Hochberg){end}"]
+    for line in differ.sort_values("difference", key=abs, ascending=False, kind="stable")[:_SHOWN].to_dict("records"):
+        lines.append(f"  {line['class']:40} {line['first']:.3f} {line['second']:.3f} {line['difference']:+.3f}")
+    more = len(differ) - _SHOWN
+    return lines + ([f"  and {more} more (--classes FILE.csv writes all)"] if more > 0 else [])

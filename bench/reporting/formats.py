@@ -7,16 +7,27 @@ from collections.abc import Sequence
 
 from bench.reporting.analysis import Analysis
 from bench.reporting.notes import origin, reading_notes
-from bench.reporting.tables.scores import Record, Table, inferred_settings, unfinished
+from bench.reporting.tables.scores import inferred_settings, unfinished
+from bench.reporting.tables.table import INFERRED, Record, Table
 
-LATEX = {
+__all__ = ["csv_text", "escaped", "latex", "markdown", "markdown_table"]
+
+_LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "<": r"$<$", ">": r"$>$",
-}  # fmt: skip
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "†": r"\textdagger{}",
+    "<": r"$<$", ">": r"$>$",
+})  # fmt: skip
+_PREAMBLE = r"""\documentclass{article}
+\usepackage[utf8]{inputenc}
+\usepackage[T1]{fontenc}
+\usepackage{booktabs,graphicx}
+\usepackage[margin=2cm]{geometry}
+\setlength{\belowcaptionskip}{4pt}
+\begin{document}"""
 
 
 def markdown(analysis: Analysis, made: Sequence[Table]) -> str:
-    """All tables and notes."""
+    """Return all tables and notes."""
     results = analysis.results
     lines = [f"# {results.title}"]
     for table in made:
@@ -27,47 +38,44 @@ def markdown(analysis: Analysis, made: Sequence[Table]) -> str:
     sentence, commands = origin(results)
     lines += [sentence, "", *(f"    {command}" for command in commands)]
     if inferred := inferred_settings(results):
-        lines += ["", "(I) Inferred, since no source documents it:", ""]
-        lines += [f"- `{field} = {value}`: {why} ({', '.join(rows)})" for field, value, why, rows in inferred]
+        lines += ["", f"{INFERRED} Inferred, since no source documents it:", ""]
+        lines += [f"- `{field} = {value}`: {why} ({', '.join(systems)})" for field, value, why, systems in inferred]
     if left_out := unfinished(results):
         lines += ["", "Not in the tables:", "", *(f"- {line}" for line in left_out)]
     return "\n".join(lines) + "\n"
 
 
 def markdown_table(table: Table) -> list[str]:
+    """Return a table's lines."""
     rule = ["---:" if column.numeric else "---" for column in table.columns]
     rows = [[c.header for c in table.columns], rule, *table.cells]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
 
 
 def csv_text(records: Sequence[Record]) -> str:
-    """A line a record; numbers unrounded, empty where there is none."""
+    """Return a line a record; numbers unrounded, empty where there is none."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, records[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
     return text.getvalue()
 
 
 def latex(analysis: Analysis, made: Sequence[Table]) -> str:
-    """A document that compiles as it is; its tables can be copied out one by one (they need booktabs and graphicx)."""
-    lines = [r"\documentclass{article}", r"\usepackage[utf8]{inputenc}", r"\usepackage[T1]{fontenc}"]
-    lines += [
-        r"\usepackage{booktabs,graphicx}",
-        r"\usepackage[margin=2cm]{geometry}",
-        r"\setlength{\belowcaptionskip}{4pt}",
-        r"\begin{document}",
-    ]
+    """Return a document that compiles as it is; its tables can be copied out (with booktabs and graphicx)."""
+    lines = [_PREAMBLE]
     for table in made:
-        lines += ["", *latex_table(table, f"{analysis.results.title}: {table.title[0].lower()}{table.title[1:]}")]
+        lines += ["", *_latex_table(table, f"{analysis.results.title}: {table.title[0].lower()}{table.title[1:]}")]
     for note in reading_notes(analysis):
         lines += ["", r"\noindent " + escaped(note)]
     return "\n".join([*lines, "", r"\end{document}"]) + "\n"
 
 
-def latex_table(table: Table, caption: str) -> list[str]:
+def _latex_table(table: Table, caption: str) -> list[str]:
     alignment = "".join("r" if column.numeric else "l" for column in table.columns)
-    body = [" & ".join(escaped(cell) for cell in row) + r" \\" for row in table.cells]
+    header, *body = (
+        " & ".join(escaped(cell) for cell in row) + r" \\" for row in [[c.header for c in table.columns], *table.cells]
+    )
     return [
         r"\begin{table}[htbp]",
         r"\centering",
@@ -76,7 +84,7 @@ def latex_table(table: Table, caption: str) -> list[str]:
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{{alignment}}}",
         r"\toprule",
-        " & ".join(escaped(column.header) for column in table.columns) + r" \\",
+        header,
         r"\midrule",
         *body,
         r"\bottomrule",
@@ -86,6 +94,5 @@ def latex_table(table: Table, caption: str) -> list[str]:
 
 
 def escaped(text: str) -> str:
-    """For LaTeX; a hyphen before a number is a minus."""
-    text = "".join(LATEX.get(character, character) for character in text)
-    return re.sub(r"(?<![\w.])-(?=\d)", "$-$", text)
+    """Return a text for LaTeX; a hyphen before a number is a minus."""
+    return re.sub(r"(?<![\w.])-(?=\d)", "$-$", text.translate(_LATEX))

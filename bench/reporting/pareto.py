@@ -1,18 +1,23 @@
-"""Score against cost: which rows nobody beats in both."""
+"""Score against cost: which systems nobody beats in both."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.reporting.systems import Row
+from bench.reporting.systems import System
+
+__all__ = ["COSTS", "Cost", "on_front"]
 
 
 @dataclass(frozen=True)
 class Cost:
-    field: str  # of run.json's cost
+    """A field of run.json's cost, and its axis label."""
+
+    field: str
     axis: str
 
-    def of(self, row: Row) -> float | None:
-        return row.mean("cost", self.field) if self.field in row.first["cost"] else None
+    def of(self, system: System) -> float | None:
+        """Return the mean over seeds; None where it was not measured."""
+        return system.mean("cost", self.field) if self.field in system.first.cost else None
 
 
 COSTS = {
@@ -22,15 +27,11 @@ COSTS = {
 }
 
 
-def on_front(row: Row, rows: Sequence[Row], cost: Callable[[Row], float | None]) -> bool:
-    """Whether no other row scores at least as much at no more cost (and is better in one of the two)."""
-    own_cost, own_map = cost(row), row.mean("metrics", "map")
-    if own_cost is None:
+def on_front(system: System, systems: Sequence[System], cost: Callable[[System], float | None]) -> bool:
+    """Return whether no other system scores at least as much at no more cost (and is better in one of the two)."""
+    key, this_cost = system.task.primary.key, cost(system)
+    if this_cost is None:
         return False
-    for other in rows:
-        other_cost, other_map = cost(other), other.mean("metrics", "map")
-        if other_cost is None or other is row:
-            continue
-        if other_cost <= own_cost and other_map >= own_map and (other_cost < own_cost or other_map > own_map):
-            return False
-    return True
+    this = (this_cost, key(system.score))
+    others = [(of_other, key(other.score)) for other in systems if (of_other := cost(other)) is not None]
+    return not any(there != this and there[0] <= this[0] and there[1] <= this[1] for there in others)

@@ -1,6 +1,7 @@
-"""What a contestant costs, beside what it scores: parameters, multiply-accumulates, latency, memory."""
+"""What an architecture costs, beside what it scores: parameters, multiply-accumulates, latency, memory."""
 
 import gc
+import itertools
 import math
 import os
 import statistics
@@ -13,17 +14,20 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-CLIP_SECONDS = 10  # near the mean length of FSD50K's eval clips, 9.8 s
+__all__ = ["CLIP_SECONDS", "REPEATS", "count_macs", "count_parameters", "latency", "peak_memory"]
+
+# near the mean length of FSD50K's eval clips, 9.8 s
+CLIP_SECONDS = 10
 REPEATS = 5
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Trainable parameters; running means and filter banks are none."""
+    """Return the number of trainable parameters; running means and filter banks are none."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def count_macs(model: nn.Module, size: int) -> int:
-    """Multiply-accumulates of a chunk of `size` samples: half the operations of matrix products, convolutions, FFTs.
+    """Return the multiply-accumulates of a chunk of `size` samples: half the operations of products and FFTs.
 
     PyTorch's counter knows neither fused attention on a CPU nor the FFT, which would flatter transformers and CNNs in
     turn: attention is taken apart into its two products, and a real FFT of n samples counts as 2.5 n log2(n)
@@ -45,21 +49,22 @@ def _fft_flops(shape: Any, dim: Any, *_: Any, **__: Any) -> int:
 
 @torch.inference_mode()
 def latency(model: nn.Module, size: int, device: torch.device, chunks: int = CLIP_SECONDS) -> float:
-    """Seconds from the samples of one clip, cut into chunks of `size` samples, to its scores: median of 5."""
+    """Return the seconds from the samples of one clip, in chunks of `size` samples, to its scores: median of 5."""
     x = torch.randn(chunks, size, generator=torch.Generator().manual_seed(0)).mul(0.1).to(device)
     was_training = model.training
     model.eval()
     seconds = []
     for _ in range(1 + REPEATS):
         started = time.perf_counter()
-        torch.sigmoid(model(x)).mean(dim=0).cpu()  # reading the scores waits for the device
+        # reading the scores waits for the device
+        torch.sigmoid(model(x)).mean(dim=0).cpu()
         seconds.append(time.perf_counter() - started)
     model.train(was_training)
     return statistics.median(seconds[1:])
 
 
-def peak_memory(update: Callable[[], object], device: torch.device) -> int:
-    """The most bytes that `update` holds in tensors at once, above what was there before.
+def peak_memory(step: Callable[[], object], device: torch.device) -> int:
+    """Return the most bytes that `step` holds in tensors at once, above what was there before.
 
     What libraries take beside the tensors (workspaces, code) is not in it; it is the same on every machine.
     """
@@ -67,18 +72,16 @@ def peak_memory(update: Callable[[], object], device: torch.device) -> int:
         torch.cuda.synchronize(device)
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
-        update()
+        step()
         return torch.cuda.max_memory_allocated(device) - before
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler talks to standard error
+    # the profiler talks to standard error
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        update()
+        step()
     results = profile.profiler.kineto_results if profile.profiler else None
     assert results is not None
-    now = peak = 0
-    for event in results.events():
-        if event.name() == "[memory]":
-            now += event.nbytes()
-            peak = max(peak, now)
+    taken = [event.nbytes() for event in results.events() if event.name() == "[memory]"]
     del profile, results
-    gc.collect()  # a profile refers to itself, and to every event: tens of megabytes that would wait for the next one
-    return peak
+    # a profile refers to itself, and to every event: tens of megabytes that would wait for the next one
+    gc.collect()
+    return max(itertools.accumulate(taken, initial=0))

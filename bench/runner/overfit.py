@@ -6,9 +6,9 @@ import torch
 
 from architectures import create, get_architecture
 from bench.data.pack import Pack
-from bench.protocol.batches import Chunks
 from bench.protocol.precision import computes_bf16
 from bench.protocol.recipe import Recipe
+from bench.protocol.task import get_task
 from bench.protocol.train import Status, train
 
 __all__ = ["overfit"]
@@ -18,31 +18,28 @@ class _Learned(Exception):
     """Raised by the report of an overfitting run when there is nothing more to show."""
 
 
-def overfit(name: str, pack: Pack, clips: int, *, updates: int = 1000, seed: int = 0) -> float:
+def overfit(name: str, pack: Pack, clips: int, *, max_steps: int = 1000, seed: int = 0) -> float:
     """Return the mAP on the few train clips that an architecture is trained on: over .9 if it can learn at all.
 
-    Training ends as soon as it is over .95, or after `updates`.
+    Training ends as soon as it is over .95, or after `max_steps`.
     """
-    data = Chunks(pack, "train", first_clips=clips)
+    task = get_task("tagging")
     torch.manual_seed(seed)
     model = create(name, sample_rate=pack.sample_rate, num_classes=len(pack.labels))
     cnn = get_architecture(name).family == "cnn"
     recipe = Recipe(
-        learning_rate=5e-4,
-        batch_size=32,
-        updates=updates,
-        evaluations=updates // 25,
-        channels_last=cnn,
-        precision="auto" if cnn else "fp32",
-    ).on(bf16=computes_bf16(data.device))
+        batch_size=32, max_steps=max_steps, evaluations=max_steps // 25,
+        channels_last=cnn, precision="auto" if cnn else "fp32",
+    ).settled(bf16=computes_bf16(torch.device("cpu")), loss=task.losses[0])  # fmt: skip
+    data = task.data(pack, "train", recipe, clips=clips)
     best = 0.0
 
     def stop_when_learned(status: Status) -> None:
         nonlocal best
-        best = max(best, status.val_map or 0.0)
+        best = max(best, status.val_score or 0.0)
         if best > 0.95:
             raise _Learned
 
     with suppress(_Learned):
-        train(model, data, data, recipe, seed=seed, report=stop_when_learned)
+        train(model, data, data, task, recipe, seed=seed, report=stop_when_learned)
     return best

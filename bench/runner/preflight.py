@@ -1,68 +1,92 @@
 """What is checked before anything trains."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
-from architectures import create, failure, get_architecture
-from bench.data.pack import Pack
+from architectures import create, failure
 from bench.disk import require_space
 from bench.errors import UserError
 from bench.protocol.batches import chunk_size
-from bench.protocol.spec import RunSpec
-from bench.protocol.train import loss_of
+from bench.protocol.checkpoint import CheckpointDamaged, CheckpointOfOtherCode
 from bench.runner.cost import count_parameters
-from bench.runner.provenance import code
-from bench.runner.run import finished
+from bench.runner.display import Display
+from bench.runner.provenance import code_of
+from bench.runner.run import checkpoint_of
+from bench.store import ResultsFolder
+from bench.suites.plan import Run
+
+__all__ = ["check_checkpoints", "check_runs", "refuse_other_code"]
 
 
-def refuse_other_code(runs: Sequence[tuple[RunSpec, Pack]], out: Path) -> None:
-    """Finished runs that other code made would not be compared with those to come: say so before they are made.
-
-    Raises:
-        UserError: there are such runs.
-    """
-    for spec, _ in runs:
-        path = out / spec.folder / "run.json"
-        if not path.is_file():
-            continue
-        try:
-            made = json.loads(path.read_text("utf-8"))["provenance"]["source"]
-        except (ValueError, KeyError, TypeError):
-            raise UserError(f"{path}: damaged; remove it and run the suite again") from None
-        if made != code(get_architecture(spec.architecture).model.__module__)["source"]:
+def refuse_other_code(runs: Sequence[Run], results: ResultsFolder) -> None:
+    """Raise UserError if other code has finished runs in the folder that those to come would not be compared with."""
+    # a plugin's other text is another architecture, which tables show beside it
+    planned = {(run.spec.name, run.spec.source): code_of(run.spec)["source"] for run in runs}
+    protocol = next(iter(planned.values()))["protocol"]
+    for folder in results.finished():
+        record = folder.record()
+        source, entry = record.provenance.source, (record.spec.name, record.spec.source)
+        if source.get("protocol") != protocol or (entry in planned and source != planned[entry]):
             raise UserError(
-                f"{path.parent} was made by other code than this: choose another --out, remove it to run it again, "
+                f"{folder.path} was made by other code than this: choose another --out, remove it to run it again, "
                 "or say --mixed to keep it"
             )
 
 
-def check(runs: Sequence[tuple[RunSpec, Pack]], out: Path) -> None:
-    """Build every contestant, once forward and once backward, before any of them trains.
+def check_checkpoints(runs: Sequence[Run], results: ResultsFolder, *, restart: bool, display: Display) -> None:
+    """Find the checkpoints that can't be resumed before the first step of any run.
 
-    Raises:
-        UserError: a contestant does not run, or there is no room for weights and checkpoints.
+    A damaged one is set aside. So is one of other code with `restart`; without, it raises UserError with run and step.
+    """
+    for run in runs:
+        if run.folder.is_finished:
+            continue
+        who, begins = f"{run.spec.name} seed {run.spec.seed}", "training begins anew"
+        for folder in [run.folder, *results.unfinished_of_format1(run.spec)]:
+            found, elsewhere = checkpoint_of(Run(run.spec, run.pack, folder)), folder != run.folder
+            try:
+                found.load(mmap=True)
+            except CheckpointDamaged as error:
+                # what lies elsewhere may be a run with other settings
+                if not elsewhere:
+                    kept = found.set_aside().name
+                    display.notice(f"{who}: {found.path} is damaged ({error}): kept as {kept}, {begins}")
+            except CheckpointOfOtherCode as error:
+                if elsewhere and error.format is not None:
+                    continue
+                if not restart:
+                    raise UserError(
+                        f"{who}: {found.path}, at step {error.step}, was left by other code than this, so that the run "
+                        "can't be resumed: say --restart to begin it anew, or resume it with the code that began it"
+                    ) from None
+                display.notice(f"{who}: the checkpoint of other code is kept as {found.set_aside().name}, {begins}")
+
+
+def check_runs(runs: Sequence[Run], results: ResultsFolder) -> None:
+    """Build every architecture, once forward and once backward, before any of them trains.
+
+    Raises UserError if one does not run, or there is no room for weights and checkpoints.
     """
     parameters: dict[str, int] = {}
-    for spec, pack in runs:
-        if spec.name not in parameters:
+    for run in runs:
+        if run.spec.name not in parameters:
             try:
-                parameters[spec.name] = _step(spec, pack)
+                parameters[run.spec.name] = _step(run)
             except Exception as error:
-                raise UserError(f"{spec.name} does not run: {failure(spec.architecture, error)}") from error
-    kept = sum(4 * parameters[spec.name] for spec, _ in runs if not finished(out / spec.folder))
+                raise UserError(f"{run.spec.name} does not run: {failure(run.spec.architecture, error)}") from error
+    kept = sum(4 * parameters[run.spec.name] for run in runs if not run.folder.is_finished)
     # weights, two moments and the best weights, and all of it twice while a checkpoint replaces the last
-    require_space(out, kept + 2 * 4 * 4 * max(parameters.values()) + 50e6)
+    require_space(results.path, kept + 2 * 4 * 4 * max(parameters.values()) + 50e6)
 
 
-def _step(spec: RunSpec, pack: Pack) -> int:
-    """One update's forward and backward on silence; returns the number of parameters."""
-    model = create(spec.architecture, **spec.config)
-    with torch.autocast("cpu", torch.bfloat16, enabled=spec.recipe.precision == "bf16"):
-        logits = model(torch.zeros(2, chunk_size(spec.recipe, pack.sample_rate)))
-    if logits.shape != (2, len(pack.labels)):
-        raise ValueError(f"logits have shape {tuple(logits.shape)}, should have (2, {len(pack.labels)})")
-    loss_of(spec.recipe, logits.float(), torch.zeros(2, len(pack.labels))).backward()
+def _step(run: Run) -> int:
+    """Take one step's forward and backward on silence; return the number of parameters."""
+    recipe, classes = run.spec.recipe, len(run.pack.labels)
+    model = create(run.spec.architecture, **run.spec.config)
+    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
+        logits = model(torch.zeros(2, chunk_size(recipe, run.pack.sample_rate)))
+    if logits.shape != (2, classes):
+        raise ValueError(f"logits have shape {tuple(logits.shape)}, should have (2, {classes})")
+    run.task.loss(recipe, logits.float(), torch.zeros(2, classes)).backward()
     return count_parameters(model)

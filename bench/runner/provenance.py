@@ -1,12 +1,11 @@
 """Where a number comes from: code, command, versions, machine."""
 
-import hashlib
+import inspect
 import platform
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -15,59 +14,61 @@ from typing import Any
 
 import torch
 
-ROOT = Path(__file__).parents[2]
-# what training and evaluation are made of; a change here makes runs incomparable, a change elsewhere does not
-REFEREE = (
-    "config.py",
-    "data/pack.py",
-    "data/chunks.py",
-    "augment.py",
-    "replay.py",
-    "stack.py",
-    "train.py",
-    "evaluate.py",
-    "metrics.py",
-    "run.py",
-)
-PACKAGES = ("torch", "torchaudio", "timm", "numpy", "soxr", "soundfile")
+from architectures import get_architecture
+from bench.protocol.spec import RunSpec
+from bench.protocol.task import get_task
+from bench.runner.source import architecture_files, protocol_files, source_digest
+from bench.schema import digest
+from bench.store.record import Provenance
+
+__all__ = ["code_digest", "code_of", "device_name", "provenance"]
+
+_ROOT = Path(__file__).parents[2]
+_PACKAGES = ("torch", "torchaudio", "timm", "numpy", "soxr", "soundfile")
 
 
-def provenance(architecture_module: str, device: torch.device) -> dict[str, Any]:
-    """A record for run.json. `architecture_module` is the contestant's module."""
-    return {
-        **code(architecture_module),
-        "command": _without_passwords(shlex.join(["bench", *sys.argv[1:]])),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        "device": device_name(device),
-        "threads": torch.get_num_threads(),
-    }
+def provenance(spec: RunSpec, device: torch.device) -> Provenance:
+    """Return where a run's numbers come from, for its run.json."""
+    return Provenance(
+        **code_of(spec),
+        # results are there to be shown: URLs without their passwords
+        command=re.sub(r"(://[^:@/\s]*):[^@/\s]*@", r"\1:***@", shlex.join(["bench", *sys.argv[1:]])),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions={"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
+        device=device_name(device),
+        threads=torch.get_num_threads(),
+    )
 
 
+def code_of(spec: RunSpec) -> dict[str, Any]:
+    """Return git's commit, whether the code has been changed since, and digests of what decides a run's numbers."""
+    task, architecture = get_task(spec.task), get_architecture(spec.architecture)
+    task_file, file = (Path(inspect.getfile(sys.modules[of.__module__])) for of in (type(task), architecture.model))
+    return _code(task_file, file)
+
+
+def code_digest(spec: RunSpec) -> str:
+    """Return one digest of the code that decides a run's numbers."""
+    return digest(code_of(spec)["source"])
+
+
+# Called before anything trains: it should tell of the code that was loaded, not of what the files have become when a
+# long run ends.
 @cache
-def code(architecture_module: str) -> dict[str, Any]:
-    """Commit and digests of the source.
-
-    Cached, and called before anything trains: it should tell of the code that was loaded, not of what the files have
-    become when a long run ends.
-    """
+def _code(task_file: Path, architecture_file: Path) -> dict[str, Any]:
     return {
         "commit": _git("rev-parse", "HEAD"),
         # of the code alone: results that a run writes change no number
         "dirty": bool(_git("status", "--porcelain", "--", "architectures", "bench")),
         "source": {
-            "referee": _digest(ROOT / "bench" / name for name in REFEREE),
-            "contestant": _digest([_file_of("architectures.layers"), _file_of(architecture_module)]),
+            "protocol": source_digest(protocol_files(task_file)),
+            "architecture": source_digest(architecture_files(architecture_file)),
         },
     }
 
 
-def _without_passwords(command: str) -> str:
-    """A database's URL may hold one, and results are there to be shown."""
-    return re.sub(r"(://[^:@/\s]*):[^@/\s]*@", r"\1:***@", command)
-
-
 def device_name(device: torch.device) -> str:
+    """Return what a device is called, and for a processor how many threads are at work."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
@@ -76,29 +77,13 @@ def device_name(device: torch.device) -> str:
 
 def _cpu_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    found = re.search(r"^model name\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
+    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def _git(*arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=False)
     except OSError:
         return None
     return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _file_of(module: str) -> Path:
-    file = sys.modules[module].__file__
-    assert file is not None
-    return Path(file)
-
-
-def _digest(paths: Iterable[Path]) -> str:
-    total = hashlib.sha256()
-    for path in paths:
-        total.update(path.read_bytes())
-    return total.hexdigest()[:16]

@@ -1,13 +1,8 @@
-"""RunSpec to run folder."""
+"""One run, from its spec to its folder."""
 
-import os
 import time
-import traceback
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -16,204 +11,101 @@ from safetensors.torch import save
 from torch import nn
 
 from architectures import get_architecture
-from bench.data.pack import Pack
-from bench.disk import write_json
-from bench.errors import NotTogether, TrainingDiverged, UserError, one_line
-from bench.protocol.batches import chunk_size, chunks_of
+from bench.protocol.batches import Batches
 from bench.protocol.build import build, fp32_means_fp32
-from bench.protocol.evaluate import score_clips
-from bench.protocol.metrics import average_precision, chance_map, evaluate
+from bench.protocol.checkpoint import Checkpoint
+from bench.protocol.optim import optimizer_of
 from bench.protocol.spec import RunSpec
-from bench.protocol.stack import may_stack
-from bench.protocol.train import State, Status, optimizer_of, step, train_together
+from bench.protocol.task import get_task
+from bench.protocol.train import State, train, train_step
 from bench.runner.cost import CLIP_SECONDS, count_macs, count_parameters, latency, peak_memory
-from bench.runner.provenance import provenance
-from bench.schema import digest
+from bench.runner.display import Display
+from bench.runner.provenance import code_digest, provenance
+from bench.store import RunRecord
+from bench.suites.plan import Run
+
+__all__ = ["checkpoint_of", "execute"]
 
 
-def execute(
-    spec: RunSpec,
-    pack: Pack,
-    folder: Path,
-    *,
-    device: torch.device,
-    report: Callable[[Status], None] = lambda status: None,
-) -> dict[str, Any]:
+def execute(run: Run, device: torch.device, display: Display | None = None) -> RunRecord:
     """Train, score eval once, and write the run folder; run.json comes last, so that a folder with it is whole.
 
     A failure is recorded in failed.json, with its traceback, and raised again.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    run.folder.path.mkdir(parents=True, exist_ok=True)
     try:
-        (result,) = _execute([spec], pack, [folder], device, report)
+        return _execute(run, device, display or Display())
     except Exception as error:
-        record = {"spec": spec.model_dump(), "error": _named(error), "traceback": traceback.format_exc()}
-        write_json(folder / "failed.json", record)
+        run.folder.write_failure(run.spec, error)
         raise
-    return result
 
 
-def execute_together(
-    specs: Sequence[RunSpec],
-    pack: Pack,
-    folders: Sequence[Path],
-    *,
-    device: torch.device,
-    report: Callable[[Status], None] = lambda status: None,
-) -> list[dict[str, Any]]:
-    """The same for several seeds of one row, trained as one stacked model.
-
-    Raises:
-        NotTogether: they can't be, or one of them failed; nothing is lost, and each may be executed alone.
-    """
-    for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
-    if not may_stack(specs[0].recipe):
-        raise NotTogether("their recipe goes by what each sees on val")
-    try:
-        return _execute(specs, pack, folders, device, report)
-    except (RuntimeError, ValueError, TrainingDiverged) as error:
-        raise NotTogether(one_line(error)) from error
+def checkpoint_of(run: Run) -> Checkpoint:
+    """Return a run's checkpoint, for the code that is loaded."""
+    return Checkpoint(run.folder.checkpoint_file, code_digest(run.spec))
 
 
-def clean_up(folder: Path) -> None:
-    """Remove what a finished run no longer needs."""
-    (folder / "failed.json").unlink(missing_ok=True)
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
-
-
-def _execute(
-    specs: Sequence[RunSpec],
-    pack: Pack,
-    folders: Sequence[Path],
-    device: torch.device,
-    report: Callable[[Status], None],
-) -> list[dict[str, Any]]:
-    """Runs that differ by their seed only."""
+def _execute(run: Run, device: torch.device, display: Display) -> RunRecord:
     started = time.perf_counter()
-    first = specs[0]
-    origin = provenance(get_architecture(first.architecture).model.__module__, device)
-    data, val = (chunks_of(pack, split, first.recipe, device) for split in ("train", "val"))
+    spec, task = run.spec, run.task
+    origin = provenance(spec, device)
+    data, val = (task.data(run.pack, split, spec.recipe, device) for split in ("train", "val"))
     fp32_means_fp32()
-    models = [build(spec, device) for spec in specs]
-    states = train_together(
-        models,
-        data,
-        val,
-        first.recipe,
-        seeds=[spec.seed for spec in specs],
-        checkpoints=[folder / "checkpoint.pt" for folder in folders],
-        code=digest(origin["source"]),
-        report=report,
+    model = build(spec, device)
+    state = train(
+        model, data, val, task, spec.recipe,
+        seed=spec.seed, checkpoint=checkpoint_of(run), report=display.training, notice=display.notice,
+    )  # fmt: skip
+    assert state.best_score is not None
+    held_out = task.data(run.pack, "eval", spec.recipe, device)
+    scores = task.score(model, held_out)
+    record = RunRecord(
+        spec=spec,
+        hash=spec.hash,
+        **_judged(run, scores, task.score(build(spec, device), held_out)),
+        val_score=state.best_score,
+        best_step=state.best_step,
+        steps=state.step,
+        cost={**_cost(spec, model, held_out, device, state), "seconds": round(time.perf_counter() - started, 3)},
+        provenance=origin,
     )
-    shared = (time.perf_counter() - started) / len(specs)
-    together = {"trained_together": len(specs)} if len(specs) > 1 else {}
-    results = []
-    for spec, folder, model, state in zip(specs, folders, models, states, strict=True):
-        result = _finish(spec, pack, folder, device, model, state, shared)
-        result["provenance"] = origin | together
-        write_json(folder / "run.json", result)
-        clean_up(folder)
-        results.append(result)
-    return results
+    weights = save({name: w.contiguous() for name, w in model.state_dict().items()})
+    run.folder.write(record, pd.DataFrame(state.history), scores, weights)
+    return record
 
 
-def _finish(
-    spec: RunSpec, pack: Pack, folder: Path, device: torch.device, model: nn.Module, state: State, before: float
-) -> dict[str, Any]:
-    """Score eval, measure what the contestant costs, and write all but run.json, whose contents are returned.
-
-    `before` is what the run has taken so far, in seconds.
-    """
-    started = time.perf_counter()
-    entry = get_architecture(spec.architecture)
-    eval_chunks = chunks_of(pack, "eval", spec.recipe, device)
-    scores = score_clips(model, eval_chunks)
-    targets = pack.targets("eval")
-    ap = average_precision(targets, scores)
-    untrained = score_clips(build(spec, device), eval_chunks)
-    result = {
-        "spec": spec.model_dump(),
-        "hash": spec.hash,
+def _judged(run: Run, scores: np.ndarray, untrained: np.ndarray) -> dict[str, Any]:
+    """Return what eval's scores say, with what they were read on and what the architecture is known for."""
+    task, pack = run.task, run.pack
+    entry = get_architecture(run.spec.architecture)
+    targets = task.targets(pack.targets("eval"))
+    by_class = task.class_scores(targets, scores) if task.class_metric else np.empty(0)
+    return {
         "family": entry.family,
         "published": asdict(entry.published) if entry.published else None,
-        "metrics": evaluate(targets, scores, pack.leaf),
-        "untrained": evaluate(targets, untrained, pack.leaf),
-        "chance_map": chance_map(targets),
-        "class_ap": {pack.labels[k]: float(ap[k]) for k in np.flatnonzero(np.isfinite(ap))},
-        "val_map": state.best_map,
-        "best_update": state.best_update,
-        "updates": state.update,
-        "cost": {
-            **_static_cost(spec, device),
-            "latency_seconds": latency(model, eval_chunks.size, device, spec.recipe.test_chunks(CLIP_SECONDS)),
-            "train_seconds": round(state.seconds, 3),
-            "samples_per_second": round(state.update * spec.recipe.batch_size / state.seconds, 1),
-            # of this process, evaluation included
-            "seconds": round(before + time.perf_counter() - started, 3),
-        },
+        "metrics": task.evaluate(targets, scores, pack.leaf),
+        "untrained": task.evaluate(targets, untrained, pack.leaf),
+        "floors": task.floors(targets),
+        "class_scores": {pack.labels[k]: float(by_class[k]) for k in np.flatnonzero(np.isfinite(by_class))},
         "data": {"sample_rate": pack.sample_rate, "fingerprint": pack.fingerprint, "dataset": pack.dataset},
     }
-    pd.DataFrame(state.history).to_csv(folder / "history.csv", index=False, lineterminator="\n")
-    np.savez_compressed(folder / "scores.npz", scores=scores)
-    weights = {name: w.contiguous() for name, w in model.state_dict().items()}
-    (folder / "model.safetensors").write_bytes(save(weights))
-    return result
 
 
-def _static_cost(spec: RunSpec, device: torch.device) -> dict[str, Any]:
-    """What follows from architecture and recipe alone, on a copy that is thrown away."""
-    size, classes = chunk_size(spec.recipe, spec.config["sample_rate"]), spec.config["num_classes"]
-    model = build(spec, torch.device("cpu"))
+def _cost(spec: RunSpec, model: nn.Module, data: Batches, device: torch.device, state: State) -> dict[str, Any]:
+    """Return what the run costs, beside its score; what follows from spec alone on copies that are thrown away."""
+    recipe, size, classes = spec.recipe, data.size, data.targets.shape[1]
+    fresh = build(spec, torch.device("cpu"))
 
-    def update() -> None:
-        model = build(spec, device)
-        x = torch.zeros(spec.recipe.batch_size, size, device=device)
-        step(model, optimizer_of(model, spec.recipe), x, torch.zeros(len(x), classes, device=device), spec.recipe)
+    def one_step() -> None:
+        throwaway = build(spec, device)
+        x, y = (torch.zeros(recipe.batch_size, n, device=device) for n in (size, classes))
+        train_step(throwaway, optimizer_of(throwaway, recipe), x, y, get_task(spec.task), recipe)
 
     return {
-        "parameters": count_parameters(model),
-        "macs": round(count_macs(model, size) / spec.recipe.chunk_seconds),
-        "train_memory_bytes": peak_memory(update, device),
+        "parameters": count_parameters(fresh),
+        "macs": round(count_macs(fresh, size) / recipe.chunk_seconds),
+        "train_memory_bytes": peak_memory(one_step, device),
+        "latency_seconds": latency(model, size, device, recipe.eval_chunks(CLIP_SECONDS)),
+        "train_seconds": round(state.seconds, 3),
+        "samples_per_second": round(state.step * recipe.batch_size / state.seconds, 1),
     }
-
-
-def finished(folder: Path) -> bool:
-    return (folder / "run.json").is_file()
-
-
-def write_labels(out: Path, pack: Pack) -> None:
-    """labels.npz: what a report must know of eval, so that it needs nothing but the results folder.
-
-    Raises:
-        UserError: the folder holds results on other data.
-    """
-    path = out / "labels.npz"
-    if path.exists():
-        try:
-            with np.load(path) as known:
-                dataset = str(known["dataset"])
-        except (ValueError, KeyError, BadZipFile):
-            raise UserError(f"{path} is damaged: remove it and run the suite again") from None
-        if dataset != pack.dataset:
-            raise UserError(f"{out} holds runs on other data: choose another --out")
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    clips = pack.clips("eval")
-    temporary = path.with_name("labels.partial.npz")
-    np.savez_compressed(
-        temporary,
-        dataset=np.array(pack.dataset),
-        clips=clips["clip"].to_numpy(dtype=str),
-        groups=clips["group"].fillna("").to_numpy(dtype=str),
-        classes=np.array(pack.labels),
-        leaf=pack.leaf,
-        targets=pack.targets("eval"),
-        train_counts=pack.train_counts,
-    )
-    os.replace(temporary, path)
-
-
-def _named(error: Exception) -> str:
-    text = one_line(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -2,51 +2,55 @@
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pandas as pd
-from filelock import FileLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from architectures import get_architecture
-from bench.disk import write_json
 from bench.errors import UserError
 from bench.protocol.spec import RunSpec
 from bench.searching.search import Search
-from bench.searching.study import cause, fate, finished
+from bench.searching.study import cause, counted, seconds_spent, status
+from bench.store import ResultsFolder
 from bench.suites.space import Budget
 from bench.suites.suite import Entry, Suite
 
-FRESH = 100  # the first seed of retraining: no search has seen it
+__all__ = ["SearchResult", "export", "write_record"]
+
+# the first seed of retraining: no search has seen it
+_FRESH = 100
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What a search came to."""
 
     search: Search
     budget: Budget
-    trials: list[FrozenTrial]  # those that the budget was spent on, as they ended
+    # those that the budget was spent on, as they ended
+    trials: list[FrozenTrial]
     importance: dict[str, float]
 
     @classmethod
-    def after(cls, search: Search, study: Study, budget: Budget) -> "Found":
-        return cls(search, budget, finished(study.get_trials()), importance(study))
+    def of(cls, search: Search, study: Study, budget: Budget) -> "SearchResult":
+        return cls(search, budget, counted(study.get_trials()), _importance(study))
 
     @property
     def default(self) -> FrozenTrial | None:
         """The complete trial of the default recipe."""
-        return next((t for t in self._complete if t.params == self.search.default), None)
+        return next((trial for trial in self._complete if trial.params == self.search.default), None)
 
     @property
     def best(self) -> FrozenTrial | None:
         """The best complete trial, of equal ones the first."""
-        return max(self._complete, key=lambda trial: trial.value or 0.0, default=None)
+        key = self.search.task.primary.key
+        return min(self._complete, key=lambda trial: key(trial.value or 0.0), default=None)
 
     @property
     def _complete(self) -> list[FrozenTrial]:
@@ -54,116 +58,110 @@ class Found:
 
     @property
     def best_name(self) -> str:
-        """Of the best recipe's row: it says what the recipe cost, in whichever table it stands."""
+        """The name of the best recipe's entry: it says what the recipe cost, in whichever table it stands."""
         budget = f"of_{self.budget.trials}" if self.budget.trials else f"in_{self.budget.hours:g}h"
         return f"{self.search.spec.name}_best_{budget}"
 
 
-def write_record(out: Path, suite: Suite, founds: Sequence[Found]) -> None:
-    """search.json, trials.csv (a line a trial) and trials.json (all of it, with its learning curve).
-
-    Reports and tracking need no more, so neither Optuna nor the database.
-    """
+def write_record(results: ResultsFolder, suite: Suite, found: Sequence[SearchResult]) -> None:
+    """Write search.json, trials.csv (a line a trial) and trials.json (all of it, with its learning curve)."""
+    # reports and tracking need no more than these, so neither Optuna nor the database
+    first = found[0]
     record = {
         "title": suite.title,
-        "budget": str(founds[0].budget),
-        "objective": "val mAP",
-        "seed": founds[0].search.seed,
-        "space": {k: d.model_dump(mode="json", exclude_defaults=True) for k, d in founds[0].search.space.items()},
-        "rows": [_row(found) for found in founds],
+        "task": suite.task,
+        "budget": str(first.budget),
+        "objective": f"val {first.search.task.primary.label}",
+        "seed": first.search.seed,
+        "space": {k: d.model_dump(mode="json", exclude_defaults=True) for k, d in first.search.space.items()},
+        "entries": [_entry_record(result) for result in found],
     }
-    lines = [line for found in founds for line in _trial_lines(found)]
-    out.mkdir(parents=True, exist_ok=True)
-    with FileLock(out / "search.lock"):  # two workers may share a folder
-        temporary = out / "trials.csv.partial"
-        pd.DataFrame(lines).to_csv(temporary, index=False, lineterminator="\n")
-        temporary.replace(out / "trials.csv")
-        trials = [_trial_record(found, trial) for found in founds for trial in found.trials]
-        write_json(out / "trials.json", {"trials": trials})
-        write_json(out / "search.json", record)
+    lines = pd.DataFrame([line for result in found for line in _trial_lines(result)])
+    trials = [_trial_record(result, trial) for result in found for trial in result.trials]
+    results.write_search(record, lines, trials)
 
 
-def _trial_lines(found: Found) -> list[dict[str, Any]]:
-    lines, seconds = [], 0.0
-    for place, trial in enumerate(found.trials):
+def _score(trial: FrozenTrial) -> float | None:
+    return trial.value if trial.state == TrialState.COMPLETE else None
+
+
+def _trial_lines(result: SearchResult) -> Iterator[dict[str, Any]]:
+    seconds, primary = 0.0, result.search.task.primary
+    for place, trial in enumerate(result.trials):
         seconds += trial.user_attrs.get("seconds", 0.0)
         curve = list(trial.intermediate_values.values())
-        lines.append(
-            {
-                "row": found.search.spec.name,
-                "study": found.search.study,
-                "trial": place,
-                "number": trial.number,  # in the database, where repetitions have numbers of their own
-                "state": fate(trial),
-                "val_map": trial.value if trial.state == TrialState.COMPLETE else None,
-                "best_seen": max(curve, default=None),  # of pruned trials too, by their evaluations
-                "default": trial.params == found.search.default,
-                "seconds": trial.user_attrs.get("seconds"),
-                "spent_seconds": round(seconds, 3),  # by the end of this trial, over all workers
-                "evaluations": len(curve),
-                "cause": cause(trial) or ("budget spent" if "out_of_budget" in trial.user_attrs else None),
-                "worker": trial.user_attrs.get("worker"),
-                **trial.params,
-            }
-        )
-    return lines
+        yield {
+            "entry": result.search.spec.name,
+            "study": result.search.study,
+            "trial": place,
+            # in the database, where repetitions have numbers of their own
+            "number": trial.number,
+            "state": status(trial),
+            "val_score": _score(trial),
+            # of pruned trials too, by their evaluations
+            "best_seen": min(curve, key=primary.key, default=None),
+            "default": trial.params == result.search.default,
+            "seconds": trial.user_attrs.get("seconds"),
+            # by the end of this trial, over all workers
+            "spent_seconds": round(seconds, 3),
+            "evaluations": len(curve),
+            "cause": cause(trial) or ("budget spent" if "out_of_budget" in trial.user_attrs else None),
+            "worker": trial.user_attrs.get("worker"),
+            **trial.params,
+        }
 
 
-def _trial_record(found: Found, trial: FrozenTrial) -> dict[str, Any]:
-    """A trial as run.json tells of a run: what was trained, by what code, and what came of it."""
-    spec = found.search.variant(trial.params)
-    updates = sorted(spec.recipe.evaluation_updates())
+def _trial_record(result: SearchResult, trial: FrozenTrial) -> dict[str, Any]:
+    """Return a trial as run.json tells of a run: what was trained, by what code, and what came of it."""
+    spec = result.search.variant(trial.params)
+    steps = sorted(spec.recipe.evaluation_steps())
+    curve = sorted(trial.intermediate_values.items())
     return {
-        "study": found.search.study,
+        "study": result.search.study,
         "number": trial.number,
-        "state": fate(trial),
-        "spec": spec.model_dump(),
+        "state": status(trial),
+        "spec": spec.model_dump(mode="json"),
         "family": get_architecture(spec.architecture).family,
-        "val_map": trial.value if trial.state == TrialState.COMPLETE else None,
-        "history": [
-            {"update": updates[place - 1], "val_map": value}
-            for place, value in sorted(trial.intermediate_values.items())
-        ],
+        "val_score": _score(trial),
+        "history": [{"step": steps[place - 1], "val_score": value} for place, value in curve],
         "error": cause(trial) or None,
         "cost": {"seconds": trial.user_attrs.get("seconds", 0.0)},
         "provenance": trial.user_attrs.get("provenance", {}),
     }
 
 
-def _row(found: Found) -> dict[str, Any]:
-    fates = [fate(trial) for trial in found.trials]
+def _entry_record(result: SearchResult) -> dict[str, Any]:
+    states = [status(trial) for trial in result.trials]
     return {
-        "row": found.search.spec.name,
-        "study": found.search.study,
-        "finished": len(fates),
-        "pruned": fates.count("pruned"),
-        "failed": fates.count("failed"),
-        "seconds": round(sum(trial.user_attrs.get("seconds", 0.0) for trial in found.trials), 3),
-        "default": _result(found, found.default, found.search.spec.name),
-        "best": _result(found, found.best, found.best_name),
-        "importance": found.importance,
+        "entry": result.search.spec.name,
+        "study": result.search.study,
+        "finished": len(states),
+        "pruned": states.count("pruned"),
+        "failed": states.count("failed"),
+        "seconds": round(seconds_spent(result.trials), 3),
+        "default": _recipe_record(result, result.default),
+        "best": _recipe_record(result, result.best),
+        "importance": result.importance,
     }
 
 
-def _result(found: Found, trial: FrozenTrial | None, name: str) -> dict[str, Any] | None:
+def _recipe_record(result: SearchResult, trial: FrozenTrial | None) -> dict[str, Any] | None:
     if trial is None:
         return None
-    spec = found.search.variant(trial.params)
-    is_default = trial.params == found.search.default
+    spec = result.search.variant(trial.params)
     return {
-        "name": found.search.spec.name if is_default else name,
-        "val_map": trial.value,
+        "name": spec.name if trial.params == result.search.default else result.best_name,
+        "val_score": trial.value,
         "params": trial.params,
         "recipe": spec.recipe.model_dump(mode="json"),
-        "config": json.loads(json.dumps(spec.config)),
+        "config": spec.config,
     }
 
 
-def importance(study: Study) -> dict[str, float]:
-    """Share of each parameter in what separates the best tenth of the complete trials from all (PED-ANOVA,
-    arXiv:2304.10255); empty where there are too few."""
+def _importance(study: Study) -> dict[str, float]:
+    """Return each parameter's share in what separates the best tenth of the trials (PED-ANOVA, arXiv:2304.10255)."""
     with warnings.catch_warnings():
-        # its warnings say that there are too few trials for an answer
+        # its warnings say that there are too few trials for an answer, which then is empty
         warnings.simplefilter("error", UserWarning)
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         try:
@@ -173,56 +171,51 @@ def importance(study: Study) -> dict[str, float]:
     return {name: round(share, 6) for name, share in shares.items()}
 
 
-def export(path: Path, suite: Suite, founds: Sequence[Found], packs: Mapping[str, int], seeds: int) -> None:
-    """A suite of every row's default recipe and, where another one was better, its best; on seeds the search had not.
-
-    `packs` tells the sample rate of each pack by its fingerprint.
-
-    Raises:
-        UserError: no trial of any search was complete.
-    """
-    entries: list[Entry] = []
-    for found in founds:
-        best, default = found.best, found.search.spec
-        entries.append(_entry(default, default.name, packs, "the default recipe"))
-        if best is not None and best.params != found.search.default:
-            text = f"the best on val of {len(found.trials)} trials (budget {found.budget}), trial {best.number}"
-            entries.append(
-                _entry(found.search.variant(best.params), found.best_name, packs, f"{text} of {found.search.study}")
-            )
-    if not any(found.best for found in founds):
+def export(path: Path, suite: Suite, found: Sequence[SearchResult], seeds: int) -> None:
+    """Write a suite of every entry's default recipe and, where that is another one, its best; UserError without any."""
+    if not any(result.best for result in found):
         raise UserError("no trial of any search was complete, so there is no best recipe; see the causes in trials.csv")
+    entries: list[Entry] = []
+    for result in found:
+        search, best, rate = result.search, result.best, result.search.pack.sample_rate
+        entries.append(_entry(search.spec, search.spec.name, rate, "the default recipe"))
+        if best and best.params != search.default:
+            text = f"the best on val of {len(result.trials)} trials (budget {result.budget}), trial {best.number}"
+            entries.append(_entry(search.variant(best.params), result.best_name, rate, f"{text} of {search.study}"))
     lines = [
         "# The best recipe of each search beside the default one, retrained on seeds that no search has seen.",
         "#",
         f"#     bench run {path.name} --data PACK",
         "",
         f"title = {_toml(suite.title)}",
+        f"task = {_toml(suite.task)}",
         f"seeds = {seeds}",
-        f"first_seed = {suite.first_seed or FRESH}",
+        f"first_seed = {suite.first_seed or _FRESH}",
     ]
     for entry in entries:
-        lines += ["", "[[runs]]"]
-        lines += [f"{key} = {_toml(value)}" for key, value in entry.model_dump(exclude_defaults=True).items()]
+        settings = entry.model_dump(exclude_defaults=True)
+        lines += ["", "[[runs]]", *(f"{key} = {_toml(value)}" for key, value in settings.items())]
     path.write_text("\n".join(lines) + "\n", "utf-8")
 
 
-def _entry(spec: RunSpec, name: str, packs: Mapping[str, int], question: str) -> Entry:
+def _entry(spec: RunSpec, name: str, sample_rate: int, question: str) -> Entry:
     usual = asdict(get_architecture(spec.architecture).config)
-    follows = ("sample_rate", "num_classes")  # from the pack
+    # these follow from the pack
+    follows = ("sample_rate", "num_classes")
     return Entry(
         name=name,
         architecture=spec.architecture,
         question=question,
-        sample_rate=packs[spec.pack],
+        sample_rate=sample_rate,
         config={k: v for k, v in spec.config.items() if k not in follows and v != usual[k]},
-        train=spec.recipe.model_dump(mode="json", exclude_none=True),  # TOML has no word for it
+        # TOML has no word for None
+        train=spec.recipe.model_dump(mode="json", exclude_none=True),
         inferred={k: why for k, why in spec.inferred.items() if k.startswith("train.")},
     )
 
 
 def _toml(value: Any) -> str:
-    """The standard library reads TOML only; beside tables, JSON is written alike."""
-    if isinstance(value, dict):
+    """Return a value in TOML, which the standard library only reads; beside tables, JSON is written alike."""
+    if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{_toml(key)} = {_toml(v)}" for key, v in value.items()) + " }"
     return json.dumps(value, ensure_ascii=False)

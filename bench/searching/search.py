@@ -1,8 +1,8 @@
-"""The same search for every contestant: one space, one budget, val mAP; eval is not read."""
+"""The same search for every architecture: one space, one budget, scored on val; eval is not read."""
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -11,32 +11,40 @@ from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import Trial
 
-from architectures import ConfigError, configure, create, get_architecture
-from bench.cli.progress import SuiteDisplay
+from architectures import ConfigError, config_values, configure, create, get_architecture
 from bench.data.pack import Pack
 from bench.errors import UserError, one_line
-from bench.protocol.batches import chunks_of
 from bench.protocol.build import build, fp32_means_fp32
 from bench.protocol.recipe import Recipe
 from bench.protocol.spec import RunSpec
+from bench.protocol.task import Task, get_task
 from bench.protocol.train import Status, train
 from bench.runner.cost import count_parameters
-from bench.runner.provenance import code, provenance
+from bench.runner.display import Display
+from bench.runner.provenance import code_of, provenance
 from bench.schema import digest, validated
-from bench.searching.study import Sampler, Worker, finished, spent
+from bench.searching.study import Sampler, Worker, counted, reached
+from bench.suites.plan import Run
 from bench.suites.space import Budget, Dimension
 
-STARTUP = 5  # complete trials before any is pruned
+__all__ = ["Search", "open_study", "run_search", "searches"]
+
+# complete trials before any is pruned
+_STARTUP = 5
 
 
 @dataclass(frozen=True)
 class Search:
-    """One row's search: the default recipe that it starts from, and what may be changed in it."""
+    """One entry's search: the default recipe that it starts from, and what may be changed in it."""
 
     spec: RunSpec
     pack: Pack
     space: Mapping[str, Dimension]
     seed: int
+
+    @property
+    def task(self) -> Task:
+        return get_task(self.spec.task)
 
     @property
     def default(self) -> dict[str, Any]:
@@ -47,129 +55,112 @@ class Search:
     @property
     def study(self) -> str:
         """A name that only searches with comparable trials share."""
-        told = {
+        identity = {
             "spec": self.spec.hash,
             "space": {name: dimension.model_dump(mode="json") for name, dimension in self.space.items()},
             "seed": self.seed,
-            "code": code(get_architecture(self.spec.architecture).model.__module__)["source"],
+            "code": code_of(self.spec)["source"],
         }
-        return f"{self.spec.name}-{digest(told)[:8]}"
+        return f"{self.spec.name}-{digest(identity)[:8]}"
 
     def variant(self, params: Mapping[str, Any]) -> RunSpec:
-        """The run with these values. Trained on as many chunks as the default recipe, whatever the batch: otherwise a
-        larger batch would buy more training. Raises UserError for a value that a field cannot have."""
-        default = self.spec.recipe
+        """Return the run with these values; UserError for one that a field cannot have."""
+        default, architecture = self.spec.recipe, self.spec.architecture
         fields = {name: value for name, value in params.items() if name in Recipe.model_fields}
-        chunks = default.updates * default.batch_size
-        fields["updates"] = max(1, round(chunks / fields.get("batch_size", default.batch_size)))
+        # as many chunks as the default recipe has, or a larger batch would buy more training
+        chunks = default.max_steps * default.batch_size
+        fields["max_steps"] = max(1, round(chunks / fields.get("batch_size", default.batch_size)))
         recipe = validated(Recipe, default.model_dump() | fields, "[space]")
         config = self.spec.config | {name: value for name, value in params.items() if name not in fields}
         try:
-            made = asdict(configure(self.spec.architecture, **config))
+            made = config_values(configure(architecture, **config), get_architecture(architecture).config)
         except ConfigError as error:
             raise UserError(f"[space]: {error}") from None
         return self.spec.model_copy(update={"recipe": recipe, "config": made})
 
 
 def searches(
-    runs: Sequence[tuple[RunSpec, Pack]], space: Mapping[str, Dimension], seed: int, sets: Mapping[str, Any]
+    runs: Sequence[Run], space: Mapping[str, Dimension], seed: int, overrides: Mapping[str, Any]
 ) -> list[Search]:
-    """A search for each row, by one space for all; what the user set (--set) is not searched.
-
-    Raises:
-        UserError: the space has an unknown field, lacks a default value, or would change a contestant's size.
-    """
-    left = {name: dimension for name, dimension in space.items() if name not in sets}
+    """Return a search for each entry, by one space for all less what the user set (--set); UserError if it's unfit."""
+    left = {name: dimension for name, dimension in space.items() if name not in overrides}
     if not left:
         raise UserError("nothing to search: [space] has no field that --set leaves open")
-    first = {spec.name: (spec, pack) for spec, pack in reversed(runs)}
-    made = [
-        Search(first[name][0].model_copy(update={"seed": 0}), first[name][1], left, seed) for name in reversed(first)
-    ]
+    # of an entry's runs the first one stands for all
+    first = {run.spec.name: run for run in reversed(runs)}
+    made = [Search(run.spec.model_copy(update={"seed": 0}), run.pack, left, seed) for run in reversed(first.values())]
     for search in made:
         _check(search)
     return made
 
 
 def _check(search: Search) -> None:
+    """Raise UserError if the space has an unknown field, lacks a default value, or changes an architecture's size."""
     spec = search.spec
+    known = spec.recipe.model_dump() | spec.config
     for name, dimension in search.space.items():
-        known = spec.recipe.model_dump() | spec.config
+        where = f"[space] {name}"
         if name not in known:
-            raise UserError(f"[space] {name}: neither a field of [train] nor of {spec.architecture}'s config")
+            raise UserError(f"{where}: neither a field of [train] nor of {spec.architecture}'s config")
         if not dimension.holds(known[name]):
             raise UserError(
-                f"[space] {name}: lacks {spec.name}'s default, {known[name]!r}, and trial 0 is the default recipe: "
+                f"{where}: lacks {spec.name}'s default, {known[name]!r}, and trial 0 is the default recipe: "
                 "widen it, or set another default"
             )
         variants = [search.variant({name: value}) for value in dimension.ends]
-        if name in spec.config and len({_size(variant) for variant in variants}) > 1:
-            raise UserError(
-                f"[space] {name}: changes the size of {spec.architecture}, which makes it another contestant"
-            )
-
-
-def _size(spec: RunSpec) -> int:
-    return count_parameters(create(spec.architecture, **spec.config))
+        if name in spec.config and len({count_parameters(create(v.architecture, **v.config)) for v in variants}) > 1:
+            raise UserError(f"{where}: changes the size of {spec.architecture}, which makes it another architecture")
 
 
 def open_study(search: Search, storage: RDBStorage) -> Study:
-    """The search's study, made if it is new.
-
-    Pruned is what is worse than the median of the complete trials at the same point of their training. Successive
-    halving and Hyperband stop most trials at a small part of it, which under warm-up and cosine says little (a high
-    rate pays off last), and with few trials leave next to none complete.
-    """
+    """Return the search's study, made if it is new; pruned is what is worse than the median at the same point."""
+    # Successive halving and Hyperband stop most trials at a small part of their training, which under warm-up and
+    # cosine says little (a high rate pays off last), and with few trials leave next to none complete
     return optuna.create_study(
         storage=storage,
         study_name=search.study,
-        direction="maximize",
+        direction="maximize" if search.task.primary.higher_is_better else "minimize",
         load_if_exists=True,
         sampler=Sampler(search.seed, search.default),
-        pruner=optuna.pruners.MedianPruner(STARTUP, n_warmup_steps=search.spec.recipe.evaluations // 3),
+        pruner=optuna.pruners.MedianPruner(_STARTUP, n_warmup_steps=search.spec.recipe.evaluations // 3),
     )
 
 
-def run_search(
-    search: Search, storage: RDBStorage, budget: Budget, device: torch.device, display: SuiteDisplay
-) -> Study:
-    """Work on one row's study until its budget is spent, together with whoever else does.
-
-    Raises:
-        UserError: the storage does not answer.
-    """
+def run_search(search: Search, storage: RDBStorage, budget: Budget, device: torch.device, display: Display) -> Study:
+    """Work on one entry's study until its budget is spent; UserError if the storage does not answer."""
     fp32_means_fp32()
-    study = open_study(search, storage)
-    data, val = (chunks_of(search.pack, split, search.spec.recipe, device) for split in ("train", "val"))
+    task, study = search.task, open_study(search, storage)
+    data, val = (task.data(search.pack, split, search.spec.recipe, device) for split in ("train", "val"))
 
     def work(trial: Trial, params: dict[str, Any]) -> float:
         started = time.perf_counter()
         spec = search.variant(params)
-        trial.set_user_attr("provenance", provenance(get_architecture(spec.architecture).model.__module__, device))
-        evaluations = sorted(spec.recipe.evaluation_updates())
+        trial.set_user_attr("provenance", provenance(spec, device).model_dump(mode="json"))
+        evaluations = sorted(spec.recipe.evaluation_steps())
         is_default = params == search.default
 
         def note_seconds() -> None:
             trial.set_user_attr("seconds", round(time.perf_counter() - started, 3))
 
         def watch(status: Status) -> None:
-            display.run_status(status)
-            if status.update not in evaluations or status.val_map is None:
+            display.training(status)
+            if status.step not in evaluations or status.val_score is None:
                 return
             note_seconds()
-            trial.report(status.val_map, evaluations.index(status.update) + 1)
-            if is_default:  # what all others are compared with
+            trial.report(status.val_score, evaluations.index(status.step) + 1)
+            # the default recipe is what all others are compared with
+            if is_default:
                 return
             if trial.should_prune():
                 raise optuna.TrialPruned
-            if budget.hours and spent(study.get_trials(deepcopy=False)) >= 3600 * budget.hours:
+            if budget.hours and reached(budget, study.get_trials(deepcopy=False)):
                 trial.set_user_attr("out_of_budget", True)
                 raise optuna.TrialPruned
 
-        done = len(finished(study.get_trials(deepcopy=False)))
-        display.started(f"{search.spec.name}, trial {done + 1}, budget {budget}", spec.recipe.updates)
+        number = len(counted(study.get_trials(deepcopy=False))) + 1
+        display.started(f"{search.spec.name}, trial {number}, budget {budget}", spec)
         try:
-            state = train(build(spec, device), data, val, spec.recipe, seed=spec.seed, report=watch)
+            state = train(build(spec, device), data, val, task, spec.recipe, seed=spec.seed, report=watch)
         except optuna.TrialPruned:
             display.ended("pruned")
             raise
@@ -178,8 +169,9 @@ def run_search(
             note_seconds()
             raise
         note_seconds()
-        display.ended(f"val mAP {state.best_map:.3f}")
-        return state.best_map
+        assert state.best_score is not None
+        display.ended(f"val {task.primary.label} {state.best_score:.3f}")
+        return state.best_score
 
     Worker(study, storage, search.space, budget).run(work)
     return study

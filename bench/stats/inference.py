@@ -3,15 +3,27 @@
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import networkx
 import numpy as np
 from scipy import stats as distributions
 
-from bench.stats.bootstrap import Estimate, Floats, nanvar
+from bench.stats.bootstrap import Estimate, nanvar
+from bench.stats.ranking import Floats
 
-SEEDS_NEEDED = 5  # a side, for a claim about architectures
+__all__ = [
+    "CHECKPOINTS_ONLY", "GENERALISES", "LEVEL", "SEEDS_NEEDED", "Inference", "Verdict", "absolute",
+    "benjamini_hochberg", "difference", "group_letters", "holm", "verdicts",
+]  # fmt: skip
+
+# a side, for a claim that generalises to architectures
+SEEDS_NEEDED = 5
 LEVEL = 0.05
+# what a claim generalises to
+GENERALISES, CHECKPOINTS_ONLY = "architectures (seeds resampled)", "these checkpoints only"
+# undecided: as far apart as these resamples can tell, which is not enough for so many comparisons; more would decide
+Verdict = Literal["significant", "undecided", "not significant"]
 
 
 @dataclass(frozen=True)
@@ -22,16 +34,23 @@ class Inference:
     low: Floats
     high: Floats
     p: Floats
-    floor: float  # the least p that this many resamples can show
-    about_architectures: bool  # else about these checkpoints only
+    # the least p that this many resamples can show
+    floor: float
+    # to architectures, since seeds were resampled; else it is about these checkpoints only
+    generalises: bool
+
+    @property
+    def scope(self) -> str:
+        """What the claim generalises to."""
+        return GENERALISES if self.generalises else CHECKPOINTS_ONLY
 
 
 def difference(a: Estimate, b: Estimate) -> Inference:
-    """a - b, for a metric or class by class.
+    """Return a - b, for a metric or class by class.
 
-    With SEEDS_NEEDED seeds a side it is about architectures: clips and seeds vary, and t has Satterthwaite's degrees of
-    freedom (Biometrics Bulletin 2, 1946). With fewer it is about these checkpoints: only clips vary, and interval and p
-    are read off the replicates.
+    With SEEDS_NEEDED seeds a side it generalises to architectures: clips and seeds vary, and t has Satterthwaite's
+    degrees of freedom (Biometrics Bulletin 2, 1946). With fewer it is about these checkpoints: only clips vary, and
+    interval and p are read off the replicates.
     """
     replicates = a.replicates - b.replicates
     if min(a.seeds, b.seeds) < SEEDS_NEEDED:
@@ -43,8 +62,11 @@ def difference(a: Estimate, b: Estimate) -> Inference:
 
 
 def absolute(a: Estimate) -> Inference:
-    """A system's own interval. AP on few clips is too high, and on a resample once more by as much: the basic interval
-    (Davison & Hinkley 1997, 5.2.1) takes it off again, and with seeds, so does the centre of the t interval."""
+    """Return the interval of a single system.
+
+    AP on few clips is too high, and on a resample once more by as much: the basic interval (Davison & Hinkley 1997,
+    5.2.1) takes it off again, and with seeds, so does the centre of the t interval.
+    """
     if a.seeds < SEEDS_NEEDED:
         low, high = np.nanquantile(a.replicates, [0.025, 0.975], axis=0)
         none = np.full_like(a.value, np.nan)
@@ -55,37 +77,38 @@ def absolute(a: Estimate) -> Inference:
 
 
 def _from_replicates(value: Floats, replicates: Floats) -> Inference:
-    """The symmetric interval (Hall, Annals of Statistics 16, 1988), which holds the truth more often than percentiles
-    where classes are rare, and the p that goes with it: how often a replicate is as far from the value as the value is
-    from zero."""
+    """Return the symmetric interval (Hall, Annals of Statistics 16, 1988) and its p.
+
+    It holds the truth more often than percentiles where classes are rare; p is how often a replicate is as far from the
+    value as the value is from zero.
+    """
     away = np.abs(replicates - value)
     half = np.nanquantile(away, 0.95, axis=0)
-    drawn = np.isfinite(replicates).sum(axis=0)
-    p = (1 + (away >= np.abs(value)).sum(axis=0)) / (drawn + 1)
+    known = np.isfinite(replicates).sum(axis=0)
+    p = (1 + (away >= np.abs(value)).sum(axis=0)) / (known + 1)
     return Inference(value, value - half, value + half, p, 1 / (len(replicates) + 1), False)
 
 
 def _from_t(value: Floats, parts: Sequence[tuple[Floats, float]]) -> Inference:
-    """A t interval and p from independent parts of the variance, each with its degrees of freedom."""
+    """Return a t interval and p from independent parts of the variance, each with its degrees of freedom."""
+    tiny = np.finfo(float).tiny
     variances = [np.maximum(variance, 0.0) for variance, _ in parts]
-    variance = np.maximum(sum(variances, np.zeros_like(value)), np.finfo(float).tiny)
-    freedom = variance**2 / np.maximum(
-        sum((part**2 / df for part, (_, df) in zip(variances, parts, strict=True)), np.zeros_like(value)),
-        np.finfo(float).tiny,
-    )
+    variance = np.maximum(np.sum(variances, axis=0), tiny)
+    shares = [part**2 / df for part, (_, df) in zip(variances, parts, strict=True)]
+    freedom = np.maximum(variance**2 / np.maximum(np.sum(shares, axis=0), tiny), 1.0)
     error = np.sqrt(variance)
-    half = distributions.t.ppf(0.975, np.maximum(freedom, 1.0)) * error
-    p = 2 * distributions.t.sf(np.abs(value) / error, np.maximum(freedom, 1.0))
+    half = distributions.t.ppf(0.975, freedom) * error
+    p = 2 * distributions.t.sf(np.abs(value) / error, freedom)
     return Inference(value, value - half, value + half, p, 0.0, True)
 
 
 def holm(p: Floats) -> Floats:
-    """Adjusted p that keep the chance of any false claim among all (Holm 1979); NaN takes no part."""
+    """Return adjusted p that keep the chance of any false claim among all (Holm 1979); NaN takes no part."""
     return _where_known(p, _step_down)
 
 
 def benjamini_hochberg(p: Floats) -> Floats:
-    """Adjusted p that keep the expected share of false claims among those made (1995); NaN takes no part."""
+    """Return adjusted p that keep the expected share of false claims among those made (1995); NaN takes no part."""
     return _where_known(p, distributions.false_discovery_control)
 
 
@@ -104,16 +127,18 @@ def _where_known(p: Floats, adjust: Callable[[Floats], Floats]) -> Floats:
     return adjusted
 
 
-def verdicts(p: Floats, adjusted: Floats, floor: float, level: float = LEVEL) -> list[str]:
-    """'different', 'not shown', or 'unresolved': as far apart as these resamples can tell, which is not enough for so
-    many comparisons; more resamples would decide."""
-    words = np.where(adjusted <= level, "different", np.where(p <= floor, "unresolved", "not shown"))
-    return [str(word) for word in words]
+def verdicts(p: Floats, adjusted: Floats, floor: float, level: float = LEVEL) -> list[Verdict]:
+    """Return the verdict on each p, given it with and without the correction for many comparisons."""
+    significant, undecided, not_significant = get_args(Verdict)
+    words = np.where(adjusted <= level, significant, np.where(p <= floor, undecided, not_significant))
+    return list(words.tolist())
 
 
 def group_letters(names: Sequence[str], differ: Callable[[str, str], bool]) -> dict[str, str]:
-    """Systems that share a letter are not shown to differ (compact letter display): one letter for each largest set of
-    systems without a difference between any two; `names` are in order of rank."""
+    """Return letters that two systems share where their difference is not significant (compact letter display).
+
+    One letter for each largest set of systems without a difference between any two; `names` are in order of rank.
+    """
     graph = networkx.Graph()
     graph.add_nodes_from(names)
     graph.add_edges_from((a, b) for a, b in itertools.combinations(names, 2) if not differ(a, b))

@@ -1,89 +1,115 @@
 """All runs of a suite, in their order."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from architectures import ConfigError, configure, get_architecture, list_architectures
+from architectures import ConfigError, config_values, configure, get_architecture, list_architectures
 from bench.data.pack import Pack
 from bench.errors import UserError
 from bench.protocol.precision import computes_bf16
 from bench.protocol.spec import RunSpec
+from bench.protocol.task import Task, get_task
+from bench.schema import validated
+from bench.store import ResultsFolder, RunFolder
 from bench.suites.suite import Entry, Suite
+
+__all__ = ["Run", "Selection", "entries", "entry_name", "plan", "sample_rates"]
 
 CPU = torch.device("cpu")
 
 
-def rows(suite: Suite, only: Sequence[str] = ()) -> list[Entry]:
-    """The suite's rows, or those named on the command line, each once, with all that they take from their bases.
+@dataclass(frozen=True)
+class Run:
+    """What is run, on which data, and where it is kept."""
 
-    Raises:
-        UserError: an unknown name.
-    """
-    names = list_architectures(in_all_only=True) if suite.contestants == "all" else suite.contestants
+    spec: RunSpec
+    pack: Pack
+    folder: RunFolder
+
+    @property
+    def task(self) -> Task:
+        return get_task(self.spec.task)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a command takes of a suite, and what it sets otherwise."""
+
+    # names of entries or architectures; empty takes all
+    only: Sequence[str] = ()
+    # how many; None is the suite's number
+    seeds: int | None = None
+    # recipe fields, for all
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+_ALL = Selection()
+
+
+def entries(suite: Suite, only: Sequence[str] = ()) -> list[Entry]:
+    """Return the suite's entries, or those named, each once, with all that they take from their bases."""
+    names = list_architectures(in_all_only=True) if suite.named == "all" else suite.named
     try:
-        own = [suite.resolved(entry) for entry in suite.runs]
-        for entry in own:
+        declared = [suite.resolved(entry) for entry in suite.runs]
+        for entry in declared:
             get_architecture(entry.architecture)
-        declared = {entry.name: entry for entry in [*map(_row, names), *own]}
-        chosen = [declared.get(row_name(name)) or _row(name) for name in only or declared]
+        known = {entry.name: entry for entry in [*map(_entry_of, names), *declared]}
+        chosen = [known.get(entry_name(name)) or _entry_of(name) for name in only or known]
     except ConfigError as error:
         raise UserError(str(error)) from None
     return list({entry.name: entry for entry in chosen}.values())
 
 
-def _row(architecture: str) -> Entry:
-    return Entry(name=row_name(get_architecture(architecture).name), architecture=architecture)
+def _entry_of(architecture: str) -> Entry:
+    return Entry(name=entry_name(get_architecture(architecture).name), architecture=architecture)
 
 
-def row_name(architecture: str) -> str:
-    """What an architecture's row and folders are called; those of timm:convnext_atto are timm-convnext_atto."""
+def entry_name(architecture: str) -> str:
+    """Return what an architecture's entry and folders are called: timm-convnext_atto for timm:convnext_atto."""
     return architecture.replace(":", "-")
 
 
-def sample_rates(suite: Suite, only: Sequence[str], sets: Mapping[str, Any]) -> list[int]:
-    """Of the packs that the rows need, in Hz. Raises UserError as `rows` and `Suite.settings`."""
-    families = ((entry, get_architecture(entry.architecture).family) for entry in rows(suite, only))
-    return sorted({suite.settings(entry, family, sets)[0] for entry, family in families})
+def sample_rates(suite: Suite, selection: Selection) -> list[int]:
+    """Return the sample rates of the packs that are needed, in Hz."""
+    families = ((entry, get_architecture(entry.architecture).family) for entry in entries(suite, selection.only))
+    return sorted({suite.settings(entry, family, selection.overrides)[0] for entry, family in families})
 
 
 def plan(
     suite: Suite,
     packs: Sequence[Pack],
-    *,
-    only: Sequence[str] = (),
-    seeds: int | None = None,
-    sets: Mapping[str, Any] | None = None,
+    results: ResultsFolder,
+    selection: Selection = _ALL,
     device: torch.device = CPU,
-) -> list[tuple[RunSpec, Pack]]:
-    """All runs of a suite, seed by seed, so that a half-done suite compares all contestants.
+) -> list[Run]:
+    """Return all runs of a suite, seed by seed, so that a half-done suite compares all architectures.
 
-    `device` settles what a precision of 'auto' is.
-
-    Raises:
-        UserError: an unknown name or field, no pack of a needed sample rate, or packs of different data.
+    The device settles what a precision of 'auto' is. Raises UserError for an unknown name or field, no pack of a needed
+    sample rate, or packs of different data.
     """
     if len({pack.dataset for pack in packs}) > 1:
         raise UserError(f"{packs[0].folder} and {packs[-1].folder} are packs of different data")
     if len({pack.sample_rate for pack in packs}) < len(packs):
         raise UserError("two of the packs have the same sample rate; one of each is enough")
-    entries = rows(suite, only)
-    first = suite.first_seed
     bf16 = computes_bf16(device)
-    return [
-        _spec(suite, entry, seed, packs, sets or {}, bf16)
-        for seed in range(first, first + (seeds or suite.seeds))
-        for entry in entries
-    ]
+    chosen = [_first_run(suite, entry, packs, selection.overrides, bf16) for entry in entries(suite, selection.only)]
+    runs = []
+    for seed in range(suite.first_seed, suite.first_seed + (selection.seeds or suite.seeds)):
+        for first, pack in chosen:
+            spec = first.model_copy(update={"seed": seed})
+            runs.append(Run(spec, pack, results.run(spec)))
+    return runs
 
 
-def _spec(
-    suite: Suite, entry: Entry, seed: int, packs: Sequence[Pack], sets: Mapping[str, Any], bf16: bool
+def _first_run(
+    suite: Suite, entry: Entry, packs: Sequence[Pack], overrides: Mapping[str, Any], bf16: bool
 ) -> tuple[RunSpec, Pack]:
-    architecture = get_architecture(entry.architecture)
-    sample_rate, recipe, inferred = suite.settings(entry, architecture.family, sets)
+    """Return the run of an entry with the first seed, and its pack."""
+    architecture, task = get_architecture(entry.architecture), get_task(suite.task)
+    sample_rate, recipe, inferred = suite.settings(entry, architecture.family, overrides)
     pack = _pack_at(sample_rate, packs, entry.name)
     fixed = {"sample_rate": sample_rate, "num_classes": len(pack.labels)}
     if given := sorted(fixed.keys() & entry.config.keys()):
@@ -92,20 +118,21 @@ def _spec(
         config = configure(entry.architecture, **fixed, **entry.config)
     except ConfigError as error:
         raise UserError(str(error) if entry.name == entry.architecture else f"{entry.name}: {error}") from None
-    inferred = inferred | {k: v for k, v in architecture.inferred.items() if k not in entry.config}
-    spec = RunSpec(
-        name=entry.name,
-        architecture=entry.architecture,
-        config=asdict(config),
-        recipe=recipe.on(bf16=bf16),
-        seed=seed,
-        pack=pack.fingerprint,
-        inferred=inferred,
-        source=architecture.source,
-        base=entry.base,
-        question=entry.question,
-    )
-    return spec, pack
+    if recipe.loss not in (None, *task.losses):
+        known = ", ".join(repr(loss) for loss in task.losses)
+        raise UserError(f"{entry.name}, train: loss={recipe.loss!r}: task {task.name} has {known}")
+    values = {
+        **{name: getattr(entry, name) for name in ("name", "architecture", "init", "base", "question")},
+        "task": suite.task,
+        "config": config_values(config, architecture.config),
+        "recipe": recipe.settled(bf16=bf16, loss=task.losses[0]),
+        "seed": suite.first_seed,
+        "pack": pack.fingerprint,
+        "fold": suite.fold,
+        "source": architecture.source,
+        "inferred": inferred | {k: v for k, v in architecture.inferred.items() if k not in entry.config},
+    }
+    return validated(RunSpec, values, f"suite {suite.title!r}, {entry.name}"), pack
 
 
 def _pack_at(sample_rate: int, packs: Sequence[Pack], name: str) -> Pack:

@@ -1,24 +1,20 @@
 """What a search may change, and what it may spend."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import (
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from bench.errors import UserError
 from bench.protocol.recipe import Recipe
 from bench.schema import Strict, validated
 
+__all__ = ["Budget", "Dimension", "check_space"]
+
 # what a trial costs, and what its learning curve is read at, must be the same for all trials of a search
-NOT_SEARCHED = (
-    "updates", "evaluations", "precision", "channels_last",
-    "chunk_seconds", "hop_seconds", "test_hop_seconds", "chunks", "aggregate",
+_NOT_SEARCHED = (
+    "max_steps", "evaluations", "precision", "channels_last",
+    "chunk_seconds", "hop_seconds", "eval_hop_seconds", "crops", "aggregate",
 )  # fmt: skip
 
 
@@ -47,6 +43,7 @@ class Dimension(Strict):
         return self.choices or (self.low, self.high)
 
     def holds(self, value: Any) -> bool:
+        """Return whether a value is one that the search may choose."""
         if self.choices is not None:
             return value in self.choices
         assert self.low is not None
@@ -55,7 +52,7 @@ class Dimension(Strict):
 
 
 class Budget(Strict):
-    """What each contestant's search may spend: finished trials, or hours of compute measured over all workers."""
+    """What each search may spend: finished trials, or hours of compute measured over all workers."""
 
     trials: PositiveInt | None = None
     hours: PositiveFloat | None = None
@@ -70,10 +67,10 @@ class Budget(Strict):
         return f"{self.trials} trials" if self.trials else f"{self.hours:g} hours of compute"
 
 
-def _check_space(space: Mapping[str, Dimension], path: Path) -> None:
-    """Recipe fields only; those of architectures are checked where these are known."""
+def check_space(space: Mapping[str, Dimension], where: str) -> None:
+    """Raise UserError if a recipe field is not searched or out of range; architectures' are checked where known."""
     for name, dimension in space.items():
-        if name in NOT_SEARCHED:
-            raise UserError(f"{path}, [space]: {name} is the same for all trials; set it in [train]")
+        if name in _NOT_SEARCHED:
+            raise UserError(f"{where}: {name} is the same for all trials; set it in [train]")
         for value in dimension.ends if name in Recipe.model_fields else ():
-            validated(Recipe, {name: value}, f"{path}, [space]")
+            validated(Recipe, {name: value}, where)

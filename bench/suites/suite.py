@@ -1,45 +1,59 @@
-"""What is run: recipes, runs and suites; typed, checked where they are made, and hashed. Knows no torch."""
+"""A suite: which runs there are to be, declared in TOML and checked where it is read."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import (
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from bench.errors import UserError
 from bench.protocol.recipe import Recipe
+from bench.renamed import current_name, warn_of_old_names
 from bench.schema import Strict, validated
-from bench.suites.space import Budget, Dimension, _check_space
+from bench.suites.space import Budget, Dimension, check_space
 
-Family = Literal["cnn", "transformer", "hybrid"]  # as in architectures._registry, which needs torch
-SUITES = Path(__file__).parent
+__all__ = ["Entry", "Suite", "load_suite", "parse_overrides"]
+
+# as in architectures, which needs torch
+Family = Literal["cnn", "transformer", "hybrid"]
+_SUITES = Path(__file__).parent
 
 
-class Overrides(Strict):
+class Settings(Strict):
     """What a suite sets, for all or for one family. `inferred` marks settings that no source documents."""
 
     sample_rate: PositiveInt | None = None
     train: dict[str, Any] = {}
     inferred: dict[str, str] = {}
 
+    @field_validator("train", mode="before")
+    @classmethod
+    def _old_names(cls, train: Any) -> Any:
+        return warn_of_old_names(train, "train") if isinstance(train, dict) else train
 
-class Entry(Overrides):
-    """A row of its own: an architecture with overrides, and the question that the row is to answer.
+    @field_validator("inferred", mode="before")
+    @classmethod
+    def _old_names_inferred(cls, inferred: Any) -> Any:
+        return {current_name(key): why for key, why in inferred.items()} if isinstance(inferred, dict) else inferred
 
-    Or an ablation: the base is another row of the suite, and the overrides are what differs from that.
+
+class Entry(Settings):
+    """An entry of its own: an architecture with overrides, and the question that it is to answer.
+
+    Or an ablation: the base is another entry of the suite, and the overrides are what differs from that.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=80)]  # begins its runs' folders
-    architecture: str = ""  # of an ablation: its base's
+    # begins its runs' folders
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=80)]
+    # of an ablation: its base's
+    architecture: str = ""
     base: str = ""
     config: dict[str, Any] = {}
     question: str = ""
+    # the entry whose weights are the start
+    init: str = ""
 
     @model_validator(mode="after")
     def _architecture_or_base(self) -> Self:
@@ -48,99 +62,88 @@ class Entry(Overrides):
         return self
 
     def on(self, base: "Entry") -> "Entry":
-        """What is declared here, over all that the base declares, which has no base of its own any more."""
-        merged = {name: getattr(base, name) | getattr(self, name) for name in ("config", "train", "inferred")}
+        """Return what is declared here over all that the base declares, which has no base of its own any more."""
+        merged = {name: getattr(base, name) | getattr(self, name) for name in ("config", "train")}
         # what is declared here is no inference of the base's
-        merged["inferred"] = {
-            k: v
-            for k, v in merged["inferred"].items()
-            if k in self.inferred or k.removeprefix("train.") not in self.train
-        }
+        inferred = {k: v for k, v in base.inferred.items() if k.removeprefix("train.") not in self.train}
+        merged["inferred"] = inferred | self.inferred
         rate = self.sample_rate or base.sample_rate
         return self.model_copy(update=merged | {"architecture": base.architecture, "sample_rate": rate})
 
 
-class Suite(Overrides):
-    """A declaration of runs: one recipe, family by family where that is needed, for contestants and seeds.
+class Suite(Settings):
+    """A declaration of runs: one recipe, family by family where that is needed, for architectures and seeds.
 
-    `runs` are rows of their own; with them, `architectures` are only those named. With a `space`, each row's recipe is
-    searched first, within the same `budget`, and its best one becomes a row beside it.
+    `runs` are entries of their own; with them, `architectures` are only those named. With a `space`, each entry's
+    recipe is searched first, within the same `budget`, and its best one becomes an entry beside it.
     """
 
     title: str
+    task: str = "tagging"
+    # which part of the data is held out, in data sets that come in folds
+    fold: NonNegativeInt | None = None
     architectures: Literal["all"] | Annotated[list[str], Field(min_length=1)] | None = None
     seeds: PositiveInt = 1
     first_seed: NonNegativeInt = 0
-    family: dict[Family, Overrides] = {}
+    family: dict[Family, Settings] = {}
     runs: list[Entry] = []
     space: dict[str, Dimension] = {}
     budget: Budget | None = None
     search_seed: NonNegativeInt = 0
 
-    @model_validator(mode="after")
-    def _names_differ(self) -> Self:
-        named = self.architectures if isinstance(self.architectures, list) else []
-        names = [*named, *(entry.name for entry in self.runs)]
-        twice = sorted({name for name in names if names.count(name) > 1} - set(named))
-        if twice:
-            raise ValueError(f"two rows are called {twice[0]!r}: each of [[runs]] needs a name of its own")
-        return self
+    @field_validator("space", mode="before")
+    @classmethod
+    def _old_names_in_space(cls, space: Any) -> Any:
+        return warn_of_old_names(space, "[space]") if isinstance(space, dict) else space
 
     @model_validator(mode="after")
-    def _bases_are_rows(self) -> Self:
+    def _names_differ_and_bases_are_entries(self) -> Self:
+        named = self.architectures if isinstance(self.architectures, list) else []
+        names = [*named, *(entry.name for entry in self.runs)]
+        if twice := sorted({name for name in names if names.count(name) > 1} - set(named)):
+            raise ValueError(f"two entries are called {twice[0]!r}: each of [[runs]] needs a name of its own")
         for entry in self.runs:
             self.resolved(entry)
         return self
 
     def resolved(self, entry: Entry) -> Entry:
-        """The row with all that it takes from its base, and that from its own, written out.
+        """Return the entry with all that it takes from its base, and that from its own, written out.
 
-        Raises:
-            ValueError: a base is no other row of the suite, or in the end the row itself.
+        Raises ValueError if a base is no other entry of the suite, or in the end the entry itself.
         """
         known, chain = {other.name: other for other in self.runs}, [entry]
         while base := chain[-1].base:
-            if base not in known and (self.architectures == "all" or base in self.contestants):
+            if base not in known and (self.architectures == "all" or base in self.named):
                 known[base] = Entry(name=base, architecture=base)
             if base not in known:
-                raise ValueError(f"{chain[-1].name}: base={base!r} is no row of this suite")
+                raise ValueError(f"{chain[-1].name}: base={base!r} is no entry of this suite")
             if any(base == other.name for other in chain):
                 raise ValueError(f"{entry.name}: is its own base, by {' and '.join(other.name for other in chain)}")
             chain.append(known[base])
-        made = chain.pop()
-        while chain:
-            made = chain.pop().on(made)
-        return made
+        return reduce(lambda base, entry: entry.on(base), reversed(chain))
 
     @property
-    def contestants(self) -> Literal["all"] | list[str]:
+    def named(self) -> Literal["all"] | list[str]:
+        """The architectures that are entries as they are."""
         return self.architectures or ([] if self.runs else "all")
 
-    def settings(self, entry: Entry, family: str, sets: Mapping[str, Any]) -> tuple[int, Recipe, dict[str, str]]:
-        """Sample rate, recipe and inferred settings of a resolved row; `sets` (--set) goes last.
-
-        Raises:
-            UserError: a recipe field is unknown or out of range.
-        """
-        of_family = self.family.get(family, Overrides())  # type: ignore[call-overload]
-        train = self.train | of_family.train | entry.train | dict(sets)
+    def settings(self, entry: Entry, family: str, overrides: Mapping[str, Any]) -> tuple[int, Recipe, dict[str, str]]:
+        """Return sample rate, recipe and inferred settings of a resolved entry; `overrides` (--set) go last."""
+        of_family = self.family.get(family, Settings())  # type: ignore[call-overload]
+        train = self.train | of_family.train | entry.train | dict(overrides)
         recipe = validated(Recipe, train, f"suite {self.title!r}, {entry.name}, train")
         inferred = self.inferred | of_family.inferred
-        # what the row or the user set is no inference of the suite's
-        own = set(entry.train) | set(sets)
-        inferred = {k: v for k, v in inferred.items() if k.removeprefix("train.") not in own} | entry.inferred
+        # what the entry or the user set is no inference of the suite's
+        declared = set(entry.train) | set(overrides)
+        inferred = {k: v for k, v in inferred.items() if k.removeprefix("train.") not in declared} | entry.inferred
         return entry.sample_rate or of_family.sample_rate or self.sample_rate or 16_000, recipe, inferred
 
 
 def load_suite(name: str) -> Suite:
-    """A suite that comes with the project, by name, or any TOML file, by path.
-
-    Raises:
-        UserError: no such suite, no valid TOML, or an unknown key, with file and key.
-    """
-    path = Path(name) if name.endswith(".toml") else SUITES / f"{name}.toml"
+    """Return a suite that comes with the project, by name, or any TOML file, by path; check it, or raise UserError."""
+    path = Path(name) if name.endswith(".toml") else _SUITES / f"{name}.toml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in SUITES.glob("*.toml")))
+        known = ", ".join(sorted(p.stem for p in _SUITES.glob("*.toml")))
         raise UserError(f"no suite {name!r}: use one of {known}, or the path of a .toml file")
     try:
         values = tomllib.loads(path.read_text("utf-8"))
@@ -149,13 +152,13 @@ def load_suite(name: str) -> Suite:
     suite = validated(Suite, values, str(path))
     for family in get_args(Family):
         validated(Recipe, suite.train, f"{path}, [train]")
-        own = suite.family.get(family, Overrides())
-        validated(Recipe, suite.train | own.train, f"{path}, [family.{family}.train]")
-        _check_inferred(suite.inferred | own.inferred, path)
+        of_family = suite.family.get(family, Settings())
+        validated(Recipe, suite.train | of_family.train, f"{path}, [family.{family}.train]")
+        _check_inferred(suite.inferred | of_family.inferred, path)
     for entry in map(suite.resolved, suite.runs):
         validated(Recipe, suite.train | entry.train, f"{path}, [[runs]] {entry.name}, train")
         _check_inferred(entry.inferred, path)
-    _check_space(suite.space, path)
+    check_space(suite.space, f"{path}, [space]")
     return suite
 
 
@@ -165,17 +168,19 @@ def _check_inferred(inferred: Mapping[str, str], path: Path) -> None:
             raise UserError(f"{path}: inferred names {key!r}, which is no field of [train] (write train.FIELD)")
 
 
-def parse_sets(sets: Sequence[str]) -> dict[str, Any]:
-    """`train.FIELD=VALUE` strings to recipe fields; values are read as TOML. Raises UserError."""
+def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """Return recipe fields from `train.FIELD=VALUE` strings, as --set takes them, checked; values are read as TOML."""
     fields: dict[str, Any] = {}
-    for text in sets:
+    for text in texts:
         key, equals, value = text.partition("=")
         table, dot, field = key.strip().partition(".")
         if not (equals and dot and table == "train"):
-            raise UserError(f"--set {text}: write --set train.FIELD=VALUE, for example train.updates=300")
+            raise UserError(f"--set {text}: write --set train.FIELD=VALUE, for example train.max_steps=300")
         try:
             fields[field] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
-            fields[field] = value.strip()  # a bare word is a string
+            # a bare word is a string
+            fields[field] = value.strip()
+    fields = warn_of_old_names(fields, "--set train")
     validated(Recipe, fields, "--set train")
     return fields

@@ -13,58 +13,60 @@ from mlflow.models import Model, infer_signature
 from torch import nn
 
 import architectures
-from architectures._source import root_of
 from bench.errors import one_line
 from bench.protocol.batches import chunk_size
-from bench.protocol.spec import RunSpec
 from bench.runner.weights import load_model
 from bench.tracking.records import Record
 
-PACKAGES = ("torch", "torchaudio", "timm", "numpy", "pydantic")  # what a contestant is made of
+__all__ = ["save_model"]
+
+# what an architecture is made of
+_PACKAGES = ("torch", "torchaudio", "timm", "numpy", "pydantic")
 
 
 def save_model(record: Record, folder: Path) -> tuple[Path, str | None]:
-    """Save a run's model below `folder`; returns where, and why it had to be pickled, if it had.
-
-    It takes chunks (b, n), as long as its recipe has them, as float32 and returns logits (b, k).
+    """Save a run's model, from chunks (b, n) to logits (b, k); return where, and why it was pickled, if it was.
 
     Raises:
         UserError: no weights, or not those of this architecture.
         OSError, ValueError, RuntimeError: it does not take two chunks, or cannot be written.
     """
-    assert record.folder  # trials keep no weights
-    spec = RunSpec.model_validate(record.spec)
-    model = load_model(record.folder, record.content, spec, torch.device("cpu")).eval()
+    # trials keep no weights
+    assert record.folder
+    run = record.folder.record()
+    model = load_model(record.folder, run, torch.device("cpu")).eval()
     # two chunks: an exported graph would take a batch of one for a constant
-    example = np.zeros((2, chunk_size(spec.recipe, spec.config["sample_rate"])), dtype=np.float32)
-    with torch.no_grad():  # before the export, whose symbolic tensors a contestant may cache
+    example = np.zeros((2, chunk_size(run.spec.recipe, run.spec.config["sample_rate"])), dtype=np.float32)
+    # before the export, whose symbolic tensors an architecture may cache
+    with torch.no_grad():
         logits = model(torch.from_numpy(example)).numpy()
     options = {
         "signature": infer_signature(example, logits),
         "input_example": example,
-        "pip_requirements": [f"{name}=={version(name)}" for name in PACKAGES],
+        "pip_requirements": [f"{name}=={version(name)}" for name in _PACKAGES],
     }
     try:
         return _save(model, folder / "pt2", serialization_format="pt2", **options), None
     except Exception as error:  # torch.export raises nearly anything
         reason = f"{type(error).__name__}: {one_line(error)[:200]}"
-    code = [str(path) for path in _code(model, folder)]
+    code = [*architectures.__path__, *_plugin(model, folder)]
     return _save(model, folder / "pickle", serialization_format="pickle", code_paths=code, **options), reason
 
 
-def _code(model: nn.Module, folder: Path) -> list[Path]:
-    """What a pickle needs to be read: the contestants, and where the model is from outside, its package or file."""
-    inside, module = [Path(path) for path in architectures.__path__], type(model).__module__
-    root = root_of(module)
-    if root is None or root.is_dir():
-        return [*inside, *([root] if root else [])]
-    return [*inside, Path(shutil.copyfile(root, folder / f"{module}.py"))]  # a file's module is not called as it is
+def _plugin(model: nn.Module, folder: Path) -> list[str]:
+    """Return the package or file of a plugin, which a pickle needs to be read; nothing for the project's models."""
+    module = type(model).__module__
+    root = architectures.plugin_root(module)
+    # a file's module is not called as it is
+    if root and not root.is_dir():
+        root = Path(shutil.copyfile(root, folder / f"{module}.py"))
+    return [str(root)] if root else []
 
 
 def _save(model: nn.Module, path: Path, **options: Any) -> Path:
     saved = Model()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # export warns of a GRU's weights, to which nothing is assigned
+    # export warns of a GRU's weights, to which nothing is assigned
+    with warnings.catch_warnings(action="ignore"):
         mlflow.pytorch.save_model(model, path, mlflow_model=saved, **options)
     # an exported graph stays on the device that it was made on; MLflow would look for it on a GPU where there is one
     saved.flavors["python_function"]["config"]["device"] = "cpu"

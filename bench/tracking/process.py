@@ -6,48 +6,43 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
+__all__ = ["WAIT_SECONDS", "Tracker"]
+
 WAIT_SECONDS = 60.0
-NICE = 19
+_NICE = 19
 # neither the cores nor the GPU that a run trains and is timed on
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
-class Tracker:
-    """Keeps a tracking server up to date without waiting for it: one process at a time, stopped on leaving.
+class Tracker(AbstractContextManager["Tracker"]):
+    """Keep a tracking server up to date without waiting for it: one process at a time, stopped on leaving, if `on`."""
 
-    Args:
-        folder: the results folder.
-        on: False does nothing at all.
-        own: files with architectures that are not the project's.
-    """
-
-    def __init__(self, folder: Path, *, on: bool = True, own: Sequence[Path] = ()) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, on: bool = True, plugins: Sequence[Path] = ()) -> None:
         self.on = on
-        self.command = ["track", "sync", str(folder), *(part for path in own for part in ("--with", str(path)))]
+        self.command = ["track", "sync", str(folder), *(part for path in plugins for part in ("--plugin", str(path)))]
         self.process: subprocess.Popen[bytes] | None = None
         self.messages: IO[bytes] | None = None
-        self.warnings: list[str] = []  # of all processes, each once
-
-    def __enter__(self) -> "Tracker":
-        return self
+        # of all processes, each once
+        self.warnings: list[str] = []
 
     def __exit__(self, *error: object) -> None:
         if self.process:
-            self.process.terminate()  # cut off where it is: the next sync mends that
+            # cut off where it is: the next sync fixes that
+            self.process.terminate()
             self._wait(None)
 
     def news(self) -> None:
-        """There is something new in the folder. Where a process is busy, it goes with the next one, or at the end."""
+        """Send what is new in the folder; where a process is busy, with the next one, or at the end."""
         if self.on and (self.process is None or self.process.poll() is not None):
             self._start()
 
     def finish(self, seconds: float) -> list[str]:
-        """Send what is left, for so long at most. Returns what a user should know, if anything, a line each."""
+        """Send what is left, for so long at most; return what a user should know, if anything, a line each."""
         if not self.on:
             return []
         deadline = time.monotonic() + seconds
@@ -55,12 +50,10 @@ class Tracker:
             self._wait(deadline)
             self._start()
             errors = self._wait(deadline)
-            return self.warnings + errors
         except subprocess.TimeoutExpired:
-            return [
-                *self.warnings,
-                f"not all was sent within {seconds:.0f} s; `{shlex.join(['bench', *self.command])}` sends the rest",
-            ]
+            again = shlex.join(["bench", *self.command])
+            errors = [f"not all was sent within {seconds:.0f} s; `{again}` sends the rest"]
+        return self.warnings + errors
 
     def _start(self) -> None:
         self._wait(None)
@@ -70,15 +63,15 @@ class Tracker:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self.messages,
-            env=os.environ | ENVIRONMENT,
+            env=os.environ | _ENVIRONMENT,
             # Ctrl-C is for the suite, which ends this one itself. No session of its own: Linux shares the cores evenly
             # among sessions (autogroups), whatever their priorities
             process_group=0,
         )
-        os.setpriority(os.PRIO_PROCESS, self.process.pid, NICE)
+        os.setpriority(os.PRIO_PROCESS, self.process.pid, _NICE)
 
     def _wait(self, deadline: float | None) -> list[str]:
-        """Wait for the process, if there is one; returns its errors. Raises subprocess.TimeoutExpired."""
+        """Wait for the process, if there is one; return its errors. Raises subprocess.TimeoutExpired."""
         if self.process is None or self.messages is None:
             return []
         self.process.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))

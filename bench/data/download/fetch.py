@@ -5,8 +5,10 @@ Each stage resumes where it was interrupted, and what is finished is not done ag
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from zipfile import ZipFile
 
 from filelock import FileLock, Timeout
 
@@ -27,26 +29,18 @@ __all__ = ["Fetch", "exclusive"]
 _AUDIO_RATE = 44_100
 
 
-@contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path) -> AbstractContextManager[object]:
     """Create the folder, and keep other fetches out of it. Raises UserError if one is at work."""
     folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        # the system drops the lock with the process that holds it, so that a killed one blocks nobody
-        try:
-            stack.enter_context(FileLock(folder / ".fetch.lock", timeout=0))
-        except Timeout:
-            raise UserError(f"{folder}: another `bench data fetch` is at work here; wait for it, or stop it") from None
-        yield
+    # the system drops the lock with the process that holds it, so that a killed one blocks nobody
+    try:
+        return FileLock(folder / ".fetch.lock").acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{folder}: another `bench data fetch` is at work here; wait for it, or stop it") from None
 
 
 class Fetch:
-    """What is still to be done, found out when it is made; its methods are the stages, in their order.
-
-    Attributes:
-        needed: the archives that have to be there.
-        to_unpack: those of them that are to be unpacked; with `out`, the recordings are not.
-    """
+    """What is still to be done, found out when it is made; its methods are the stages, in their order."""
 
     def __init__(
         self,
@@ -59,31 +53,23 @@ class Fetch:
     ) -> None:
         """Compare the folder with what should be in it.
 
-        Args:
-            source: where the files are: a folder's URL, or one with NAME in it for a file's name.
-            archives: those of FSD50K, if not given.
-            out: a pack to make from the archives.
-            sample_rate: of the pack, in Hz.
-
-        Raises:
-            UserError: `source` is no URL, `out` is taken, or the folder's record is damaged.
+        `source` is a folder's URL, or one with NAME in it for a file's name; `out` a pack to make from the archives, at
+        `sample_rate` Hz. Raises UserError if `source` is no URL, `out` is taken, or the folder's record is damaged.
         """
         if not re.fullmatch(r"https?://[^/\s]\S*", source):
             raise UserError(f"--mirror {source!r}: should be the URL of a folder, http://... or https://...")
         self.folder, self.source, self.out, self.sample_rate = folder, source, out, sample_rate
         self.archives = official_archives() if archives is None else archives
-        self.record = Record(folder)
+        self.record = Record.of(folder)
         self.is_packed = self._is_packed()
         # archives that were deleted after use are not fetched again, as long as what was made of them is there
-        self.needed = [
-            archive
-            for archive in self.archives
-            if not self.record.is_unpacked(archive.name) and not (archive.is_audio and self.is_packed)
-        ]
+        made = [a for a in self.archives if self.record.is_unpacked(a.name) or (a.is_audio and self.is_packed)]
+        self.needed = [archive for archive in self.archives if archive not in made]
+        self.files = [file for archive in self.needed for file in archive.files]
+        # with a pack, the recordings stay in their archives
         self.to_unpack = [archive for archive in self.needed if not (archive.is_audio and out)]
 
     def _is_packed(self) -> bool:
-        """Return whether `out` is already made of these archives."""
         if not self.out:
             return False
         if not (self.out / "manifest.json").is_file():
@@ -92,13 +78,9 @@ class Fetch:
         made = Pack(self.out)
         if made.sample_rate != self.sample_rate:
             raise UserError(f"{self.out} is a pack at {made.sample_rate} Hz: remove it or name another folder")
-        return self.record.has_pack(made.fingerprint)
+        return made.fingerprint in self.record.packs
 
     # What it takes
-
-    @property
-    def files(self) -> list[File]:
-        return [file for archive in self.needed for file in archive.files]
 
     @property
     def bytes_to_download(self) -> int:
@@ -118,7 +100,6 @@ class Fetch:
         return max(0, sound * self.sample_rate // _AUDIO_RATE - space_taken(partial_path(self.out)))
 
     def _present(self, file: File) -> int:
-        """Return how many bytes of a file are there, whole or partial."""
         path = self.folder / file.name
         sizes = [found.stat().st_size for found in (path, partial_path(path)) if found.is_file()]
         return min(file.size, max(sizes, default=0))
@@ -142,23 +123,12 @@ class Fetch:
     # The stages
 
     def download(self, progress: Progress, notice: Callable[[str], None]) -> None:
-        """Download and check all needed archives.
-
-        Args:
-            progress: called with the bytes done, and in all.
-            notice: called with a line about what went wrong and is tried again.
-
-        Raises:
-            UserError: a file cannot be had, or the disk is full.
-        """
+        """Download and check all needed archives; `notice` takes a line about what went wrong and is tried again."""
         done, total = 0, sum(file.size for file in self.files)
         for file in self.files:
-
-            def report(here: int, before: int = done) -> None:
-                progress(before + here, total)
-
             if not self.record.is_right(file.name, file.md5):
                 url, path = url_of(self.source, file.name), self.folder / file.name
+                report = partial(lambda before, here: progress(before + here, total), done)
                 with explain_full_disk(path):
                     download(url, path, size=file.size, md5=file.md5, progress=report, notice=notice)
                 self.record.note_right(file.name, file.md5)
@@ -167,22 +137,17 @@ class Fetch:
 
     def unpack(self, archive: Archive, progress: Progress) -> None:
         """Unpack one of `to_unpack`. Raises UserError if it is damaged or the disk is full."""
-        with self._distrusting(archive), explain_full_disk(self.folder), open_zip(self._zip(archive)) as opened:
+        with self._opened(archive) as (opened,), explain_full_disk(self.folder):
             files = unpack(opened, self.folder, progress)
         self.record.note_unpacked(archive.name, files)
 
     def pack(self, progress: Progress) -> Pack:
-        """Make `out` of what is unpacked in the folder, and straight from the archives of what is not.
-
-        Raises:
-            UserError: as `bench.data.packing.pack`, or an archive is damaged.
-        """
+        """Make `out` of what is unpacked in the folder, and straight from the archives of what is not."""
         assert self.out
         archives = [archive for archive in self.needed if archive.is_audio]
-        with self._distrusting(*archives), ExitStack() as stack:
-            # open until all is packed: recordings of both are read at the same time
-            opened = {archive.name: stack.enter_context(open_zip(self._zip(archive))) for archive in archives}
-            archived = {name: ArchiveFolder(zipped, name) for name, zipped in opened.items()}
+        # open until all is packed: recordings of both are read at the same time
+        with self._opened(*archives) as opened:
+            archived = {a.name: ArchiveFolder(zipped, a.name) for a, zipped in zip(archives, opened, strict=True)}
             made = pack(self.folder, self.out, sample_rate=self.sample_rate, progress=progress, archived=archived)
         self.record.note_pack(made.fingerprint)
         return made
@@ -192,14 +157,12 @@ class Fetch:
             for file in archive.files:
                 (self.folder / file.name).unlink(missing_ok=True)
 
-    def _zip(self, archive: Archive) -> Path:
-        return self.folder / f"{archive.name}.zip"
-
     @contextmanager
-    def _distrusting(self, *archives: Archive) -> Iterator[None]:
-        """Have archives that turn out to be damaged checked again by the next call: they were right when fetched."""
+    def _opened(self, *archives: Archive) -> Iterator[list[ZipFile]]:
+        """Open archives; those that turn out to be damaged, though right when fetched, are checked by the next call."""
         try:
-            yield
+            with ExitStack() as stack:
+                yield [stack.enter_context(open_zip(self.folder / f"{archive.name}.zip")) for archive in archives]
         except DamagedArchive as error:
             self.record.distrust(file.name for archive in archives for file in archive.files)
             again = "run the same command again to check the archive and fetch what is wrong"

@@ -2,7 +2,6 @@
 
 import csv
 from dataclasses import dataclass
-from functools import cache
 from itertools import groupby
 from pathlib import Path
 
@@ -10,8 +9,6 @@ __all__ = ["ZENODO", "Archive", "File", "official_archives", "read_archives", "u
 
 # The record of FSD50K v1.0; NAME stands for a file's name.
 ZENODO = "https://zenodo.org/records/4060432/files/NAME?download=1"
-
-_TABLE = Path(__file__).with_suffix(".csv")
 
 
 @dataclass(frozen=True)
@@ -36,10 +33,9 @@ class Archive:
         return self.name.endswith("_audio")
 
 
-@cache
 def official_archives() -> tuple[Archive, ...]:
     """Return the archives of FSD50K, in the order in which they are fetched: the small ones first."""
-    return read_archives(_TABLE)
+    return read_archives(Path(__file__).with_suffix(".csv"))
 
 
 def read_archives(path: Path) -> tuple[Archive, ...]:
@@ -47,10 +43,10 @@ def read_archives(path: Path) -> tuple[Archive, ...]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
     archives = []
-    for name, pieces in groupby(rows, key=lambda row: row["file"].rpartition(".")[0]):
-        group = list(pieces)
-        files = tuple(File(row["file"], int(row["bytes"]), row["md5"]) for row in group)
-        archives.append(Archive(name, files, sum(int(row["unpacked"]) for row in group)))
+    for name, group in groupby(rows, key=lambda row: row["file"].rpartition(".")[0]):
+        pieces = [(File(row["file"], int(row["bytes"]), row["md5"]), int(row["unpacked"])) for row in group]
+        files, unpacked = zip(*pieces, strict=True)
+        archives.append(Archive(name, files, sum(unpacked)))
     return tuple(archives)
 
 

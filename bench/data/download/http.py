@@ -6,7 +6,8 @@ Semantics of ranges, entity tags and Retry-After are those of RFC 9110.
 import hashlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import Message
@@ -37,15 +38,9 @@ def download(
 ) -> None:
     """Make `path` the file of that size and MD5; what is already there is taken for its beginning.
 
-    Until it is complete and right it is called NAME.partial, which a later call resumes.
-
-    Args:
-        size: in bytes.
-        progress: called with the bytes that are there.
-        notice: called with a line about what went wrong and is tried again.
-
-    Raises:
-        UserError: the server has no such file, another one, does not answer, or asks to wait for too long.
+    Until it is complete and right it is called NAME.partial, which a later call resumes. `progress` takes the bytes
+    that are there, `notice` a line about what went wrong and is tried again. Raises UserError if the server has no such
+    file, another one, does not answer, or asks to wait for too long.
     """
     partial = partial_path(path)
     # a file that was put here by hand, or was changed since, is checked like one that was interrupted
@@ -76,7 +71,7 @@ class _Interrupted(Exception):
 
 
 class _WrongFile(Exception):
-    """The file is not the one that was asked for; the message says how that shows."""
+    """What came is not the file that was asked for; the message says how that shows."""
 
 
 @dataclass
@@ -92,11 +87,9 @@ class _Transfer:
 
     @property
     def done(self) -> int:
-        """Return how many bytes there are."""
         return self.partial.stat().st_size if self.partial.exists() else 0
 
     def run(self) -> None:
-        """Attempt until no byte is missing. Raises UserError or _WrongFile."""
         failures, furthest = 0, self.done
         while self.done < self.size:
             try:
@@ -109,7 +102,6 @@ class _Transfer:
                 self.pause(error, failures)
 
     def pause(self, error: _Interrupted, failures: int) -> None:
-        """Wait before the next attempt. Raises UserError if there should be none."""
         again = "run the same command again to resume"
         if failures == _ATTEMPTS:
             raise UserError(f"{self.url}: {error}, {failures} times in a row; {again}")
@@ -136,18 +128,19 @@ class _Transfer:
             with self.partial.open(mode) as file:
                 done = file.tell()
                 # never beyond the size: a server that sends without end must not fill the disk
-                while done < self.size and (data := _read(response, self.size - done)):
-                    file.write(data)
-                    done += len(data)
+                while done < self.size:
+                    with _explain_errors(self.url):
+                        data = response.read1(min(_BLOCK, self.size - done))
+                    if not data:
+                        raise _Interrupted(f"the connection broke after {done} of {self.size} bytes")
+                    done += file.write(data)
                     self.progress(done)
-        if done < self.size:
-            raise _Interrupted(f"the connection broke after {done} of {self.size} bytes")
 
 
 def _check(path: Path, size: int, md5: str) -> None:
-    """Raise _WrongFile if a file has another size or MD5, which is the only checksum that the record lists."""
     if path.stat().st_size != size:
         raise _WrongFile(f"{path.stat().st_size} bytes, should be {size}")
+    # the only checksum that the record lists
     with path.open("rb") as file:
         found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found != md5:
@@ -155,7 +148,7 @@ def _check(path: Path, size: int, md5: str) -> None:
 
 
 def _get(url: str, start: int, etag: str) -> HTTPResponse:
-    """Request a file's bytes from `start` on. Raises UserError, _WrongFile or _Interrupted."""
+    """Request a file's bytes from `start` on."""
     # unasked, a proxy may compress: then neither sizes nor ranges are those of the file
     headers = {"User-Agent": "audio-cnn-transformer-bench", "Accept-Encoding": "identity"}
     if start:
@@ -163,36 +156,35 @@ def _get(url: str, start: int, etag: str) -> HTTPResponse:
         # a server that has another file by now answers with all of it, instead of the end of another one
         if etag:
             headers["If-Range"] = etag
+    with _explain_errors(url):
+        return urlopen(Request(url, headers=headers), timeout=_TIMEOUT_SECONDS)
+
+
+@contextmanager
+def _explain_errors(url: str) -> Iterator[None]:
+    """Raise what urllib and the system report as UserError, _WrongFile or _Interrupted."""
     try:
-        response: HTTPResponse = urlopen(Request(url, headers=headers), timeout=_TIMEOUT_SECONDS)
-        return response
+        yield
     except HTTPError as error:
-        with error:
-            raise _refused(url, error) from None
+        error.close()
+        what = f"HTTP {error.code} {error.reason}"
+        if error.code == 416:
+            raise _WrongFile("shorter than what is here") from None
+        # trying again helps with overload and faults of the server, not otherwise
+        if error.code in (408, 429) or error.code >= 500:
+            raise _Interrupted(what, _retry_after(error.headers)) from None
+        raise UserError(f"{url}: {what}; another server can be named with --mirror") from None
     except InvalidURL as error:
         raise UserError(f"{url}: {one_line(error)}") from None
     except (OSError, HTTPException) as error:
-        raise _interrupted(error) from None
-
-
-def _refused(url: str, error: HTTPError) -> Exception:
-    """Return what an error status means: trying again helps with overload and faults of the server, not otherwise."""
-    what = f"HTTP {error.code} {error.reason}"
-    if error.code == 416:
-        return _WrongFile("shorter than what is here")
-    if error.code in (408, 429) or error.code >= 500:
-        return _Interrupted(what, _retry_after(error.headers))
-    return UserError(f"{url}: {what}; another server can be named with --mirror")
-
-
-def _interrupted(error: Exception) -> _Interrupted:
-    """Return the error of a connection with its shortest message: a URLError wraps the system's error as `reason`."""
-    cause = getattr(error, "reason", error)
-    return _Interrupted(getattr(cause, "strerror", None) or " ".join(str(cause).split()) or type(error).__name__)
+        # the shortest message: a URLError wraps the system's error as `reason`
+        cause = getattr(error, "reason", error)
+        short = getattr(cause, "strerror", None) or one_line(cause) or type(error).__name__
+        raise _Interrupted(short) from None
 
 
 def _retry_after(headers: Message) -> float:
-    """Return the seconds that a server asks to wait, which it says as a number or as a date; 0 if it does not."""
+    # a number of seconds, or a date
     value = headers.get("Retry-After", "0").strip()
     if value.isdigit():
         return float(value)
@@ -204,16 +196,8 @@ def _retry_after(headers: Message) -> float:
 
 
 def _size_by_range(headers: Message, start: int) -> str:
-    """Return the complete file's size, '*' if unknown, from an answer that should begin at `start`."""
+    """Return the size of the whole file, '*' if unknown, from an answer that should begin at `start`."""
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
     if not found or int(found[1]) != start:
         raise _WrongFile(f"asked for bytes from {start} on, answered {headers.get('Content-Range')!r}")
     return found[2]
-
-
-def _read(response: HTTPResponse, most: int) -> bytes:
-    """Return what has arrived, `most` bytes at most; nothing at the end."""
-    try:
-        return response.read1(min(_BLOCK, most))
-    except (OSError, HTTPException) as error:
-        raise _interrupted(error) from None

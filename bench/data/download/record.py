@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, PrivateAttr, ValidationError
 
 from bench.disk import write_json
 from bench.errors import UserError
@@ -11,70 +11,59 @@ from bench.errors import UserError
 __all__ = ["Record"]
 
 
-class _Known(BaseModel):
-    """The content of fetch.json: files that were found right, archives that were unpacked, packs that were made."""
-
-    checked: dict[str, tuple[str, int, int]] = {}  # name: MD5, size, time of change in ns
-    unpacked: dict[str, dict[str, int]] = {}  # archive: path: size
-    packs: list[str] = []  # fingerprints
-
-
-class Record:
+class Record(BaseModel):
     """What was done in a folder and still holds, kept on disk.
 
     A file is still right while its size and time of change are the same, and an archive is still unpacked while each
     of its files is there in its size. Every change is written at once: a killed fetch forgets nothing.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Read the folder's record, or begin one.
+    checked: dict[str, tuple[str, int, int]] = {}  # name: MD5, size, time of change in ns
+    unpacked: dict[str, dict[str, int]] = {}  # archive: path: size
+    packs: list[str] = []  # fingerprints
+    _folder: Path = PrivateAttr()
 
-        Raises:
-            UserError: there is a record that cannot be read.
-        """
-        self.folder, self.path = folder, folder / "fetch.json"
+    @classmethod
+    def of(cls, folder: Path) -> "Record":
+        """Read a folder's record, or begin one. Raises UserError if it cannot be read."""
+        path = folder / "fetch.json"
         try:
-            self.known = _Known.model_validate_json(self.path.read_bytes()) if self.path.exists() else _Known()
+            record = cls.model_validate_json(path.read_bytes()) if path.exists() else cls()
         except ValidationError:
-            raise UserError(f"{self.path}: damaged; remove it, and what is there is checked anew") from None
+            raise UserError(f"{path}: damaged; remove it, and what is there is checked anew") from None
+        record._folder = folder
+        return record
 
     def is_right(self, name: str, md5: str) -> bool:
-        return (self.folder / name).is_file() and self.known.checked.get(name) == self._identity(name, md5)
+        return (self._folder / name).is_file() and self.checked.get(name) == self._identity(name, md5)
 
     def note_right(self, name: str, md5: str) -> None:
-        self.known.checked[name] = self._identity(name, md5)
+        self.checked[name] = self._identity(name, md5)
         self._write()
 
     def distrust(self, names: Iterable[str]) -> None:
         """Have these files checked again at the next start."""
         for name in names:
-            self.known.checked.pop(name, None)
+            self.checked.pop(name, None)
         self._write()
 
     def is_unpacked(self, archive: str) -> bool:
-        files = self.known.unpacked.get(archive, {})
-        return bool(files) and all(self._has(name, size) for name, size in files.items())
+        sizes = {self._folder / name: size for name, size in self.unpacked.get(archive, {}).items()}
+        return bool(sizes) and all(path.is_file() and path.stat().st_size == size for path, size in sizes.items())
 
     def note_unpacked(self, archive: str, files: dict[str, int]) -> None:
-        self.known.unpacked[archive] = files
+        self.unpacked[archive] = files
         self._write()
 
-    def has_pack(self, fingerprint: str) -> bool:
-        return fingerprint in self.known.packs
-
     def note_pack(self, fingerprint: str) -> None:
-        if not self.has_pack(fingerprint):
-            self.known.packs.append(fingerprint)
+        if fingerprint not in self.packs:
+            self.packs.append(fingerprint)
             self._write()
 
     def _identity(self, name: str, md5: str) -> tuple[str, int, int]:
-        """Return what is noted of a file; its MD5 is part of it, so that another release's file is checked anew."""
-        stat = (self.folder / name).stat()
+        # the MD5 is part of it, so that another release's file is checked anew
+        stat = (self._folder / name).stat()
         return md5, stat.st_size, stat.st_mtime_ns
 
-    def _has(self, name: str, size: int) -> bool:
-        path = self.folder / name
-        return path.is_file() and path.stat().st_size == size
-
     def _write(self) -> None:
-        write_json(self.path, self.known.model_dump())
+        write_json(self._folder / "fetch.json", self.model_dump())

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from bench.errors import UserError, one_line
 
-__all__ = ["DamagedArchive", "explain_damage", "extra_fields", "open_zip"]
+__all__ = ["DamagedArchive", "SeekableFile", "explain_damage", "extra_fields", "open_zip"]
 
 # The records of a zip archive, their fields in the order of the format; each begins with its signature. The numbers are
 # the places, after unpacking, of the fields that are used here.
@@ -51,11 +51,7 @@ def explain_damage(what: str) -> Iterator[None]:
 
 @contextmanager
 def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open NAME.zip and the pieces beside it; an archive that is not split is one of a single piece.
-
-    Raises:
-        UserError: a piece is missing, or (DamagedArchive) it is no archive.
-    """
+    """Open NAME.zip and the pieces beside it. Raises UserError if one is missing, or it is no archive."""
     with ExitStack() as stack:
         with explain_damage(str(path)):
             files: list[IO[bytes]] = [stack.enter_context(piece.open("rb")) for piece in _pieces(path)]
@@ -72,28 +68,35 @@ def extra_fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
         extra = extra[4 + size :]
 
 
-class _Joined(io.RawIOBase):
+class SeekableFile(io.RawIOBase):
+    """A file of `size` bytes; what reads it continues from `at`."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.at = size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self.at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.size}[whence]
+        return self.at
+
+
+class _Joined(SeekableFile):
     """Files one after the other, as one file to read."""
 
     def __init__(self, pieces: Sequence[IO[bytes]], name: str) -> None:
         self.pieces, self.name = pieces, name
         # where each piece begins, and last where all of them end
         self.starts = [0, *accumulate(piece.seek(0, io.SEEK_END) for piece in pieces)]
-        self.at = 0
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self.at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.starts[-1]}[whence]
-        return self.at
+        super().__init__(self.starts[-1])
 
     def read(self, size: int = -1) -> bytes:
         """Read `size` bytes; fewer only at the end of all, as zipfile takes fewer for damage."""
-        end = self.starts[-1] if size < 0 else min(self.at + size, self.starts[-1])
+        end = self.size if size < 0 else min(self.at + size, self.size)
         found = []
         while self.at < end:
             number = bisect_right(self.starts, self.at) - 1
@@ -130,25 +133,19 @@ def _end(file: IO[bytes] | _Joined) -> tuple[int, tuple[Any, ...]]:
 
 
 def _directory(pieces: _Joined) -> bytes:
-    """Write the directory anew, with the end records, as what follows the last piece.
-
-    Its entries and its end are in the long form whatever their values, so that there is one way to write them.
-    """
+    """Write the directory anew, with the end records, as what follows the last piece."""
+    # entries and end are in the long form whatever their values, so that there is one way to write them
     place, size, count = _place_of_directory(pieces)
     pieces.seek(place)
     entries = list(_entries(pieces.read(size), pieces.starts))
     if len(entries) != count:
         raise zipfile.BadZipFile(f"{len(entries)} entries of {count} in its directory")
-    size, place = sum(map(len, entries)), pieces.starts[-1]
+    size, place = sum(map(len, entries)), pieces.size
     # 45: zip64 came with version 4.5 of the format; one disk, number 0, holds all
-    return b"".join(
-        (
-            *entries,
-            _END64.pack(b"PK\6\6", _END64.size - 12, 45, 45, 0, 0, count, count, size, place),
-            _LOCATOR.pack(b"PK\6\7", 0, place + size, 1),
-            _END.pack(b"PK\5\6", 0, 0, _LONG_PIECE, _LONG_PIECE, _LONG, _LONG, 0),
-        )
-    )
+    entries.append(_END64.pack(b"PK\6\6", _END64.size - 12, 45, 45, 0, 0, count, count, size, place))
+    entries.append(_LOCATOR.pack(b"PK\6\7", 0, place + size, 1))
+    entries.append(_END.pack(b"PK\5\6", 0, 0, _LONG_PIECE, _LONG_PIECE, _LONG, _LONG, 0))
+    return b"".join(entries)
 
 
 def _place_of_directory(pieces: _Joined) -> tuple[int, int, int]:
@@ -184,7 +181,7 @@ def _entries(directory: bytes, starts: Sequence[int]) -> Iterator[bytes]:
         if offset == _LONG:
             offset, rest = struct.unpack("<Q", rest[:8])[0], rest[8:]
         if piece == _LONG_PIECE:
-            piece = struct.unpack("<L", rest[:4])[0]
+            (piece,) = struct.unpack("<L", rest[:4])
         fields[_ZIP64] = long[:sizes] + struct.pack("<Q", starts[piece] + offset)
         extra = b"".join(struct.pack("<2H", id_, len(data)) + data for id_, data in fields.items())
         entry[11], entry[13], entry[16] = len(extra), 0, _LONG

@@ -10,7 +10,6 @@ A reduced copy, or another data set in this layout with classes of its own, is a
 
 import csv
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -23,22 +22,14 @@ from bench.data.dataset import SPLITS, AudioError, AudioFolder, Clip, Dataset, P
 from bench.errors import UserError, one_line
 
 __all__ = [
-    "OFFICIAL_CLASSES",
-    "OFFICIAL_CLIPS",
-    "FSDClass",
-    "Verification",
-    "audio_folder",
-    "is_dataset",
-    "load_classes",
-    "read_dataset",
-    "verify",
-]
+    "OFFICIAL_CLASSES", "OFFICIAL_CLIPS", "FSDClass", "Verification", "audio_folder", "is_dataset", "load_classes",
+    "read_dataset", "verify",
+]  # fmt: skip
 
 # Of the whole data set, v1.0.
 OFFICIAL_CLIPS = {"train": 36_796, "val": 4_170, "eval": 10_231}
 OFFICIAL_CLASSES = 200
 
-_CLASSES_FILE = Path(__file__).parents[1] / "fsd50k_classes.csv"
 # train and val are parts of dev: they share a table and a folder of recordings
 _SUBSETS = {"dev": ("train", "val"), "eval": ("eval",)}
 
@@ -56,11 +47,10 @@ class FSDClass:
 
 @cache
 def load_classes() -> tuple[FSDClass, ...]:
-    """Return the 200 classes of FSD50K, in the order of its vocabulary.
-
-    The hierarchy is not among FSD50K's files; how it was derived stands at the head of fsd50k_classes.csv.
-    """
-    with _CLASSES_FILE.open(encoding="utf-8", newline="") as file:
+    """Return the 200 classes of FSD50K, in the order of its vocabulary."""
+    # the hierarchy is not among FSD50K's files; how it was derived stands at the head of this one
+    path = Path(__file__).parents[1] / "fsd50k_classes.csv"
+    with path.open(encoding="utf-8", newline="") as file:
         _, *rows = csv.reader(line for line in file if not line.startswith("#"))
     return tuple(
         FSDClass(int(index), label, mid, leaf == "1", tuple(filter(None, ancestors.split(","))))
@@ -81,11 +71,8 @@ def is_dataset(folder: Path) -> bool:
 def read_dataset(folder: Path, archived: Mapping[str, AudioFolder] | None = None) -> Dataset:
     """Read the ground truth of a data set in FSD50K's layout, whole or reduced. Opens no recording.
 
-    Args:
-        archived: folders of recordings that are not in `folder` but in archives, by their names.
-
-    Raises:
-        UserError: a folder, file, column or split is missing, or a file lists no clips or one twice.
+    `archived` are folders of recordings that are not in `folder` but in archives, by their names. Raises UserError if a
+    folder, file, column or split is missing, or a file lists no clips or one twice.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; it should hold FSD50K.ground_truth, FSD50K.dev_audio, ...")
@@ -97,14 +84,13 @@ def read_dataset(folder: Path, archived: Mapping[str, AudioFolder] | None = None
         found, wrong = _read_subset(folder, subset, audio, labels)
         clips += found
         problems += wrong
-    counts = Counter(clip.split for clip in clips)
+    splits = {clip.split for clip in clips}
     for split in SPLITS:
-        if not counts[split]:
+        if split not in splits:
             raise UserError(f"{folder}: no clips of split {split!r}; training, selection and test need one each")
     # classes that FSD50K lacks have no place in its hierarchy, and count as leaves
     known = {c.label: c.leaf for c in load_classes()}
-    leaf = tuple(known.get(label, True) for label in labels)
-    return Dataset(folder, labels, leaf, tuple(clips), tuple(problems))
+    return Dataset(folder, labels, tuple(known.get(label, True) for label in labels), tuple(clips), tuple(problems))
 
 
 @dataclass
@@ -114,26 +100,18 @@ class Verification:
     classes: int  # of the vocabulary
     clips: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
     hours: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0.0))
-    classes_used: dict[str, int] = field(default_factory=dict)
+    classes_used: dict[str, int] = field(default_factory=dict)  # by split
     broken: dict[str, str] = field(default_factory=dict)  # path: cause
     extra: list[str] = field(default_factory=list)  # files among the recordings that no table lists
     problems: list[str] = field(default_factory=list)  # labels that cannot be used
 
     @property
     def whole(self) -> bool:
-        """Return whether it is all of FSD50K, rather than a reduced copy."""
         return self.clips == OFFICIAL_CLIPS and self.classes == OFFICIAL_CLASSES and not self.broken
 
 
-def verify(folder: Path, progress: Progress = lambda done, total: None) -> Verification:
-    """Compare a folder with what its tables list, reading every recording's header.
-
-    Args:
-        progress: called with the recordings done, and in all.
-
-    Raises:
-        UserError: as `read_dataset`.
-    """
+def verify(folder: Path, progress: Progress = lambda *_: None) -> Verification:
+    """Compare a folder with what its tables list, reading every recording's header; `progress` takes recordings."""
     dataset = read_dataset(folder)
     found = Verification(len(dataset.labels), problems=list(dataset.problems))
     for done, (clip, info) in enumerate(zip(dataset.clips, probe_all(dataset.clips), strict=True), start=1):
@@ -143,9 +121,8 @@ def verify(folder: Path, progress: Progress = lambda done, total: None) -> Verif
         else:
             found.clips[clip.split] += 1
             found.hours[clip.split] += info.seconds / 3600
-    for split in SPLITS:
-        used = {label for clip in dataset.clips if clip.split == split for label in clip.labels}
-        found.classes_used[split] = len(used)
+    used = {(clip.split, label) for clip in dataset.clips for label in clip.labels}
+    found.classes_used = {split: sum(s == split for s, _ in used) for split in SPLITS}
     listed = {_path(clip) for clip in dataset.clips}
     for subset in _SUBSETS:
         # no error, as the clips that are listed are unaffected, but a sign of a mixed-up folder
@@ -155,7 +132,6 @@ def verify(folder: Path, progress: Progress = lambda done, total: None) -> Verif
 
 
 def _path(clip: Clip) -> str:
-    """Return where the data set's folder has a clip's recording."""
     return f"{audio_folder(clip.split)}/{clip.name}.wav"
 
 
@@ -172,10 +148,7 @@ def _read_vocabulary(path: Path) -> tuple[str, ...]:
 def _read_subset(
     folder: Path, subset: str, audio: AudioFolder, labels: tuple[str, ...]
 ) -> tuple[list[Clip], list[str]]:
-    """Read the clips of dev or eval, and a line for each label that cannot be used.
-
-    Such labels are collected, so that all are named at once; what makes the table unreadable is raised at once.
-    """
+    """Read the clips of dev or eval, and a line for each label that cannot be used, so that all are named at once."""
     if not audio.is_dir():
         raise UserError(f"{audio}: no such folder; `bench data fetch` unpacks FSD50K's, from {audio.name}.zip")
     path = folder / "FSD50K.ground_truth" / f"{subset}.csv"
@@ -222,7 +195,7 @@ def _read_csv(path: Path, header: int | None = 0) -> pd.DataFrame:
 
 
 def _read_uploaders(path: Path) -> dict[str, str]:
-    """Read who uploaded each clip; empty if the file is missing, as nothing but the clips' groups depends on it."""
+    # the file may be missing, as nothing but the clips' groups depends on it
     if not path.is_file():
         return {}
     try:

@@ -5,23 +5,23 @@ mixtures, labels of ancestors, and uploaders whose clips sound alike and are all
 about scores on FSD50K.
 """
 
-import csv
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import soundfile
 from numpy.typing import NDArray
 
 from bench.data.dataset import Progress
 from bench.data.readers.fsd50k import FSDClass, audio_folder, load_classes
 from bench.data.synthetic.synthesis import RATE, SOUNDS, Array, Rng, band, coloured_noise, log_uniform, samples, total
+from bench.data.threads import in_threads
 from bench.disk import partial_path, require_space
 from bench.errors import UserError
 
@@ -39,7 +39,6 @@ _ECHOES = 12
 _RECORDISTS = {"train": 10, "val": 4, "eval": 5}
 _FEWEST = -(-len(SOUNDS) // 2)  # clips of two sounds each that hold every class once
 _BYTES_PER_CLIP = 250_000  # on average, at 2.6 s
-_LICENSE = "http://creativecommons.org/publicdomain/zero/1.0/"
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,18 +62,19 @@ class _Clip:
 
 
 def write_demo(
-    folder: Path, *, dev_clips: int = 700, eval_clips: int = 250, seed: int = 0, progress: Progress | None = None
+    folder: Path, *, dev_clips: int = 700, eval_clips: int = 250, seed: int = 0, progress: Progress = lambda *_: None
 ) -> None:
-    """Write the demo set: all of it, or nothing. The same arguments give the same bytes.
+    """Write the demo set: all of it, or nothing. The same arguments give the same bytes. `progress` takes clips.
 
-    Args:
-        progress: called with the clips done, and in all.
-
-    Raises:
-        UserError: too few clips for every class, the folder is not empty, or the disk is too small.
+    Raises UserError if the clips are too few for every class, the folder is not empty, or the disk is too small.
     """
-    _check_sizes(dev_clips, eval_clips)
-    _check_vacant(folder)
+    if dev_clips < 2 * _FEWEST or eval_clips < _FEWEST:
+        raise UserError(
+            f"{dev_clips} dev and {eval_clips} eval clips cannot hold every class: "
+            f"ask for at least {2 * _FEWEST} dev and {_FEWEST} eval clips"
+        )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists and is not an empty folder: delete it or name another folder")
     require_space(folder, _BYTES_PER_CLIP * (dev_clips + eval_clips))
     whole = folder.resolve()
     partial = partial_path(whole)
@@ -82,7 +82,7 @@ def write_demo(
     shutil.rmtree(partial, ignore_errors=True)
     try:
         clips = plan(dev_clips, eval_clips, seed)
-        _write_tables(partial, clips, load_classes())
+        _write_tables(partial, clips)
         _write_audio(partial, clips, seed, progress)
         if whole.exists():
             whole.rmdir()
@@ -92,19 +92,6 @@ def write_demo(
         raise UserError(f"{partial}: cannot write ({error}): is the disk full?") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _check_sizes(dev_clips: int, eval_clips: int) -> None:
-    if dev_clips < 2 * _FEWEST or eval_clips < _FEWEST:
-        raise UserError(
-            f"{dev_clips} dev and {eval_clips} eval clips cannot hold every class: "
-            f"ask for at least {2 * _FEWEST} dev and {_FEWEST} eval clips"
-        )
-
-
-def _check_vacant(folder: Path) -> None:
-    if folder.exists() and not (folder.is_dir() and next(folder.iterdir(), None) is None):
-        raise UserError(f"{folder} exists and is not an empty folder: delete it or name another folder")
 
 
 # The plan: who records what, and for which split
@@ -120,20 +107,16 @@ def plan(dev_clips: int, eval_clips: int, seed: int) -> list[_Clip]:
     ids = iter(1 + rng.permutation(500_000)[: dev_clips + eval_clips])
     popularity = _IMBALANCE ** -np.linspace(0, 1, len(SOUNDS))[rng.permutation(len(SOUNDS))]
     clips: list[_Clip] = []
-    number = 0
+    numbers = count()
     for split, size in sizes.items():
-        recordists = [_make_recordist(rng, f"recordist_{number + i:02d}") for i in range(_RECORDISTS[split])]
-        number += len(recordists)
+        recordists = [_make_recordist(rng, f"recordist_{next(numbers):02d}") for _ in range(_RECORDISTS[split])]
         for sounds in _spread(rng, size, popularity):
             clips.append(_Clip(int(next(ids)), split, sounds, recordists[rng.integers(len(recordists))]))
     return sorted(clips, key=lambda clip: clip.id)
 
 
 def _make_recordist(rng: Rng, name: str) -> _Recordist:
-    """Draw a room, a microphone and a background.
-
-    The room is a tapped delay line, as for the early reflections in Moorer, "About this reverberation business", 1979.
-    """
+    # the room is a tapped delay line, as for the early reflections in Moorer, "About this reverberation business", 1979
     delays = rng.integers(1, samples(log_uniform(rng, 0.005, 0.08)), _ECHOES)
     gains = rng.uniform(0, 0.5) * rng.uniform(-1, 1, _ECHOES)
     limits = (log_uniform(rng, 30, 200), log_uniform(rng, 4000, 16_000))
@@ -157,48 +140,35 @@ def _spread(rng: Rng, clips: int, popularity: Array) -> list[tuple[str, ...]]:
 # Audio
 
 
-def _write_audio(folder: Path, clips: Sequence[_Clip], seed: int, progress: Progress | None) -> None:
-    """Write a WAV for each clip, several at a time: numpy and scipy release the lock in most of their loops."""
-
+def _write_audio(folder: Path, clips: Sequence[_Clip], seed: int, progress: Progress) -> None:
     def write(clip: _Clip) -> None:
         path = folder / audio_folder(clip.split) / f"{clip.id}.wav"
         soundfile.write(path, _render(clip, seed), RATE, "PCM_16")
 
     for split in _RECORDISTS:
         (folder / audio_folder(split)).mkdir(parents=True, exist_ok=True)
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        futures = [pool.submit(write, clip) for clip in clips]
-        for done, future in enumerate(as_completed(futures), start=1):
-            future.result()
-            if progress:
-                progress(done, len(clips))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with in_threads(write, clips) as results:
+        for done, _ in enumerate(results, start=1):
+            progress(done, len(clips))
 
 
 def _render(clip: _Clip, seed: int) -> NDArray[np.int16]:
     """Return the sounds of a clip as its recordist hears them, in their background noise: (samples,) at 44.1 kHz."""
     # its own stream: the bytes do not depend on the order in which threads get to the clips
     rng = np.random.default_rng([seed, clip.id])
-    shortest, longest = _SECONDS
     # skewed to short, 2.6 s on average
-    n = samples(shortest + (longest - shortest) * rng.beta(1.1, 1.6))
+    n = samples(_SECONDS[0] + (_SECONDS[1] - _SECONDS[0]) * rng.beta(1.1, 1.6))
     dry = total(_decibels(rng.uniform(-6, 0)) * _unit(SOUNDS[label](rng, n)) for label in clip.sounds)
-    signal = band(_reverberate(dry, clip.recordist), *clip.recordist.limits)
+    wet = dry.copy()
+    for delay, gain in clip.recordist.echoes:
+        wet[delay:] += gain * dry[:-delay]
+    signal = band(wet, *clip.recordist.limits)
     start = rng.integers(len(clip.recordist.background) - n)
     background = clip.recordist.background[start : start + n]
     mix = _unit(signal) + _decibels(-rng.uniform(*_SNR_DB)) * _unit(background)
     # the peak is drawn, too: if loudness gave the class away, a model could do without the sound
     peak = _decibels(rng.uniform(*_PEAK_DBFS)) / np.abs(mix).max()
     return np.rint(32_767 * peak * mix).astype(np.int16)
-
-
-def _reverberate(dry: Array, recordist: _Recordist) -> Array:
-    wet = dry.copy()
-    for delay, gain in recordist.echoes:
-        wet[delay:] += gain * dry[:-delay]
-    return wet
 
 
 def _unit(x: Array) -> Array:
@@ -214,38 +184,32 @@ def _decibels(level: float) -> float:
 # Tables
 
 
-def _write_tables(folder: Path, clips: Sequence[_Clip], classes: Iterable[FSDClass]) -> None:
+def _write_tables(folder: Path, clips: Sequence[_Clip]) -> None:
     """Write the ground truth and the metadata of FSD50K, as far as it has a meaning here."""
-    by_label = {entry.label: entry for entry in classes}
+    classes = {entry.label: entry for entry in load_classes()}
     truth, metadata = folder / "FSD50K.ground_truth", folder / "FSD50K.metadata"
     truth.mkdir(parents=True)
     metadata.mkdir()
 
-    vocabulary = sorted(_propagate(SOUNDS, by_label))
-    rows = [[index, label, by_label[label].mid] for index, label in enumerate(vocabulary)]
-    _write_csv(truth / "vocabulary.csv", rows)
-
-    dev = [clip for clip in clips if clip.split != "eval"]
-    rows = [[*_ground_truth(clip, by_label), clip.split] for clip in dev]
-    _write_csv(truth / "dev.csv", [["fname", "labels", "mids", "split"], *rows])
-    test = [clip for clip in clips if clip.split == "eval"]
-    _write_csv(truth / "eval.csv", [["fname", "labels", "mids"], *(_ground_truth(clip, by_label) for clip in test)])
-    for subset, listed in (("dev", dev), ("eval", test)):
-        info = {str(clip.id): _clip_info(clip) for clip in listed}
-        text = json.dumps(info, indent=4) + "\n"
+    vocabulary = pd.DataFrame([[label, classes[label].mid] for label in sorted(_propagate(SOUNDS, classes))])
+    vocabulary.to_csv(truth / "vocabulary.csv", header=False, lineterminator="\n")
+    for subset, columns in (("dev", ["fname", "labels", "mids", "split"]), ("eval", ["fname", "labels", "mids"])):
+        listed = [clip for clip in clips if (clip.split == "eval") == (subset == "eval")]
+        rows = []
+        for clip in listed:
+            labels = _propagate(clip.sounds, classes)
+            rows.append([clip.id, ",".join(labels), ",".join(classes[label].mid for label in labels), clip.split])
+        table = pd.DataFrame([row[: len(columns)] for row in rows], columns=columns)
+        table.to_csv(truth / f"{subset}.csv", index=False, lineterminator="\n")
+        text = json.dumps({str(clip.id): _clip_info(clip) for clip in listed}, indent=4) + "\n"
         (metadata / f"{subset}_clips_info_FSD50K.json").write_text(text, encoding="utf-8", newline="\n")
 
 
-def _propagate(leaves: Iterable[str], by_label: Mapping[str, FSDClass]) -> list[str]:
+def _propagate(leaves: Iterable[str], classes: Mapping[str, FSDClass]) -> list[str]:
     """Return the leaves, then their ancestors from the nearest up, each once: the order of FSD50K."""
     leaves = list(leaves)
-    ancestors = [label for leaf in leaves for label in reversed(by_label[leaf].ancestors)]
+    ancestors = [label for leaf in leaves for label in reversed(classes[leaf].ancestors)]
     return list(dict.fromkeys(leaves + ancestors))
-
-
-def _ground_truth(clip: _Clip, by_label: Mapping[str, FSDClass]) -> list[Any]:
-    labels = _propagate(clip.sounds, by_label)
-    return [clip.id, ",".join(labels), ",".join(by_label[label].mid for label in labels)]
 
 
 def _clip_info(clip: _Clip) -> dict[str, Any]:
@@ -254,11 +218,6 @@ def _clip_info(clip: _Clip) -> dict[str, Any]:
         "title": f"{' and '.join(names)} {clip.id}.wav",
         "description": f"Generated: {' and '.join(names)}.",
         "tags": ["generated", *names],
-        "license": _LICENSE,
+        "license": "http://creativecommons.org/publicdomain/zero/1.0/",
         "uploader": clip.recordist.name,
     }
-
-
-def _write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)

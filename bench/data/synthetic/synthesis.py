@@ -5,6 +5,7 @@ The scale is free: the mixer sets the levels.
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -36,7 +37,6 @@ def _sound(label: str) -> Callable[[_Sound], _Sound]:
 
 
 def samples(seconds: float) -> int:
-    """Return a duration as a number of samples, one at least."""
     return max(1, int(seconds * RATE))
 
 
@@ -80,15 +80,12 @@ def _sine(cycles: Array) -> Array:
 
 
 def total(sounds: Iterable[Array]) -> Array:
-    """Add up sounds of one length."""
     return functools.reduce(np.add, sounds)
 
 
 def _repeat(rng: Rng, n: int, interval: float, irregularity: float, event: Callable[[], Array]) -> Array:
-    """Add up copies of `event()` about `interval` seconds apart, each at its own loudness.
-
-    Intervals follow a gamma distribution: `irregularity` near 0 makes a clock, 1 a Poisson process.
-    """
+    """Add up copies of `event()` about `interval` seconds apart, each at its own loudness."""
+    # intervals follow a gamma distribution: `irregularity` near 0 makes a clock, 1 a Poisson process
     out = np.zeros(n)
     shape = irregularity**-2
     start = int(rng.uniform(0, min(samples(interval), n) / 2))
@@ -132,12 +129,8 @@ def band(x: Array, low: float, high: float) -> Array:
     return sosfilt(_butterworth("bandpass", (low, high)), x)
 
 
-def _lowpass(x: Array, cutoff: float) -> Array:
-    return sosfilt(_butterworth("lowpass", cutoff), x)
-
-
-def _highpass(x: Array, cutoff: float) -> Array:
-    return sosfilt(_butterworth("highpass", cutoff), x)
+def _pass(kind: str, x: Array, cutoff: float) -> Array:
+    return sosfilt(_butterworth(f"{kind}pass", cutoff), x)
 
 
 def _resonator(x: Array, frequency: float, seconds: float) -> Array:
@@ -152,16 +145,9 @@ def _wavetable(cycles: Array, harmonics: Array) -> Array:
     return table[(cycles * len(table)).astype(np.int64) % len(table)]
 
 
-def _audible(pitch: float, harmonics: Array) -> Array:
-    """Drop the harmonics above 16 kHz, which would alias."""
-    return harmonics[: max(1, int(16_000 / pitch))]
-
-
 def _frequency_modulation(n: int, carrier: float, ratio: float, index: Array | float) -> Array:
-    """Modulate the phase of a sine by another, whose frequency is `ratio` times that of the carrier.
-
-    Chowning (1973), "The synthesis of complex audio spectra by means of frequency modulation".
-    """
+    """Modulate the phase of a sine by another, whose frequency is `ratio` times that of the carrier."""
+    # Chowning (1973), "The synthesis of complex audio spectra by means of frequency modulation"
     return np.sin(2 * np.pi * carrier * _time(n) + index * np.sin(2 * np.pi * carrier * ratio * _time(n)))
 
 
@@ -173,14 +159,12 @@ def _bell(seconds: float, carrier: float, ratio: float, index: float) -> Array:
 
 
 def _pluck(rng: Rng, pitch: float, seconds: float, cutoff: float, position: float, loss: float) -> Array:
-    """Pluck a string: a burst of noise round a delay line of one period and a two-point mean.
-
-    Karplus & Strong (1983), as extended by Jaffe & Smith (1983): `cutoff` in Hz sets how bright the burst is,
-    `position` (0 to 0.5) where along the string it is plucked, and `loss` what is left after each turn.
-    """
+    """Pluck a string: a burst of noise round a delay line of one period and a two-point mean."""
+    # Karplus & Strong (1983), as extended by Jaffe & Smith (1983): `cutoff` in Hz sets how bright the burst is,
+    # `position` (0 to 0.5) where along the string it is plucked, and `loss` what is left after each turn
     period = samples(1 / pitch)
     # the second half: the filter has settled by then
-    burst = _lowpass(rng.standard_normal(2 * period), cutoff)[period:]
+    burst = _pass("low", rng.standard_normal(2 * period), cutoff)[period:]
     string = np.zeros(1 + max(period, samples(seconds)))
     string[1 : period + 1] = burst - np.roll(burst, int(position * period))
     # a turn at a time: lfilter would go tap by tap
@@ -191,53 +175,34 @@ def _pluck(rng: Rng, pitch: float, seconds: float, cutoff: float, position: floa
 
 
 def _bubble(rng: Rng, low: float, high: float) -> Array:
-    """Close a drop over air: a short sine at the bubble's resonance that rises as it nears the surface.
-
-    Minnaert (1933); van den Doel (2005), "Physically based models for liquid sounds".
-    """
+    """Close a drop over air: a short sine at the bubble's resonance that rises as it nears the surface."""
+    # Minnaert (1933); van den Doel (2005), "Physically based models for liquid sounds"
     pitch = log_uniform(rng, low, high)
-    seconds = 20 / pitch
-    n = samples(4 * seconds)
-    return _decay(n, seconds) * _sine(_phase(pitch * (1 + rng.uniform(0, 6) * _time(n)), n))
+    n = samples(80 / pitch)
+    return _decay(n, 20 / pitch) * _sine(_phase(pitch * (1 + rng.uniform(0, 6) * _time(n)), n))
 
 
 def _click(rng: Rng, low: float, high: float, seconds: float) -> Array:
-    """Hit something: decaying noise in a band."""
     n = samples(5 * seconds)
     return band(rng.standard_normal(n) * _decay(n, seconds), low, high)
 
 
-def _pulses(rng: Rng, rate: Array) -> Array:
-    """Return impulses of uneven strength at `rate` a second: the firing of an engine."""
-    cycles = np.floor(_phase(rate, len(rate)) + rng.uniform())
-    firing = np.flatnonzero(np.diff(cycles, prepend=-1.0))
-    train = np.zeros(len(rate))
-    train[firing] = rng.uniform(0.6, 1, len(firing))
-    return train
+# Plucked strings: bounds of cutoff, position and loss of `_pluck`, then of the root in Hz and the seconds between notes
+_STRINGS = {
+    "Acoustic_guitar": ((1500, 7000), (0.1, 0.3), (0.985, 0.998), (82, 330), (0.15, 1.2)),
+    "Bass_guitar": ((500, 3000), (0.1, 0.4), (0.97, 0.995), (41, 110), (0.2, 1)),
+    "Harp": ((1500, 6000), (0.35, 0.5), (0.99, 0.999), (130, 700), (0.1, 0.6)),
+}
 
 
-# Plucked strings
-
-
-@_sound("Acoustic_guitar")
-def _acoustic_guitar(rng: Rng, n: int) -> Array:
-    cutoff, position, loss = log_uniform(rng, 1500, 7000), rng.uniform(0.1, 0.3), rng.uniform(0.985, 0.998)
-    root, interval = log_uniform(rng, 82, 330), log_uniform(rng, 0.15, 1.2)
+def _strings(label: str, rng: Rng, n: int) -> Array:
+    brightness, place, losses, roots, intervals = _STRINGS[label]
+    cutoff, position, loss = log_uniform(rng, *brightness), rng.uniform(*place), rng.uniform(*losses)
+    root, interval = log_uniform(rng, *roots), log_uniform(rng, *intervals)
     return _melody(rng, n, root, interval, lambda pitch: _pluck(rng, pitch, 1.5, cutoff, position, loss))
 
 
-@_sound("Bass_guitar")
-def _bass_guitar(rng: Rng, n: int) -> Array:
-    cutoff, position, loss = log_uniform(rng, 500, 3000), rng.uniform(0.1, 0.4), rng.uniform(0.97, 0.995)
-    root, interval = log_uniform(rng, 41, 110), log_uniform(rng, 0.2, 1)
-    return _melody(rng, n, root, interval, lambda pitch: _pluck(rng, pitch, 1.5, cutoff, position, loss))
-
-
-@_sound("Harp")
-def _harp(rng: Rng, n: int) -> Array:
-    cutoff, position, loss = log_uniform(rng, 1500, 6000), rng.uniform(0.35, 0.5), rng.uniform(0.99, 0.999)
-    root, interval = log_uniform(rng, 130, 700), log_uniform(rng, 0.1, 0.6)
-    return _melody(rng, n, root, interval, lambda pitch: _pluck(rng, pitch, 1.5, cutoff, position, loss))
+SOUNDS |= {label: functools.partial(_strings, label) for label in _STRINGS}
 
 
 # Bells and bars
@@ -301,25 +266,24 @@ def _organ(rng: Rng, n: int) -> Array:
 def _trumpet(rng: Rng, n: int) -> Array:
     """Play Chowning's brass: carrier and modulator in unison, the modulation index follows the loudness."""
     index, length = rng.uniform(2, 6), log_uniform(rng, 0.15, 1)
-
-    def note(pitch: float) -> Array:
-        size = samples(length)
-        envelope = _ramps(size, 0.04, 0.08)
-        return envelope * _frequency_modulation(size, pitch, 1, index * envelope)
-
-    return _melody(rng, n, log_uniform(rng, 165, 600), length * rng.uniform(1, 1.3), note)
+    size = samples(length)
+    envelope = _ramps(size, 0.04, 0.08)
+    root, interval = log_uniform(rng, 165, 600), length * rng.uniform(1, 1.3)
+    return _melody(
+        rng, n, root, interval, lambda pitch: envelope * _frequency_modulation(size, pitch, 1, index * envelope)
+    )
 
 
 @_sound("Harmonica")
 def _harmonica(rng: Rng, n: int) -> Array:
     """Play two reeds a little out of tune; the breath makes the tremolo."""
-    rolloff = rng.uniform(0.5, 1.3)
-    detune, length = rng.uniform(1.002, 1.012), log_uniform(rng, 0.15, 1)
-    tremolo = rng.uniform(0, 0.4)
+    rolloff, detune = rng.uniform(0.5, 1.3), rng.uniform(1.002, 1.012)
+    length, tremolo = log_uniform(rng, 0.15, 1), rng.uniform(0, 0.4)
+    size = samples(length)
 
     def note(pitch: float) -> Array:
-        size = samples(length)
-        reeds = _audible(pitch, np.arange(1.0, 25) ** -rolloff)
+        # without harmonics above 16 kHz, which would alias
+        reeds = np.arange(1.0, 25)[: int(16_000 / pitch)] ** -rolloff
         tone = _wavetable(_phase(pitch, size), reeds) + _wavetable(_phase(pitch * detune, size), reeds)
         return np.sqrt(_hump(size)) * tone * (1 + tremolo * _sine(5 * _time(size)))
 
@@ -332,23 +296,20 @@ def _harmonica(rng: Rng, n: int) -> Array:
 @_sound("Wind")
 def _wind(rng: Rng, n: int) -> Array:
     """Blow in gusts: the stronger, the brighter."""
-    noise = coloured_noise(rng, n, 1)
-    centre = log_uniform(rng, 150, 600)
+    noise, centre = coloured_noise(rng, n, 1), log_uniform(rng, 150, 600)
     gust = _wander(rng, n, log_uniform(rng, 0.5, 3))
-    return gust * band(noise, centre, 3 * centre) * gust + (0.3 + gust) * _lowpass(noise, centre)
+    return gust * band(noise, centre, 3 * centre) * gust + (0.3 + gust) * _pass("low", noise, centre)
 
 
 @_sound("Waves_and_surf")
 def _waves_and_surf(rng: Rng, n: int) -> Array:
-    """Swell pink noise, with a brighter crest."""
     noise = coloured_noise(rng, n, rng.uniform(0.5, 1.2))
     swell = _wander(rng, n, log_uniform(rng, 0.3, 1.5)) ** 2 + 0.1
-    return swell * _lowpass(noise, log_uniform(rng, 800, 2500)) + swell**2 * band(noise, 1000, 8000)
+    return swell * _pass("low", noise, log_uniform(rng, 800, 2500)) + swell**2 * band(noise, 1000, 8000)
 
 
 @_sound("Stream")
 def _stream(rng: Rng, n: int) -> Array:
-    """Rush noise along, with bubbles all over it."""
     low = log_uniform(rng, 300, 1000)
     rush = band(coloured_noise(rng, n, 1), low, rng.uniform(4, 10) * low)
     bubbles = _repeat(rng, n, log_uniform(rng, 0.006, 0.03), 1, lambda: _bubble(rng, low, 4 * low))
@@ -368,16 +329,15 @@ def _raindrop(rng: Rng, n: int) -> Array:
 
 @_sound("Thunder")
 def _thunder(rng: Rng, n: int) -> Array:
-    """Crack, then rumble as the echoes come in."""
     cutoff, seconds = log_uniform(rng, 80, 400), log_uniform(rng, 0.5, 3)
-    rumble = _lowpass(coloured_noise(rng, n, 1), cutoff) * (0.2 + _wander(rng, n, 6)) * _decay(n, seconds)
+    rumble = _pass("low", coloured_noise(rng, n, 1), cutoff) * (0.2 + _wander(rng, n, 6)) * _decay(n, seconds)
     crack = coloured_noise(rng, n, 1) * _decay(n, log_uniform(rng, 0.02, 0.2))
     return rumble / np.std(rumble) + rng.uniform(0, 0.8) * crack / np.std(crack)
 
 
 @_sound("Hiss")
 def _hiss(rng: Rng, n: int) -> Array:
-    noise = _highpass(rng.standard_normal(n), log_uniform(rng, 1500, 6000))
+    noise = _pass("high", rng.standard_normal(n), log_uniform(rng, 1500, 6000))
     return noise * (1 + rng.uniform(-0.5, 2) * _wander(rng, n, 2))
 
 
@@ -419,12 +379,10 @@ def _tick_tock(rng: Rng, n: int) -> Array:
     """Tick: two strokes of an escapement in turn, as regular as can be."""
     low, ratio, interval = log_uniform(rng, 900, 4000), rng.uniform(0.7, 0.95), log_uniform(rng, 0.15, 0.6)
     seconds = log_uniform(rng, 0.002, 0.006)
-    strokes = 0
+    centres = itertools.cycle([low * ratio, low])
 
     def stroke() -> Array:
-        nonlocal strokes
-        strokes += 1
-        centre = low * ratio ** (strokes % 2)
+        centre = next(centres)
         return _click(rng, centre, 2 * centre, seconds)
 
     return _repeat(rng, n, interval, 0.01, stroke)
@@ -448,11 +406,10 @@ def _computer_keyboard(rng: Rng, n: int) -> Array:
 @_sound("Chirp_and_tweet")
 def _chirp_and_tweet(rng: Rng, n: int) -> Array:
     """Sing quick glides of a nearly pure tone, now up, now down."""
-    centre, span = log_uniform(rng, 2000, 6000), rng.uniform(0.1, 0.6)
-    length = log_uniform(rng, 0.03, 0.2)
+    centre, span, length = log_uniform(rng, 2000, 6000), rng.uniform(0.1, 0.6), log_uniform(rng, 0.03, 0.2)
+    size = samples(length)
 
     def note() -> Array:
-        size = samples(length)
         glide = rng.uniform(-span, span) * np.linspace(-1, 1, size) + rng.uniform(-0.2, 0.2) * span
         return _hump(size) * _sine(_phase(centre * 2**glide, size))
 
@@ -464,12 +421,9 @@ def _cricket(rng: Rng, n: int) -> Array:
     """Stridulate: a tone in pulses, the pulses in chirps."""
     carrier, pulse = log_uniform(rng, 2500, 6500), log_uniform(rng, 0.015, 0.05)
     strokes, pause = rng.integers(2, 8), rng.uniform(1.2, 4)
-
-    def chirp() -> Array:
-        size = samples(strokes * pulse)
-        return _sine(carrier * _time(size)) * _sine(0.5 / pulse * _time(size)) ** 2
-
-    return _repeat(rng, n, strokes * pulse * pause, 0.05, chirp)
+    time = _time(samples(strokes * pulse))
+    chirp = _sine(carrier * time) * _sine(0.5 / pulse * time) ** 2
+    return _repeat(rng, n, strokes * pulse * pause, 0.05, lambda: chirp)
 
 
 @_sound("Siren")
@@ -485,7 +439,11 @@ def _siren(rng: Rng, n: int) -> Array:
 
 def _engine(rng: Rng, rate: Array, low: float, high: float, breath: float) -> Array:
     """Send firing pulses, and noise that breathes along with them, through the resonances of block and exhaust."""
-    train = _pulses(rng, rate)
+    # impulses of uneven strength, `rate` a second
+    cycles = np.floor(_phase(rate, len(rate)) + rng.uniform())
+    firing = np.flatnonzero(np.diff(cycles, prepend=-1.0))
+    train = np.zeros(len(rate))
+    train[firing] = rng.uniform(0.6, 1, len(firing))
     gate = lfilter([1], [1, -np.exp(-1 / samples(0.01))], train)
     source = train + breath * gate * rng.standard_normal(len(rate))
     return total(_resonator(source, log_uniform(rng, low, high), 0.01) for _ in range(4))
@@ -519,24 +477,16 @@ def _bass_drum(rng: Rng, n: int) -> Array:
 
 @_sound("Snare_drum")
 def _snare_drum(rng: Rng, n: int) -> Array:
-    """Hit the head, which has two modes, and rattle the wires."""
     pitch, seconds, wires = log_uniform(rng, 140, 260), log_uniform(rng, 0.04, 0.2), rng.uniform(0.5, 2)
-
-    def hit() -> Array:
-        size = samples(5 * seconds)
-        head = _sine(pitch * _time(size)) + 0.6 * _sine(1.8 * pitch * _time(size))
-        return _decay(size, seconds / 2) * head + wires * _decay(size, seconds) * rng.standard_normal(size)
-
-    return _repeat(rng, n, log_uniform(rng, 0.1, 0.8), 0.2, hit)
+    size = samples(5 * seconds)
+    head = _decay(size, seconds / 2) * (_sine(pitch * _time(size)) + 0.6 * _sine(1.8 * pitch * _time(size)))
+    rattle = wires * _decay(size, seconds)
+    return _repeat(rng, n, log_uniform(rng, 0.1, 0.8), 0.2, lambda: head + rattle * rng.standard_normal(size))
 
 
 @_sound("Hi-hat")
 def _hi_hat(rng: Rng, n: int) -> Array:
     """Hit with high-passed noise, short when closed, long when open."""
-    cutoff, seconds = log_uniform(rng, 3000, 8000), log_uniform(rng, 0.015, 0.2)
-
-    def hit() -> Array:
-        size = samples(5 * seconds)
-        return _highpass(rng.standard_normal(size), cutoff) * _decay(size, seconds)
-
-    return _repeat(rng, n, log_uniform(rng, 0.1, 0.6), 0.1, hit)
+    cutoff, seconds, interval = log_uniform(rng, 3000, 8000), log_uniform(rng, 0.015, 0.2), log_uniform(rng, 0.1, 0.6)
+    fade = _decay(samples(5 * seconds), seconds)
+    return _repeat(rng, n, interval, 0.1, lambda: _pass("high", rng.standard_normal(len(fade)), cutoff) * fade)

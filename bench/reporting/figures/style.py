@@ -1,8 +1,9 @@
-"""One colour and one marker an architecture, in every figure; told apart without colour by the marker."""
+"""What figures share: one colour and one marker an architecture, by either of which it is known, and files."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -11,50 +12,97 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-KNOWN = (
+from bench.store import ResultsFolder
+
+__all__ = ["Figures", "appearance", "draw", "heatmap", "legend_beside", "log_x", "new_figure", "save", "set_style"]
+
+# file stem to what draws it, or returns None where it has nothing to show, and its caption
+Figures = Mapping[str, tuple[Callable[..., Figure | None], str]]
+
+_KNOWN = (
     "crnn", "vgg_like", "resnet18", "densenet121",
     "transformer_small", "transformer_large", "transformer_pooled", "transformer_multiscale",
 )  # fmt: skip
-MARKERS = ("s", "D", "^", "v", "o", "P", "X", "*", "h", "<", ">", "p")
+_MARKERS = ("s", "D", "^", "v", "o", "P", "X", "*", "h", "<", ">", "p")
 
 
 def appearance(names: Iterable[str]) -> dict[str, tuple[tuple[float, float, float], str]]:
-    """Name to (colour, marker). The eight have their own; others get one that follows from their name alone, and rows
-    named after one of the eight (vgg_like_best_of_30) its colour with another marker."""
-    palette = sns.color_palette("colorblind", len(MARKERS))
-    return {name: (palette[_place(name)[0]], MARKERS[_place(name)[1]]) for name in names}
+    """Return name to (colour, marker).
+
+    The eight have looks of their own; others get one that follows from their name alone, and systems named after one of
+    the eight (vgg_like_best_of_30) its colour with another marker.
+    """
+    palette = sns.color_palette("colorblind", len(_MARKERS))
+    return {name: (palette[_place(name)[0]], _MARKERS[_place(name)[1]]) for name in names}
 
 
 def _place(name: str) -> tuple[int, int]:
-    """Of colour and marker."""
-    if name in KNOWN:
-        return KNOWN.index(name), KNOWN.index(name)
+    """Return the places of a name's colour and marker."""
+    if name in _KNOWN:
+        return _KNOWN.index(name), _KNOWN.index(name)
     number = int(hashlib.sha256(name.encode()).hexdigest(), 16)
-    for place, known in enumerate(KNOWN):
+    for place, known in enumerate(_KNOWN):
         if name.startswith(f"{known}_"):
-            return place, (place + 1 + number % (len(MARKERS) - 1)) % len(MARKERS)
-    place = len(KNOWN) + number % (len(MARKERS) - len(KNOWN))
+            return place, (place + 1 + number % (len(_MARKERS) - 1)) % len(_MARKERS)
+    place = len(_KNOWN) + number % (len(_MARKERS) - len(_KNOWN))
     return place, place
 
 
 def new_figure(width: float = 7.0, height: float = 4.6) -> tuple[Figure, Axes]:
+    """Return a figure of so many inches, with one panel."""
     set_style()
     figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
     return figure, axes
 
 
 def set_style() -> None:
-    sns.set_theme(
-        context="paper",
-        style="whitegrid",
-        rc={"svg.hashsalt": "bench", "figure.dpi": 150, "pdf.fonttype": 42},
-    )
+    """Set what all figures look like."""
+    settings = {"svg.hashsalt": "bench", "figure.dpi": 150, "pdf.fonttype": 42}
+    sns.set_theme(context="paper", style="whitegrid", rc=settings)
+
+
+def draw(figures: Figures, folder: ResultsFolder, *given: Any, **words: str) -> dict[str, str]:
+    """Draw figures into a results folder; return file stem to caption, which has `words` filled in."""
+    made = {}
+    for name, (function, caption) in figures.items():
+        path = folder.report_file(name)
+        if figure := function(*given):
+            save(figure, path)
+            made[name] = caption.format(**words)
+        else:
+            # of an earlier report, which had more systems
+            for suffix in (".png", ".svg", ".pdf"):
+                path.with_suffix(suffix).unlink(missing_ok=True)
+    return made
 
 
 def save(figure: Figure, path: Path) -> None:
-    """As PNG, SVG and PDF, without the date, so that the same figure has the same bytes."""
+    """Save as PNG, SVG and PDF, without the date, so that the same figure has the same bytes."""
+    figure.draw_without_rendering()
+    # laid out once: for each format again, it would take as long as the drawing
+    figure.set_layout_engine("none")
     figure.savefig(path.with_suffix(".png"), metadata={"Software": None})
     figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
     figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None, "Creator": None, "Producer": None})
     plt.close(figure)
+
+
+def legend_beside(axes: Axes, **options: Any) -> None:
+    """Draw the legend to the right of a panel, where it hides nothing."""
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, **options)
+
+
+def log_x(axes: Axes, *steps: int) -> None:
+    """Make x logarithmic, with ticks at these multiples of powers of ten: 10k, 30k, 100k."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=steps))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def heatmap(axes: Axes, matrix: Any, label: str, **options: Any) -> None:
+    """Draw a matrix and its numbers, the names along x turned, so that long ones do not overlap."""
+    sns.heatmap(matrix, ax=axes, annot_kws={"fontsize": 7}, cbar_kws={"label": label}, **options)
+    plt.setp(axes.get_xticklabels(), rotation=40, ha="right")

@@ -1,29 +1,48 @@
 """What the searches of a results folder found: best recipe against default, from search.json alone."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from bench.reporting.analysis import Analysis, Pair
+from bench.protocol.task import Metric, get_task
+from bench.reporting.analysis import Analysis, judge
 from bench.reporting.formats import markdown_table
-from bench.reporting.systems import Row, Search
-from bench.reporting.tables.scores import Column, Record, Table, interval, number, p_value, words
-from bench.stats.inference import holm, verdicts
+from bench.reporting.systems import System
+from bench.reporting.tables.table import Column, Table, claimed, difference, number, words
+from bench.stats.inference import Inference
+
+__all__ = ["summary", "tuning_table"]
+
+_RECIPE = words("best recipe", "best_recipe")
+_CLAIM = ("difference", "low", "high", "p", "p_adjusted", "verdict", "generalises_to")
 
 
-def _found_record(search: Search, row: Mapping[str, Any]) -> dict[str, Any]:
-    default, best = row["default"], row["best"]
+def summary(search: Mapping[str, Any]) -> str:
+    """Return the searches alone, as Markdown."""
+    records = tuple(_search_record(search, entry) for entry in search["entries"])
+    columns = (*_searched(get_task(search["task"]).primary), _RECIPE)
+    return "\n".join(markdown_table(Table("searches", "Searches", columns, records)))
+
+
+def _searched(primary: Metric) -> tuple[Column, ...]:
+    counts = {"trials": "finished", "pruned": "pruned", "failed": "failed", "search s": "seconds"}
+    return (
+        words("entry"),
+        words("budget"),
+        *(number(header, field, "{:.0f}") for header, field in counts.items()),
+        *(number(f"val {primary.label}, {which}", f"{which}_val_score") for which in ("default", "best")),
+    )
+
+
+def _search_record(search: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    default, best = entry["default"], entry["best"]
     return {
-        "row": row["row"],
+        "entry": entry["entry"],
         "best": best["name"] if best else None,
         "budget": search["budget"],
-        "finished": row["finished"],
-        "pruned": row["pruned"],
-        "failed": row["failed"],
-        "seconds": row["seconds"],
-        "default_val_map": default["val_map"] if default else None,
-        "best_val_map": best["val_map"] if best else None,
+        **{key: entry[key] for key in ("finished", "pruned", "failed", "seconds")},
+        "default_val_score": default["val_score"] if default else None,
+        "best_val_score": best["val_score"] if best else None,
         "best_recipe": ", ".join(f"{k} {_text(v)}" for k, v in best["params"].items()) if best else None,
     }
 
@@ -32,88 +51,52 @@ def _text(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-_SEARCHED = (
-    Column("row", "row", words("row"), numeric=False),
-    Column("budget", "budget", words("budget"), numeric=False),
-    Column("trials", "finished", number("finished", "{:.0f}")),
-    Column("pruned", "pruned", number("pruned", "{:.0f}")),
-    Column("failed", "failed", number("failed", "{:.0f}")),
-    Column("search s", "seconds", number("seconds", "{:.0f}")),
-    Column("val mAP, default", "default_val_map", number("default_val_map", "{:.3f}")),
-    Column("val mAP, best", "best_val_map", number("best_val_map", "{:.3f}")),
-)
-_RECIPE = Column("best recipe", "best_recipe", words("best_recipe"), numeric=False)
+def tuning_table(analysis: Analysis, search: Mapping[str, Any]) -> Table:
+    """Return best against default recipe, entry by entry.
+
+    What the search saw on val, and on eval the paired difference of the retrained, whatever its sign. p is corrected
+    over these differences (Holm).
+    """
+    records, compared, primary = [], [], analysis.primary
+    for entry in search["entries"]:
+        default, best = _system_of(analysis, entry["default"]), _system_of(analysis, entry["best"])
+        record = _search_record(search, entry) | {
+            "default_score": default.score if default else None,
+            "best_score": best.score if best else None,
+            **dict.fromkeys(_CLAIM),
+        }
+        if found := _best_minus_default(analysis, default, best):
+            compared.append((record, found))
+        else:
+            same = default and best and default.label == best.label
+            record["verdict"] = "the default was the best" if same else "not retrained"
+        records.append(record)
+    for (record, found), claim in zip(compared, judge([found for _, found in compared]), strict=True):
+        record |= claimed(claim) | {"generalises_to": found.scope}
+    columns = (
+        *_searched(primary),
+        *(number(f"eval {primary.label}, {which}", f"{which}_score") for which in ("default", "best")),
+        *difference("best - default"),
+        _RECIPE,
+    )
+    return Table("tuning", f"Best recipe against default ({search['budget']} each)", columns, tuple(records))
 
 
-def summary(search: Search) -> str:
-    """The searches alone, as Markdown."""
-    records = tuple(_found_record(search, row) for row in search["rows"])
-    return "\n".join(markdown_table(Table("searches", "Searches", (*_SEARCHED, _RECIPE), records)))
-
-
-def tuning_table(analysis: Analysis, search: Search) -> Table:
-    """Best against default recipe, row by row: what the search saw on val, and on eval the paired difference of the
-    retrained, whatever its sign. p is corrected over these differences (Holm)."""
-    records = [_found_record(search, row) for row in search["rows"]]
-    compared = []
-    for record, row in zip(records, search["rows"], strict=True):
-        default, best = _row_of(analysis, row["default"]), _row_of(analysis, row["best"])
-        pair = _pair(analysis, default, best)
-        record |= _eval_record(default, best, pair)
-        if pair:
-            compared.append((record, pair))
-    adjusted = holm(np.array([float(pair.differences["map"].p) for _, pair in compared]))
-    for (record, pair), p in zip(compared, adjusted, strict=True):
-        found = pair.differences["map"]
-        verdict = verdicts(np.array([found.p]), np.array([p]), found.floor)[0]
-        record |= {"p": float(found.p), "p_adjusted": float(p), "verdict": verdict, "about": pair.about}
-    return Table("tuning", f"Best recipe against default ({search['budget']} each)", _TUNING, tuple(records))
-
-
-def _row_of(analysis: Analysis, result: Mapping[str, Any] | None) -> Row | None:
-    """The retrained runs of a recipe."""
-    for row in analysis.results.rows:
-        if result and row.name == result["name"] and row.first["spec"]["recipe"] == result["recipe"]:
-            return row
+def _system_of(analysis: Analysis, result: Mapping[str, Any] | None) -> System | None:
+    """Return the retrained runs of a recipe."""
+    for system in analysis.results.systems:
+        recipe = system.spec.recipe.model_dump(mode="json")
+        if result and system.name == result["name"] and recipe == recipe | result["recipe"]:
+            return system
     return None
 
 
-def _pair(analysis: Analysis, one: Row | None, other: Row | None) -> Pair | None:
-    if one is None or other is None:
-        return None
-    labels = {one.label, other.label}
-    return next((pair for pair in analysis.pairs if {pair.first.label, pair.second.label} == labels), None)
-
-
-def _eval_record(default: Row | None, best: Row | None, pair: Pair | None) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "default_map": default.mean("metrics", "map") if default else None,
-        "best_map": best.mean("metrics", "map") if best else None,
-        "difference": None, "low": None, "high": None, "p": None, "p_adjusted": None, "verdict": None, "about": None,
-    }  # fmt: skip
-    if best is not None and default is not None and best.label == default.label:
-        return record | {"verdict": "the default was the best"}
-    if pair is None or best is None:
-        return record | {"verdict": "not retrained"}
-    found = pair.differences["map"]
-    value, low, high = float(found.value), float(found.low), float(found.high)
-    if pair.first.label != best.label:
-        value, low, high = -value, -high, -low
-    return record | {"difference": value, "low": low, "high": high}
-
-
-def _where_known(text: Callable[[Record], str], field: str) -> Callable[[Record], str]:
-    return lambda record: "" if record[field] is None else text(record)
-
-
-_TUNING = (
-    *_SEARCHED,
-    Column("eval mAP, default", "default_map", number("default_map", "{:.3f}")),
-    Column("eval mAP, best", "best_map", number("best_map", "{:.3f}")),
-    Column("best - default", "difference", number("difference", "{:+.3f}")),
-    Column("95% interval", "low", _where_known(interval("low", "high", "{:+.3f}"), "low")),
-    Column("p (Holm)", "p_adjusted", _where_known(p_value("p_adjusted"), "p_adjusted")),
-    Column("verdict", "verdict", words("verdict"), numeric=False),
-    Column("about", "about", words("about"), numeric=False),
-    _RECIPE,
-)
+def _best_minus_default(analysis: Analysis, default: System | None, best: System | None) -> Inference | None:
+    for pair in analysis.pairs:
+        if default and best and {pair.first.label, pair.second.label} == {default.label, best.label}:
+            found = pair.primary.difference
+            # a pair has the better one first, whichever that is
+            if pair.first.label == best.label:
+                return found
+            return replace(found, value=-found.value, low=-found.high, high=-found.low)
+    return None

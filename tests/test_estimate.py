@@ -6,58 +6,66 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from architectures import get_architecture
-from bench.protocol.batches import Chunks
 from bench.protocol.build import build
+from bench.protocol.checkpoint import Checkpoint
 from bench.protocol.recipe import Recipe
+from bench.protocol.task import get_task
+from bench.protocol.tasks.tagging import Tagging
 from bench.protocol.train import train
-from bench.runner import estimate as forecasting
+from bench.runner import estimate as estimating
 from bench.runner.estimate import (
-    Forecast,
+    Estimate,
     Rates,
-    Row,
+    Remaining,
     cost_of,
+    cost_table,
+    describe_runs,
     duration,
-    forecast,
-    line,
+    estimate,
     measure,
-    rows_of,
-    table,
+    remaining,
     timed,
 )
-from bench.runner.provenance import code
-from bench.schema import digest
+from bench.runner.provenance import code_digest
+from bench.store import ResultsFolder
 from bench.suites.plan import plan
 from bench.suites.space import Budget
 from bench.suites.suite import load_suite
-from tests.conftest import SMALL_SUITE, make_spec
+from tests.conftest import SMALL_SUITE, make_run, make_spec
 
 CPU = torch.device("cpu")
-RATES = Rates(start=3.0, updates=(0.4, 0.5, 0.9), chunk=0.01, val_chunks=200, eval_chunks=300)
+TASK = get_task("tagging")
+RATES = Rates(start=3.0, steps=(0.4, 0.5, 0.9), chunk=0.01, val_chunks=200, eval_chunks=300)
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """Stands still, unless a test moves it."""
     now = SimpleNamespace(seconds=0.0)
-    monkeypatch.setattr(forecasting, "time", SimpleNamespace(perf_counter=lambda: now.seconds))
+    monkeypatch.setattr(estimating, "time", SimpleNamespace(perf_counter=lambda: now.seconds))
     return now
 
 
 @pytest.fixture
+def no_report(monkeypatch):
+    """Figures take longer than runs as small as these."""
+    monkeypatch.setattr("bench.api.runs.report", lambda *_, **__: "")
+
+
+@pytest.fixture
 def always(monkeypatch):
-    """Suites as small as those of tests are forecast, too."""
-    monkeypatch.setattr(forecasting, "WORTH", 1)
+    """Suites as small as those of tests are estimated, too."""
+    monkeypatch.setattr(estimating, "_WORTH", 1)
 
 
-def small_runs(packed, tmp_path, text=SMALL_SUITE):
+def small_runs(packed, tmp_path, out):
     path = tmp_path / "small.toml"
-    path.write_text(text)
-    return plan(load_suite(str(path)), [packed])
+    path.write_text(SMALL_SUITE)
+    return plan(load_suite(str(path)), [packed], ResultsFolder(out))
 
 
-def test_a_run_is_updates_and_evaluations_and_what_stands_around_them():
-    cost = cost_of(Recipe(updates=100, evaluations=4), RATES)
+def test_a_run_is_steps_and_evaluations_and_what_stands_around_them():
+    cost = cost_of(Recipe(max_steps=100, evaluations=4), RATES)
     assert cost.training == pytest.approx(100 * 0.5)  # the median
     assert cost.evaluation == pytest.approx(4 * 200 * 0.01)
     # eval with and without training; latency is six times a clip of ten seconds
@@ -65,12 +73,12 @@ def test_a_run_is_updates_and_evaluations_and_what_stands_around_them():
     assert cost.total == pytest.approx(50 + 8 + 9.6)
 
 
-def test_evaluations_are_no_more_than_updates():
-    assert cost_of(Recipe(updates=3, evaluations=20), RATES).evaluation == pytest.approx(3 * 200 * 0.01)
+def test_evaluations_are_no_more_than_steps():
+    assert cost_of(Recipe(max_steps=3, evaluations=20), RATES).evaluation == pytest.approx(3 * 200 * 0.01)
 
 
 def test_what_a_checkpoint_has_is_not_done_again():
-    cost = cost_of(Recipe(updates=100, evaluations=4), RATES, done=50)
+    cost = cost_of(Recipe(max_steps=100, evaluations=4), RATES, done=50)
     assert cost.training == pytest.approx(50 * 0.5)
     assert cost.evaluation == pytest.approx(2 * 200 * 0.01)  # after 75 and 100
 
@@ -92,61 +100,63 @@ def test_measuring_is_short(clock, takes, seconds, most, times):
 
 
 def test_rates_are_those_of_the_steps(packed, clock, monkeypatch):
-    """A first update of 3 s, others of .5 s; batches of 32 chunks scored in 4 s, the first in 5 s."""
-    updates, scorings = iter([3.0] + [0.5] * 99), iter([5.0] + [4.0] * 99)
+    """A first step of 3 s, others of .5 s; batches of 32 chunks scored in 4 s, the first in 5 s."""
+    steps, scorings = iter([3.0] + [0.5] * 99), iter([5.0] + [4.0] * 99)
 
-    def update(*_):
-        clock.seconds += next(updates)
-        return torch.zeros(1)
+    def step(*_):
+        clock.seconds += next(steps)
+        return torch.zeros(())
 
-    def score_clips(_, chunks):
+    def score(_self, _model, chunks):
         assert len(chunks) == 32
         clock.seconds += next(scorings)
 
-    monkeypatch.setattr(forecasting, "updates_of", lambda *_: (update, None, None))
-    monkeypatch.setattr(forecasting, "score_clips", score_clips)
-    rates = measure(Row(make_spec(packed, updates=1000, hop_seconds=0.5), packed, (0,)), CPU, 2.0)
-    assert rates.updates == (0.5,) * 4
+    monkeypatch.setattr(estimating, "step_of", lambda *_: (step, None))
+    monkeypatch.setattr(Tagging, "score", score)
+    spec = make_spec(packed, max_steps=1000, hop_seconds=0.5)
+    rates = measure(Remaining(spec, packed, (0,)), CPU, 2.0)
+    assert rates.steps == (0.5,) * 4
     assert rates.start == 2 * 3.0
     assert rates.chunk == 4.0 / 32
-    assert rates.val_chunks == len(Chunks(packed, "val", hop_seconds=0.5))
-    assert rates.eval_chunks == len(Chunks(packed, "eval", hop_seconds=0.5))
+    assert rates.val_chunks == len(TASK.data(packed, "val", spec.recipe))
+    assert rates.eval_chunks == len(TASK.data(packed, "eval", spec.recipe))
 
 
 def test_finished_runs_are_left_out(packed, small_results, tmp_path):
-    runs = small_runs(packed, tmp_path)
-    assert [row.done for row in rows_of(runs, tmp_path / "new")] == [(0, 0), (0, 0)]
+    assert [left.done for left in remaining(small_runs(packed, tmp_path, tmp_path / "new"))] == [(0, 0), (0, 0)]
     out = tmp_path / "out"
     shutil.copytree(small_results, out)
-    assert [(row.done, row.updates) for row in rows_of(runs, out)] == [((), 0), ((), 0)]
-    (out / runs[0][0].folder / "run.json").unlink()
-    first, second = rows_of(runs, out)
-    assert (first.spec.name, first.done, first.updates) == ("transformer_small", (0,), 4)
+    runs = small_runs(packed, tmp_path, out)
+    assert [(left.done, left.steps) for left in remaining(runs)] == [((), 0), ((), 0)]
+    runs[0].folder.record_file.unlink()
+    first, second = remaining(runs)
+    assert (first.spec.name, first.done, first.steps) == ("transformer_small", (0,), 4)
     assert second.done == ()
 
 
 @pytest.mark.parametrize(("by", "left"), [("this code", 4), ("other code", 12), ("nobody", 12)])
 def test_an_interrupted_run_has_a_part_left(packed, tmp_path, by, left):
-    spec = make_spec(packed, updates=12, evaluations=3)
-    path = tmp_path / spec.folder / "checkpoint.pt"
+    run = make_run(packed, tmp_path, max_steps=12, evaluations=3)
+    spec, path = run.spec, run.folder.checkpoint_file
     path.parent.mkdir()
-    source = digest(code(get_architecture(spec.architecture).model.__module__)["source"])
 
     class Stop(Exception):
         pass
 
     def stop(status):
-        if status.update > 8:
+        if status.step > 8:
             raise Stop
 
-    data, val = Chunks(packed, "train"), Chunks(packed, "val")
-    name = source if by == "this code" else "other"
+    data, val = (TASK.data(packed, split, spec.recipe) for split in ("train", "val"))
+    checkpoint = Checkpoint(path, code_digest(spec) if by == "this code" else "other")
     with pytest.raises(Stop):
-        train(build(spec, CPU), data, val, spec.recipe, seed=0, checkpoint=path, code=name, report=stop)
+        train(build(spec, CPU), data, val, TASK, spec.recipe, seed=0, checkpoint=checkpoint, report=stop)
     if by == "nobody":
         path.write_bytes(b"rubbish")
-    (row,) = rows_of([(spec, packed)], tmp_path)
-    assert row.updates == left
+    before = path.read_bytes()
+    (entry,) = remaining([run])
+    assert entry.steps == left
+    assert path.read_bytes() == before, "what can't be resumed is left to who runs the suite"
 
 
 def test_measuring_leaves_no_trace_in_the_process(packed):
@@ -158,22 +168,23 @@ def test_measuring_leaves_no_trace_in_the_process(packed):
     torch.manual_seed(7)
     before = state()
     spec = make_spec(packed, config={"drop_rate": 0.5}, mixup=0.5, precision="bf16")
-    (found,) = forecast([Row(spec, packed, (0,))], CPU, seconds=0.01)
+    (found,) = estimate([Remaining(spec, packed, (0,))], CPU, seconds=0.01)
     assert found.seconds > 0
     assert state() == before
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_suite_says_what_it_takes_and_comes_to_the_same_numbers(bench, small_suite, packed, tmp_path, monkeypatch):
-    run = ("run", small_suite, "--data", packed.folder, "--out")
+    run = ("run", small_suite, "--data", packed.folder, "--seeds", 1, "--out")
     done = bench(*run, tmp_path / "without")
     assert " left, " not in done.err  # measuring would take longer than running
-    monkeypatch.setattr(forecasting, "WORTH", 1)
+    monkeypatch.setattr(estimating, "_WORTH", 1)
     done = bench(*run, tmp_path / "with")
-    (told,) = (text for text in done.err.splitlines() if " left, " in text)
-    assert told.startswith("small: 4 runs left, about ")
-    assert " on cpu (transformer_small " in told
+    (line,) = (text for text in done.err.splitlines() if " left, " in text)
+    assert line.startswith("small: 2 runs left, about ")
+    assert " on cpu (transformer_small " in line
     folders = sorted(path.parent.name for path in (tmp_path / "with").glob("*/run.json"))
-    assert len(folders) == 4
+    assert len(folders) == 2
     for name in folders:
         for file in ("scores.npz", "model.safetensors"):
             assert (tmp_path / "with" / name / file).read_bytes() == (tmp_path / "without" / name / file).read_bytes()
@@ -181,20 +192,20 @@ def test_a_suite_says_what_it_takes_and_comes_to_the_same_numbers(bench, small_s
     def never(*_):
         raise AssertionError
 
-    monkeypatch.setattr(forecasting, "measure", never)  # a finished suite has nothing to wait for
+    monkeypatch.setattr(estimating, "measure", never)  # a finished suite has nothing to wait for
     assert " left, " not in bench(*run, tmp_path / "with").err
 
 
-@pytest.mark.usefixtures("always")
-def test_a_row_that_cannot_be_measured_stops_nothing(bench, small_suite, packed, tmp_path, monkeypatch):
-    real = forecasting.build
+@pytest.mark.usefixtures("always", "no_report")
+def test_an_entry_that_cannot_be_measured_stops_nothing(bench, small_suite, packed, tmp_path, monkeypatch):
+    real = estimating.build
 
     def broken(spec, device):
         if spec.name == "vgg_like":
             raise MemoryError("too\nlarge")
         return real(spec, device)
 
-    monkeypatch.setattr(forecasting, "build", broken)
+    monkeypatch.setattr(estimating, "build", broken)
     arguments = (small_suite, "--data", packed.folder, "--seeds", 1, "--out", tmp_path / "out")
     done = bench("cost", *arguments)
     assert done.code == 1
@@ -205,7 +216,7 @@ def test_a_row_that_cannot_be_measured_stops_nothing(bench, small_suite, packed,
     assert "vgg_like unknown)" in done.err
 
 
-def test_cost_shows_each_row_and_the_sum(bench, small_suite, packed, small_results, tmp_path):
+def test_cost_shows_each_entry_and_the_sum(bench, small_suite, packed, small_results, tmp_path):
     shutil.copytree(small_results, tmp_path / "out")
     command = ("cost", small_suite, "--data", packed.folder, "--out", tmp_path / "out")
     done = bench(*command)
@@ -213,9 +224,9 @@ def test_cost_shows_each_row_and_the_sum(bench, small_suite, packed, small_resul
 
     done = bench(*command, "--seeds", 3)
     assert done.code == 0
-    head, *rows, total, _ = done.out.splitlines()
+    head, *entries, total, _ = done.out.splitlines()
     assert head.endswith(" in all")
-    assert [row.split()[0] for row in rows] == ["transformer_small", "vgg_like"]
+    assert [entry.split()[0] for entry in entries] == ["transformer_small", "vgg_like"]
     assert total.startswith("small: 2 runs left, ")
     assert total.endswith(" h on cpu with nothing else running")
 
@@ -224,17 +235,17 @@ def test_cost_shows_each_row_and_the_sum(bench, small_suite, packed, small_resul
     assert not (tmp_path / "new").exists()
 
 
-def forecast_of(packed, *done, name="tiny", **recipe):
-    spec = make_spec(packed, updates=7200, evaluations=18, **recipe).model_copy(update={"name": name})
-    return Forecast(Row(spec, packed, done), RATES)
+def estimate_of(packed, *done, name="tiny", **recipe):
+    spec = make_spec(packed, max_steps=7200, evaluations=18, **recipe).model_copy(update={"name": name})
+    return Estimate(Remaining(spec, packed, done), RATES)
 
 
 def test_the_line_sums_what_is_left(packed):
     # a run is an hour of training, 36 s of evaluation and 9.6 s of all else
-    forecasts = [forecast_of(packed, 0, 0, name="a"), forecast_of(packed, 3600, name="b")]
-    assert line("toy", forecasts, CPU) == "toy: 3 runs left, about 2.5 h on cpu (a 2.0 h, b 30 min)"
-    forecasts[1] = forecast_of(packed, 3600, name="b", early_stop=3)
-    assert ", at most 2.5 h on cpu" in line("toy", forecasts, CPU)
+    estimates = [estimate_of(packed, 0, 0, name="a"), estimate_of(packed, 3600, name="b")]
+    assert describe_runs("toy", estimates, CPU) == "toy: 3 runs left, about 2.5 h on cpu (a 2.0 h, b 30 min)"
+    estimates[1] = estimate_of(packed, 3600, name="b", early_stop=3)
+    assert ", at most 2.5 h on cpu" in describe_runs("toy", estimates, CPU)
 
 
 @pytest.mark.parametrize(
@@ -246,16 +257,16 @@ def test_the_line_sums_what_is_left(packed):
     ],
 )
 def test_the_table_counts_in_searches(packed, budget, what, hours):
-    forecasts = [forecast_of(packed, 0, 0, name="a"), forecast_of(packed, 0, 0, name="b")]
-    head, first, _, total, *_ = table("toy", forecasts, CPU, budget).splitlines()
+    estimates = [estimate_of(packed, 0, 0, name="a"), estimate_of(packed, 0, 0, name="b")]
+    head, first, _, total, *_ = cost_table("toy", estimates, CPU, budget).splitlines()
     assert ("a trial" in head) == (budget is not None)
     assert first.startswith("a  0.5000 (0.4000 to 0.9000) ")
     assert total == f"toy: {what}4 runs left, {hours} h on cpu with nothing else running"
 
 
 @pytest.mark.usefixtures("always")
-def test_before_a_search_there_is_word_of_its_trials(bench, packed, tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.reporting.figures.search.draw_search", lambda folder: {})
+def test_before_a_search_it_is_said_what_a_trial_takes(bench, packed, tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.api.runs.draw_search", lambda results: {})
     suite = tmp_path / "searched.toml"
     suite.write_text(SMALL_SUITE + "[space]\nlearning_rate = { low = 1e-4, high = 1e-2 }\n")
     arguments = ("--data", packed.folder, "--out", tmp_path / "out", "--trials")
@@ -271,5 +282,5 @@ def test_before_a_search_there_is_word_of_its_trials(bench, packed, tmp_path, mo
     ("seconds", "text"),
     [(0.2, "0 s"), (45.4, "45 s"), (66, "1.1 min"), (1300, "22 min"), (7200, "2.0 h"), (468_000, "130 h")],
 )
-def test_durations_are_told_as_far_as_they_are_known(seconds, text):
+def test_durations_are_said_as_far_as_they_are_known(seconds, text):
     assert duration(seconds) == text

@@ -7,12 +7,17 @@ import pytest
 import torch
 
 from architectures import create
-from bench.protocol.batches import Chunks, chunk_starts
+from bench.protocol.batches import Batches, chunk_starts
+from bench.protocol.recipe import Recipe
 from bench.runner.cost import peak_memory
 
 
+def of_split(packed, split):
+    return Batches(packed, split, packed.targets(split), Recipe())
+
+
 def test_chunks_are_slices_and_the_last_ends_with_the_clip(packed):
-    chunks = Chunks(packed, "eval")
+    chunks = of_split(packed, "eval")
     samples, index = packed.samples("eval"), packed.clips("eval")
     targets = packed.targets("eval")
     place = 0
@@ -42,8 +47,8 @@ def test_chunk_starts(length, hop, expected):
 
 @pytest.mark.parametrize("batch_size", [1, 16, 1000])
 def test_an_epoch_is_every_chunk_once(packed, batch_size):
-    chunks = Chunks(packed, "train")
-    drawn = torch.cat([chunks.draw(u, batch_size, seed=3) for u in range(-(-2 * len(chunks) // batch_size))])
+    chunks = of_split(packed, "train")
+    drawn = torch.cat([chunks.draw(step, batch_size, seed=3) for step in range(-(-2 * len(chunks) // batch_size))])
     first, second = drawn[: len(chunks)], drawn[len(chunks) : 2 * len(chunks)]
     assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(len(chunks)))
     assert first.tolist() != second.tolist()
@@ -51,25 +56,25 @@ def test_an_epoch_is_every_chunk_once(packed, batch_size):
 
 
 def test_a_batch_costs_little_beside_a_step(packed):
-    """Measured at 1 to 2 % of the fastest contestant's step; of the quickest of many, since other work slows either."""
-    chunks, model = Chunks(packed, "train"), create("transformer_small")
+    """Measured at 1 to 2 % of the fastest one's; the quickest of many, since other work slows either."""
+    chunks, model = of_split(packed, "train"), create("transformer_small")
 
     def least_seconds(work):
         times = []
-        for update in range(15):
+        for step in range(15):
             started = time.perf_counter()
-            work(update)
+            work(step)
             times.append(time.perf_counter() - started)
         return min(times)
 
     x, _ = chunks.batch(chunks.draw(0, 16, seed=0))
-    batch = least_seconds(lambda update: chunks.batch(chunks.draw(update, 16, seed=0)))
-    step = least_seconds(lambda update: model(x).sum().backward())
-    assert batch < 0.1 * step
+    batch = least_seconds(lambda step: chunks.batch(chunks.draw(step, 16, seed=0)))
+    forward_backward = least_seconds(lambda step: model(x).sum().backward())
+    assert batch < 0.1 * forward_backward
 
 
 def test_a_batch_is_copied_once_as_it_is_stored_and_once_as_floats(packed):
-    chunks = Chunks(packed, "train")
+    chunks = of_split(packed, "train")
     ids = chunks.draw(0, 32, seed=0)
     bytes_of_samples = 32 * chunks.size * (2 + 4)
     assert peak_memory(lambda: chunks.waveforms(ids), torch.device("cpu")) < 1.01 * bytes_of_samples + 10_000

@@ -1,0 +1,59 @@
+"""Data sets: generate, pack and open them. No torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.data.pack import Pack
+from bench.data.packing import pack as make_pack
+from bench.runner.display import Display
+
+__all__ = ["DEMO", "demo_pack", "describe_pack", "pack", "packs_of"]
+
+# the generated data set: its recordings, and beside them its packs
+DEMO = Path("data/demo")
+
+
+def pack(
+    folder: Path, out: Path, *, sample_rate: int = 16_000, strict: bool = False, display: Display | None = None
+) -> Pack:
+    """Decode a data set in FSD50K's layout once, into a pack.
+
+    Args:
+        sample_rate: of the pack, in Hz.
+        strict: fail at the first recording that can't be used, instead of leaving it out.
+
+    Raises:
+        UserError: the data set is unusable, `out` is taken, the disk is too small, or (strict) a recording is broken.
+    """
+    with (display or Display()).bar(f"packing {folder} at {sample_rate} Hz") as progress:
+        return make_pack(folder, out, sample_rate=sample_rate, strict=strict, progress=progress)
+
+
+def packs_of(data: Sequence[Path], sample_rates: Sequence[int], display: Display) -> list[Pack]:
+    """Open packs; `demo` is the generated data set at all of these sample rates, unless there is such a folder."""
+    folders: list[Path] = []
+    for folder in data:
+        is_demo = folder == Path("demo") and not folder.exists()
+        folders += [demo_pack(rate, display) for rate in sample_rates] if is_demo else [folder]
+    return [Pack(folder) for folder in folders]
+
+
+def demo_pack(sample_rate: int, display: Display) -> Path:
+    """Return the pack of the generated data set, made where it is missing."""
+    packed = DEMO.with_name(f"demo-{sample_rate}")
+    if not (packed / "manifest.json").exists():
+        if not DEMO.exists():
+            # the sounds need scipy.signal, for which no other command should wait
+            from bench.data.synthetic.demo import write_demo
+
+            with display.bar(f"generating {DEMO}") as progress:
+                write_demo(DEMO, progress=progress)
+        made = pack(DEMO, packed, sample_rate=sample_rate, strict=True, display=display)
+        display.notice(describe_pack(made))
+    return packed
+
+
+def describe_pack(packed: Pack) -> str:
+    """Return what a pack holds, in a line."""
+    clips = ", ".join(f"{split} {count}" for split, count in packed.manifest["clips"].items())
+    return f"{packed.folder}: {clips}; {len(packed.manifest['left_out'])} left out"

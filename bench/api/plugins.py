@@ -1,0 +1,46 @@
+"""Files of users, and the device they want."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.errors import UserError
+from bench.protocol.task import tasks_of
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["device_of", "load_plugins"]
+
+
+def load_plugins(plugins: Sequence[Path] = ()) -> list[str]:
+    """Run Python files that register architectures or tasks; return the names of the architectures.
+
+    Raises UserError if a file does not run, or registers nothing: a slip in it is one line, whichever command meets it.
+    """
+    found = []
+    for path in plugins:
+        # here, since a slip in a file of the project's own architectures is met by this import
+        try:
+            from architectures import load_file
+
+            names = load_file(path)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        if not names and not tasks_of(path):
+            raise UserError(f"{path}: registers no architecture and no task; put @register(...) before a class")
+        found += names
+    return found
+
+
+def device_of(name: str) -> "torch.device":
+    """Return a device by its name; auto is a GPU where there is one. Raises UserError if it can't be used."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    return torch.device(name)

@@ -1,0 +1,78 @@
+"""bench list, new, check."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.cli.options import options
+
+app = typer.Typer()
+
+
+@app.command("list")
+@options("plugins")
+def list_(**given: Any) -> None:
+    """Show the registered architectures."""
+    from architectures import get_architecture, list_architectures
+    from bench.api.plugins import load_plugins
+
+    load_plugins(**given)
+    layout = "{:24} {:12} {:>13} {:>11}  {}"
+    typer.echo(layout.format("architecture", "family", "published mAP", "parameters", "source"))
+    for name in list_architectures():
+        entry = get_architecture(name)
+        paper, module = entry.published, entry.model.__module__ if entry.source else ""
+        figures = (f"{paper.map:.3f}", f"{paper.parameters / 1e6:.2f}M", paper.source) if paper else ("", "", module)
+        typer.echo(layout.format(name if entry.in_all else f"{name} *", entry.family, *figures).rstrip())
+    typer.echo("* runs only where it is named: bench run --only NAME; so does timm:MODEL, any of timm's models")
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Of the architecture, and of its file.")],
+    out: Annotated[Path, typer.Option(help="The file's folder.")] = Path(),
+) -> None:
+    """Write an architecture to begin with: a file that passes all checks."""
+    from architectures import list_architectures
+    from architectures.template import write_architecture
+
+    path = write_architecture(name, out, list_architectures())
+    typer.echo(f"{path}: an architecture to change as you like; then")
+    typer.echo(f"    bench check {path}")
+    typer.echo(f"    bench run demo --plugin {path}")
+
+
+@app.command()
+@options("plugins")
+def check(
+    names: Annotated[list[str] | None, typer.Argument(help="Architectures, or files with some [default: all].")] = None,
+    data: Annotated[Path | None, typer.Option(help="A pack: also overfit some of its train clips.")] = None,
+    clips: Annotated[int, typer.Option(min=1, help="How many train clips to overfit.")] = 64,
+    **given: Any,
+) -> None:
+    """Check architectures against the contract; with --data, also that they can learn at all."""
+    from architectures import get_architecture, list_architectures
+    from architectures.checks import failed_checks
+    from bench.api.plugins import load_plugins
+    from bench.data.pack import Pack
+    from bench.runner.overfit import overfit
+
+    load_plugins(**given)
+    of_files = load_plugins([Path(name) for name in names or [] if name.endswith(".py")])
+    chosen = [name for name in names or [] if not name.endswith(".py")] + of_files
+    failed, pack = False, Pack(data) if data else None
+    for name in chosen or list_architectures():
+        get_architecture(name)
+        reasons = failed_checks(name)
+        for text, reason in reasons.items():
+            typer.echo(f"{name}: {text}: {reason}")
+        if not reasons:
+            typer.echo(f"{name}: passes all checks")
+        failed |= bool(reasons)
+        if pack and not reasons:
+            score = overfit(name, pack, clips)
+            typer.echo(f"{name}: mAP {score:.3f} on the {clips} clips it was trained on")
+            failed |= score < 0.9
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,57 @@
+"""Options that several commands have: a command takes those that it names, as one dict."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+__all__ = ["DeviceOption", "options"]
+
+Command = TypeVar("Command", bound=Callable[..., None])
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... or auto.")]
+
+
+def _option(kind: Any, default: Any, *flags: str, **more: Any) -> tuple[Any, Any]:
+    return Annotated[kind, typer.Option(*flags, **more)], default
+
+
+# a command's argument -> its type and default
+_OPTIONS: dict[str, tuple[Any, Any]] = {
+    "data": _option(
+        list[Path], [], "--data", help="A pack, one for each sample rate needed; or demo, the generated set."
+    ),
+    "out": _option(Path | None, None, help="Results folder [default: runs/SUITE]."),
+    "only": _option(list[str], [], help="This entry or architecture only; repeatable."),
+    "seeds": _option(int | None, None, min=1, help="How many seeds, from 0."),
+    "fields": _option(list[str], [], "--set", help="train.FIELD=VALUE, for all; repeatable."),
+    "precision": _option(str | None, None, help="fp32, bf16 or auto, for all."),
+    "device": (DeviceOption, "auto"),
+    "mixed": _option(bool, False, "--mixed", help="Compare runs of different code all the same."),
+    "restart": _option(bool, False, "--restart", help="Begin anew where other code left a checkpoint, which is kept."),
+    "trials": _option(int | None, None, min=1, help="Search: finished trials for each."),
+    "hours": _option(float | None, None, help="Search: hours of compute for each, over all workers."),
+    "storage": _option(str | None, None, help="Search: URL of a database [default: OUT/search.db]."),
+    "heartbeat": _option(int, 10, min=1, help="Search: seconds; a worker silent for three is dead."),
+    "track": _option(bool, True, "--track/--no-track", envvar="BENCH_TRACK", help="Copy the results to MLflow."),
+    "resamples": _option(int, 10_000, min=100, help="Of the bootstrap."),
+    "by_group": _option(bool, False, "--by-group", help="Resample whole uploaders instead of clips."),
+    "plugins": _option(list[Path], [], "--plugin", help="A Python file with architectures or tasks; repeatable."),
+}
+
+
+def options(*names: str) -> Callable[[Command], Command]:
+    """Give a command these options, after those that it declares itself; its **given takes them."""
+
+    def extend(command: Command) -> Command:
+        declared = [p for p in inspect.signature(command).parameters.values() if p.kind != p.VAR_KEYWORD]
+        shared = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
+            for name, (kind, default) in ((name, _OPTIONS[name]) for name in names)
+        ]
+        # where typer looks
+        command.__signature__ = inspect.Signature([*declared, *shared])  # type: ignore[attr-defined]
+        return command
+
+    return extend

@@ -1,0 +1,90 @@
+"""A table: each number once, in a record a line, from which every format takes both its text and its raw values."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bench.reporting.analysis import Claim
+
+__all__ = ["INFERRED", "Column", "Record", "Table", "claimed", "difference", "interval", "number", "words"]
+
+Record = Mapping[str, Any]
+# marks architectures with inferred settings; legend and footnotes say so
+INFERRED = "†"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column for readers: its text made from a record, and the field it is sorted by."""
+
+    header: str
+    field: str
+    text: Callable[[Record], str]
+    numeric: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; `name` is that of its files."""
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    records: tuple[Record, ...]
+
+    @property
+    def cells(self) -> list[list[str]]:
+        return [[column.text(record) for column in self.columns] for record in self.records]
+
+
+# --- kinds of columns; what is not known is empty
+
+
+def _column(header: str, field: str, text: Callable[[Any], str], *, numeric: bool = True) -> Column:
+    return Column(header, field, lambda record: "" if record[field] is None else text(record[field]), numeric)
+
+
+def words(header: str, field: str | None = None) -> Column:
+    """Return a column of text, of the field that is called like it unless another is named."""
+    return _column(header, field or header, str, numeric=False)
+
+
+def number(header: str, field: str, pattern: str = "{:.3f}", scale: float = 1) -> Column:
+    """Return a column of numbers, formatted by `pattern` after multiplication by `scale`."""
+    return _column(header, field, lambda value: pattern.format(value * scale))
+
+
+def interval(prefix: str = "", pattern: str = "{:.3f}") -> Column:
+    """Return the column of the interval from PREFIXlow to PREFIXhigh."""
+    ends = f"{prefix}low", f"{prefix}high"
+    return Column(
+        "95% interval",
+        ends[0],
+        lambda record: "" if record[ends[0]] is None else " to ".join(pattern.format(record[end]) for end in ends),
+    )
+
+
+def difference(
+    header: str, field: str = "difference", prefix: str = "", by: str = "Holm", *, scope: bool = True
+) -> tuple[Column, ...]:
+    """Return the columns of what `claimed` records, p being corrected `by`, and of what a claim generalises to."""
+    return (
+        number(header, field, "{:+.3f}"),
+        interval(prefix, "{:+.3f}"),
+        _column(f"p ({by})", f"{prefix}p_adjusted", lambda p: "< 0.0001" if p < 0.0001 else f"{p:.4f}"),
+        words("verdict", f"{prefix}verdict"),
+        *([words("generalises to", "generalises_to")] if scope else []),
+    )
+
+
+def claimed(claim: Claim, field: str = "difference", prefix: str = "") -> dict[str, Any]:
+    """Return the fields of a record that `difference` shows, and p without the correction."""
+    found = claim.difference
+    return {
+        field: float(found.value),
+        f"{prefix}low": float(found.low),
+        f"{prefix}high": float(found.high),
+        f"{prefix}p": float(found.p),
+        f"{prefix}p_adjusted": claim.adjusted_p,
+        f"{prefix}verdict": claim.verdict,
+    }

@@ -1,0 +1,138 @@
+"""What a model heard in a sound file: as lines of text and as a table."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bench.disk import partial_path
+from bench.errors import UserError
+
+Floats = npt.NDArray[np.floating[Any]]
+
+__all__ = ["SOFTWARE", "ScoreTable", "Tags", "clock", "describe", "figure_paths"]
+
+# of a terminal, for the scores over time
+_COLUMNS = 60
+# of a score, from 0 to 1
+_HEIGHTS = " ▁▂▃▄▅▆▇█"
+# is written into the figures
+SOFTWARE = "bench predict"
+
+
+@dataclass(frozen=True)
+class Tags:
+    """A file's scores, chunk by chunk."""
+
+    file: Path
+    model: str
+    # of the file
+    seconds: float
+    # seconds from one chunk to the next; the last one ends with the file
+    hop: float
+    classes: Sequence[str]
+    # (chunks,) s
+    starts: Floats
+    # (chunks, k)
+    scores: Floats
+    # seconds
+    chunk: float = 1.0
+    # (k,), where the whole file's scores are not the mean over chunks
+    of_clip: Floats | None = None
+
+    @cached_property
+    def clip(self) -> Floats:
+        """Scores of the whole file, as an evaluation has them: (k,)."""
+        return np.asarray(self.scores.mean(axis=0)) if self.of_clip is None else self.of_clip
+
+    def top(self, count: int) -> list[int]:
+        """Return the classes with the highest scores, the highest first."""
+        return [int(k) for k in np.argsort(-self.clip, kind="stable")[:count]]
+
+    @property
+    def length(self) -> str:
+        if self.seconds < max(1, self.chunk):
+            return f"{self.seconds:.2f} s, repeated to {'one second' if self.chunk <= 1 else f'{self.chunk:g} s'}"
+        return f"{self.seconds:.1f} s" if self.seconds < 60 else clock(self.seconds)
+
+
+def clock(seconds: float) -> str:
+    """Return a time as 1:02 or 1:02:03."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def describe(tags: Tags, count: int) -> str:
+    """Return the top tags, a line each: the score, and of several chunks the scores over time and their peak."""
+    top, chunks = tags.top(count), len(tags.starts)
+    group = -(-chunks // _COLUMNS)  # chunks a column
+    width = max(len(tags.classes[k]) for k in top)
+    lines = [f"{tags.file}: {tags.length}" + (f"; a column is {group * tags.hop:g} s" if chunks > 1 else "")]
+    for k in top:
+        lines.append(f"  {tags.classes[k]:{width}} {tags.clip[k]:.2f}")
+        if chunks > 1:
+            scores = tags.scores[:, k]
+            columns = np.maximum.reduceat(scores, np.arange(0, chunks, group))
+            heights = "".join(_HEIGHTS[round(8 * float(score))] for score in columns)
+            peak = int(scores.argmax())
+            lines[-1] += f" |{heights}| peak {scores[peak]:.2f} at {clock(tags.starts[peak])}"
+    return "\n".join(lines)
+
+
+class ScoreTable:
+    """Every class's score in every chunk, as a CSV file that is whole or not there; `second` is a chunk's beginning."""
+
+    HEADER = "file,second,tag,score"
+
+    def __init__(self, path: Path) -> None:
+        """Raise UserError if there is a file that is no such table."""
+        _refuse_foreign(path, self.HEADER)
+        self.path = path
+
+    def __enter__(self) -> Self:
+        partial_path(self.path).write_text(f"{self.HEADER}\n", "utf-8")
+        return self
+
+    def add(self, tags: Tags) -> None:
+        """Write a file's scores."""
+        chunks, k = tags.scores.shape
+        values = (str(tags.file), np.repeat(tags.starts, k), list(tags.classes) * chunks, tags.scores.ravel())
+        lines = pd.DataFrame(dict(zip(self.HEADER.split(","), values, strict=True)))
+        lines.to_csv(
+            partial_path(self.path), mode="a", header=False, index=False, float_format="%.6g", lineterminator="\n"
+        )
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error:
+            partial_path(self.path).unlink()
+        else:
+            partial_path(self.path).replace(self.path)
+
+
+def figure_paths(files: Iterable[Path], folder: Path) -> dict[Path, Path]:
+    """Return where in a folder each file's figure belongs: STEM.png.
+
+    Raises:
+        UserError: two files have one name, or there is a picture that `tags_figure` did not draw.
+    """
+    taken: dict[Path, Path] = {}
+    for file in files:
+        path = folder / f"{file.stem}.png"
+        if taken.setdefault(path, file) != file:
+            raise UserError(f"{path}: would be the figure of {taken[path]} and of {file}; draw them into two folders")
+        _refuse_foreign(path, SOFTWARE)
+    return {file: path for path, file in taken.items()}
+
+
+def _refuse_foreign(path: Path, mark: str) -> None:
+    """Raise UserError if there is a file that does not begin as this command's do, with `mark` in its first bytes."""
+    if path.exists():
+        with path.open("rb") as file:
+            if mark.encode() not in file.read(200):
+                raise UserError(f"{path}: exists, and is not from `bench predict`; remove it or name another place")

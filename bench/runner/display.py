@@ -1,0 +1,55 @@
+"""What long work tells whoever watches it. The command line draws it; from Python it is silent by default."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Self
+
+from bench.protocol.spec import RunSpec
+from bench.store import RunFolder, RunRecord
+
+# reports and packs are made without torch
+if TYPE_CHECKING:
+    from bench.protocol.train import Status
+
+__all__ = ["Display", "Progress"]
+
+# takes how much is done, and of how much
+Progress = Callable[[float, float], None]
+
+
+class Display:
+    """Takes notice of nothing; override what should be seen. Runs and trials are shown between `with`'s ends."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Stop showing runs."""
+
+    def notice(self, line: str) -> None:
+        """Take a line that a user should read."""
+
+    def show(self, text: str) -> None:
+        """Take a result."""
+
+    def bar(self, what: str) -> AbstractContextManager[Progress]:  # noqa: ARG002
+        """Return what takes how far some work is."""
+        return nullcontext(lambda _done, _total: None)
+
+    def run_started(self, number: int, total: int, spec: RunSpec) -> None:
+        """Take that a run begins, the `number`-th of `total`."""
+
+    def started(self, heading: str, spec: RunSpec) -> None:
+        """Take that some training begins."""
+
+    def training(self, status: "Status") -> None:
+        """Take how far it is."""
+
+    def run_finished(self, record: RunRecord) -> None:
+        """Take what came of a run."""
+
+    def run_failed(self, error: Exception, folder: RunFolder) -> None:
+        """Take that a run failed."""
+
+    def ended(self, how: str) -> None:
+        """Take that some training ended."""

@@ -1,0 +1,172 @@
+"""A suite's results on disk."""
+
+import glob
+import json
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock
+
+from bench.data.pack import Pack
+from bench.disk import write_json
+from bench.errors import UserError
+from bench.protocol.spec import RunSpec
+from bench.protocol.task import Task
+from bench.store.files import File, read_json, read_table, write_table
+from bench.store.format1 import is_format1, upgrade_search, upgrade_trial
+from bench.store.labels import Labels
+from bench.store.record import FORMAT
+from bench.store.run_folder import RunFolder
+
+__all__ = ["Plan", "ResultsFolder"]
+
+_SEARCH_REMEDY = "remove it and run the search again"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """suite.json: what a report should find in the folder."""
+
+    title: str
+    planned: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ResultsFolder:
+    """The results of a suite: runs, labels of the eval split, plan, searches and reports."""
+
+    path: Path
+
+    labels_file = File("labels.npz")
+    plan_file = File("suite.json")
+    # what the searches came to, a line a trial, and all of each trial with its learning curve
+    search_file = File("search.json")
+    trials_table = File("trials.csv")
+    trials_file = File("trials.json")
+    # the best recipes as a suite; Optuna's studies, where no other storage is named
+    best_suite = File("best.toml")
+    search_database = File("search.db")
+    # the whole report in one file
+    page = File("index.html")
+    # what MLflow knows the folder by
+    identity_file = File("tracking.json")
+
+    # --- runs
+
+    def run(self, spec: RunSpec) -> RunFolder:
+        """Return the folder of a run, whether it exists or not.
+
+        Hashes changed with format 2: a finished run of format 1 with the same settings is that run.
+        """
+        folder = RunFolder(self.path / spec.folder)
+        if not folder.is_finished:
+            for other in self._of_format1(spec):
+                if other.is_finished and other.record().spec.hash == spec.hash:
+                    return other
+        return folder
+
+    def unfinished_of_format1(self, spec: RunSpec) -> Iterator[RunFolder]:
+        """Yield folders in which the entry and seed of a run were trained before format 2, and not to the end."""
+        for other in self._of_format1(spec):
+            if other.checkpoint_file.is_file() and not other.is_finished:
+                yield other
+
+    def _of_format1(self, spec: RunSpec) -> Iterator[RunFolder]:
+        for path in sorted(self.path.glob(f"{glob.escape(spec.name)}-s{spec.seed}-????????")):
+            folder = RunFolder(path)
+            if path.name != spec.folder and (not folder.is_finished or is_format1(read_json(folder.record_file))):
+                yield folder
+
+    def finished(self) -> list[RunFolder]:
+        """Return all finished runs, by name."""
+        return [RunFolder(path.parent) for path in sorted(self.path.glob("*/run.json"))]
+
+    def failed(self) -> list[RunFolder]:
+        """Return the runs that failed and were not done again since."""
+        folders = [RunFolder(path.parent) for path in sorted(self.path.glob("*/failed.json"))]
+        return [folder for folder in folders if folder.has_failed]
+
+    def find(self, name: str) -> RunFolder:
+        """Return the one finished run whose folder's name begins like this: crnn-s0, or crnn. Raises UserError."""
+        found = sorted(path.parent for path in self.path.glob(f"{glob.escape(name)}-*/run.json"))
+        if not found:
+            raise UserError(f"{self.path / name}: no finished run; give a run folder, such as runs/SUITE/RUN")
+        if len(found) > 1:
+            known = ", ".join(folder.name for folder in found[:5]) + (", ..." if len(found) > 5 else "")
+            raise UserError(f"{self.path / name}: {len(found)} runs begin like this; name one of {known}")
+        return RunFolder(found[0])
+
+    # --- labels of the eval split, and the plan
+
+    def labels(self) -> Labels:
+        """Return what the runs were scored against. Raises UserError if the file is missing or damaged."""
+        return Labels.read(self.labels_file)
+
+    def add_labels(self, pack: Pack, task: Task) -> None:
+        """Write labels.npz, once. Raises UserError if the folder holds runs on other data."""
+        if not self.labels_file.exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            Labels.of(pack, task).write(self.labels_file)
+        elif self.labels().dataset != pack.dataset:
+            raise UserError(f"{self.path} holds runs on other data: choose another --out")
+
+    def plan(self) -> Plan:
+        """Return title and planned runs; those of a folder without suite.json are its name and nothing."""
+        if not self.plan_file.exists():
+            return Plan(self.path.name)
+        values = read_json(self.plan_file, "title", "planned")
+        return Plan(str(values["title"]), tuple(str(name) for name in values["planned"]))
+
+    def add_to_plan(self, title: str, planned: Sequence[str]) -> None:
+        """Add runs to what earlier commands planned here."""
+        names = list(dict.fromkeys([*self.plan().planned, *planned]))
+        write_json(self.plan_file, {"format": FORMAT, "title": title, "planned": names})
+
+    # --- searches
+
+    def search(self) -> dict[str, Any] | None:
+        """Return what the searches came to; None where there were none."""
+        if not self.search_file.is_file():
+            return None
+        values = read_json(self.search_file, "title", "budget", "space", remedy=_SEARCH_REMEDY)
+        return upgrade_search(values) if is_format1(values) else values
+
+    def trials(self) -> list[dict[str, Any]]:
+        """Return all trials that a search was spent on, as run.json tells of a run."""
+        if not self.trials_file.exists():
+            return []
+        values = read_json(self.trials_file, "trials", remedy=_SEARCH_REMEDY)
+        return [upgrade_trial(trial) for trial in values["trials"]] if is_format1(values) else values["trials"]
+
+    def trial_lines(self) -> pd.DataFrame:
+        """Return a line a trial."""
+        columns = ("trial", "state", "best_seen", "default", "spent_seconds")
+        return read_table(self.trials_table, *columns, remedy=_SEARCH_REMEDY)
+
+    def write_search(self, search: dict[str, Any], lines: pd.DataFrame, trials: list[dict[str, Any]]) -> None:
+        """Write the record of the searches; two workers may share a folder."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.lock("search"):
+            write_table(self.trials_table, lines)
+            write_json(self.trials_file, {"format": FORMAT, "trials": trials})
+            write_json(self.search_file, {"format": FORMAT, **search})
+
+    # --- reports and tracking
+
+    def report_file(self, name: str) -> Path:
+        """Return where a table or figure of the report lies: table.md, differences.csv, map_vs_parameters."""
+        return self.path / name
+
+    def identity(self) -> str:
+        """Return what the folder is known by, wherever it is moved to: drawn once, kept in tracking.json."""
+        if not self.identity_file.exists():
+            self.identity_file.write_text(json.dumps({"suite": uuid.uuid4().hex}) + "\n", "utf-8")
+        return str(read_json(self.identity_file, "suite")["suite"])
+
+    def lock(self, name: str) -> FileLock:
+        """Return a lock that other processes respect: 'search' or 'tracking'."""
+        return FileLock(self.path / f"{name}.lock")

@@ -1,0 +1,80 @@
+"""`python -m benchmarks`. Imports of a command stand in it, so that --help is instant."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.options import DeviceOption
+from bench.errors import UserError
+
+__all__ = ["app", "main"]
+
+_NAME = "python -m benchmarks"
+
+app = typer.Typer(
+    help="Measure the project itself: its speed on this machine, and its statistics where the truth is known.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def speed(
+    quick: Annotated[bool, typer.Option("--quick", help="A first look, in three minutes.")] = False,
+    only: Annotated[list[str], typer.Option(help="This part only; repeatable.")] = [],  # noqa: B006
+    out: Annotated[Path, typer.Option(help="Results folder.")] = Path("results/speed"),
+    device: DeviceOption = "auto",
+) -> None:
+    """Measure this machine: each part of the work beside what one would otherwise write, and what holds it."""
+    from bench.api.datasets import DEMO, demo_pack
+    from bench.api.plugins import device_of
+    from bench.cli.progress import ConsoleDisplay
+    from benchmarks.run import Request, check_parts, measure_speed
+
+    check_parts(only)
+    chosen, display = device_of(device), ConsoleDisplay()
+    request = Request(DEMO, demo_pack(16_000, display), chosen, only, quick)
+    typer.echo(measure_speed(out, request, lambda part: display.notice(f"measuring: {part}")))
+
+
+@app.command()
+def simulation() -> None:
+    """Check the statistics where the truth is known, and write bench/stats/coverage.csv: an hour on one core."""
+    from bench.cli.progress import ConsoleDisplay
+    from benchmarks.simulation import write_coverage
+
+    with ConsoleDisplay().bar("simulating") as progress:
+        write_coverage(progress)
+
+
+def main() -> None:
+    """Run a command: a user's mistake is one line and exit code 2, as with `bench`."""
+    try:
+        code = app(sys.argv[1:] or ["--help"], prog_name=_NAME, standalone_mode=False)
+    except UserError as error:
+        code = _fail(str(error))
+    except OSError as error:
+        # not the system's, so not the user's either
+        if error.errno is None:
+            raise
+        code = _fail(f"{error.filename or 'writing'}: {error.strerror}")
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except Exception as error:
+        # what click raises for a wrong command line
+        if not hasattr(error, "format_message"):
+            raise
+        code = _fail(f"{error.format_message()} (see {_NAME} --help)")
+    sys.exit(code)
+
+
+def _fail(message: str) -> int:
+    print(f"bench: error: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()
