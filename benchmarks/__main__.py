@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from bench.cli.entry import run_app
 from bench.cli.options import DeviceOption
-from bench.errors import UserError
 
 __all__ = ["app", "main"]
 
@@ -51,29 +51,8 @@ def simulation() -> None:
 
 
 def main() -> None:
-    """Run a command: a user's mistake is one line and exit code 2, as with `bench`."""
-    try:
-        code = app(sys.argv[1:] or ["--help"], prog_name=_NAME, standalone_mode=False)
-    except UserError as error:
-        code = _fail(str(error))
-    except OSError as error:
-        # not the system's, so not the user's either
-        if error.errno is None:
-            raise
-        code = _fail(f"{error.filename or 'writing'}: {error.strerror}")
-    except (KeyboardInterrupt, typer.Abort):
-        code = 130
-    except Exception as error:
-        # what click raises for a wrong command line
-        if not hasattr(error, "format_message"):
-            raise
-        code = _fail(f"{error.format_message()} (see {_NAME} --help)")
-    sys.exit(code)
-
-
-def _fail(message: str) -> int:
-    print(f"bench: error: {message}", file=sys.stderr)
-    return 2
+    """Run the benchmarks' command; a user's mistake is one line, as with `bench`."""
+    run_app(app, _NAME, sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from bench.cli import architectures, datasets, models, results, suites
-from bench.errors import UserError
+from bench.cli.entry import run_app
 from bench.renamed import OPTIONS
 
 __all__ = ["app", "main"]
@@ -25,42 +25,9 @@ app.add_typer(results.tracking, name="track")
 
 
 def main() -> None:
-    """Run a command: a user's mistake is one line and exit code 2, never a traceback."""
+    """Run the `bench` command."""
     _show_old_names()
-    try:
-        # typer turns Ctrl-C into 130, or passes it on, from release to release
-        code = app([*map(_current, sys.argv[1:])] or ["--help"], prog_name="bench", standalone_mode=False)
-    except UserError as error:
-        code = _fail(str(error))
-    except OSError as error:
-        # not the system's, so not the user's either
-        if error.errno is None:
-            raise
-        code = _fail(f"{error.filename or 'writing'}: {error.strerror}")
-    except (KeyboardInterrupt, typer.Abort):
-        code = 130
-    except Exception as error:
-        code = _fail(_explain(error))
-    if code == 130:
-        print("bench: stopped; the same command resumes from here", file=sys.stderr)
-    sys.exit(code)
-
-
-def _explain(error: Exception) -> str:
-    """Return the line for a mistake that is known by its looks; raise what is no mistake of the user's."""
-    # a slip in one of the architectures' files keeps the class out of reach
-    if type(error).__name__ == "ConfigError":
-        return str(error)
-    # what click raises for a wrong command line; by its method, since some releases of typer bring their own click
-    if hasattr(error, "format_message"):
-        command = getattr(getattr(error, "ctx", None), "command_path", "bench")
-        return f"{error.format_message()} (see {command} --help)"
-    raise error
-
-
-def _fail(message: str) -> int:
-    print(f"bench: error: {message}", file=sys.stderr)
-    return 2
+    run_app(app, "bench", [*map(_current, sys.argv[1:])])
 
 
 def _current(argument: str) -> str:

@@ -43,8 +43,9 @@ class Checkpoint:
             return None
         try:
             # torch reads tensors without a look at their checksums
-            if not mmap and (broken := ZipFile(self.path).testzip()):
-                raise CheckpointDamaged(f"bad checksum of {broken}")
+            with ZipFile(self.path) as file:
+                if not mmap and (broken := file.testzip()):
+                    raise CheckpointDamaged(f"bad checksum of {broken}")
             values: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True, mmap=mmap)
             state = values["state"]
             step = int(state["step"] if "step" in state else state["update"])
