@@ -111,14 +111,14 @@ def _check_gradients(name: str) -> None:
     _require(not without, f"no gradient: {', '.join(without)}")
 
 
-@_check("treats each row of a batch alone in eval mode")
+@_check("treats each clip of a batch alone in eval mode")
 @torch.no_grad()
 def _check_alone(name: str) -> None:
     # else a clip's score would depend on which clips happen to be evaluated with it
     model, x = _model(name).eval(), _noise()
     together, alone = model(x), torch.cat([model(clip.unsqueeze(0)) for clip in x])
     difference = (together - alone).abs().max()
-    _require(torch.allclose(together, alone, atol=1e-4), f"rows differ by up to {difference:.2g}")
+    _require(torch.allclose(together, alone, atol=1e-4), f"clips differ by up to {difference:.2g}")
 
 
 @_check("draws the same weights from the same seed, others from another")

@@ -90,7 +90,7 @@ class SoftmaxedModel(torch.nn.Module):
 FAILS = {
     "returns logits, not probabilities": "leave out",
     "gives every parameter a gradient": "unused",
-    "treats each row of a batch alone in eval mode": "differ",
+    "treats each clip of a batch alone in eval mode": "differ",
 }
 
 
