@@ -60,10 +60,8 @@ def load_installed() -> None:
 
 
 def failure(name: str, error: BaseException) -> str:
-    """Return an error that an architecture raised as one line, which begins with the place in its file if it has one.
-
-    Authors look for the fault in their file: the traceback's last frame is mostly in torch.
-    """
+    """Return an error that an architecture raised as one line, begun by the place in its file if it has one."""
+    # authors look for the fault in their file: the traceback's last frame is mostly in torch
     file = sys.modules[get_architecture(name).model.__module__].__file__ or ""
     line = _line_in(file, error)
     return f"{Path(file).name}:{line}: {format_error(error)}" if line else format_error(error)

@@ -67,11 +67,9 @@ zoos: dict[str, Callable[[str], Architecture]] = {}
 
 
 def later(default: _T) -> _T:
-    """Declare a config field that is added after runs were recorded; `default` must mean 'as before'.
-
-    `config_values` leaves the field out while it has that value, so a run made before the field existed keeps its hash.
-    If its hash changed, the run would be trained again, though no number of it can differ.
-    """
+    """Declare a config field that is added after runs were recorded; `default` must mean 'as before'."""
+    # `config_values` leaves the field out while it has that value, so a run made before the field existed keeps its
+    # hash. If its hash changed, the run would be trained again, though no number of it can differ.
     return field(default=default, metadata={"later": True})
 
 
@@ -133,7 +131,6 @@ def register(
 
 
 def forget(names: Iterable[str]) -> None:
-    """Remove registrations."""
     for name in names:
         del _architectures[name]
 

@@ -18,10 +18,8 @@ def plugin_root(module: str) -> Path | None:
 
 
 def source_of(module: str) -> str:
-    """Return a digest of the module's file, or of all Python files of its package; '' for a module of this package.
-
-    A model may be made of anything that its package holds, so all of it counts; ours have the digest of a run instead.
-    """
+    """Return a digest of the module's file, or of all Python files of its package; '' for a module of this package."""
+    # a model may be made of anything that its package holds, so all of it counts; ours have the digest of a run instead
     root = plugin_root(module)
     if root is None:
         return ""

@@ -79,10 +79,9 @@ class AudioTransformerConfig(ArchitectureConfig):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention (arXiv:1706.03762, section 3.2): (b, t, d) -> (b, t, d).
+    """Multi-head self-attention (arXiv:1706.03762, section 3.2): (b, t, d) -> (b, t, d)."""
 
-    Unlike nn.MultiheadAttention's, the heads' width is free: num_heads * head_dim need not be embed_dim.
-    """
+    # unlike nn.MultiheadAttention's, the heads' width is free: num_heads * head_dim need not be embed_dim
 
     def __init__(self, config: AudioTransformerConfig) -> None:
         super().__init__()
@@ -162,11 +161,9 @@ class AudioTransformer(nn.Module):
 
 
 def _front_end(config: AudioTransformerConfig) -> nn.Module:
-    """Build the layers from patches to tokens: (b, t, patch_size) -> (b, t, d).
-
-    What is fixed is what the patch is seen through, filters or bands. The projection onto the tokens is learned in all
-    three: without it, a fixed front end would also have to fit blocks that it knows nothing of.
-    """
+    """Build the layers from patches to tokens: (b, t, patch_size) -> (b, t, d)."""
+    # What is fixed is what the patch is seen through, filters or bands. The projection onto the tokens is learned in
+    # all three: without it, a fixed front end would also have to fit blocks that it knows nothing of.
     if config.front_end == "log_mel":
         return nn.Sequential(_PatchLogMel(config), nn.Linear(_MEL_BANDS, config.embed_dim))
     filters = nn.Linear(config.patch_size, config.front_end_dim)
@@ -175,10 +172,7 @@ def _front_end(config: AudioTransformerConfig) -> nn.Module:
 
 
 class _PatchLogMel(nn.Module):
-    """Log-mel bands of each patch by itself, normalised as the CNNs' are: (b, t, patch_size) -> (b, t, _MEL_BANDS).
-
-    Each token stands on the same samples as with the learned front end, so windows do not overlap.
-    """
+    """Log-mel bands of each patch by itself, normalised as the CNNs' are: (b, t, patch_size) -> (b, t, _MEL_BANDS)."""
 
     window: Tensor
     bands: Tensor
@@ -187,6 +181,7 @@ class _PatchLogMel(nn.Module):
         super().__init__()
         self.n_fft = fft_length(config.patch_size)
         bands = melscale_fbanks(self.n_fft // 2 + 1, 0.0, config.sample_rate / 2, _MEL_BANDS, config.sample_rate)
+        # over a whole patch: each token stands on the same samples as the learned front end's
         self.register_buffer("window", torch.hann_window(config.patch_size), persistent=False)
         self.register_buffer("bands", bands, persistent=False)  # (bins, _MEL_BANDS)
         self.norm = nn.BatchNorm1d(_MEL_BANDS, affine=False)
@@ -218,11 +213,8 @@ def _average_pool(x: Tensor, window: int, stride: int) -> Tensor:
 
 
 def _multi_scale(x: Tensor, windows: tuple[int, ...], kind: _MeanKind) -> Tensor:
-    """Average over time at several scales, as in a Haar basis, without shortening the sequence.
-
-    The first half of the dimensions stays as it is. The second is cut into one group for each window, and each group
-    replaced by its mean over that window. (b, t, d) -> (b, t, d).
-    """
+    """Average over time at several scales, as in a Haar basis: (b, t, d) -> (b, t, d)."""
+    # the first half of the dimensions stays; the second has a group for each window, replaced by its mean over that
     _, t, d = x.shape
     kept, averaged = x.split([d - d // 2, d // 2], dim=-1)
     # matrices rather than pools, so that both kinds of mean, and a last block that is not full, go the same way

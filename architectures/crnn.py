@@ -39,7 +39,6 @@ class CRNNConfig(LogMelConfig):
 
     @property
     def bands_left(self) -> int:
-        """Return how many mel bins are left after all pools."""
         return self.n_mels // math.prod(over_bands for over_bands, _ in self.pools)
 
 

@@ -13,10 +13,7 @@ __all__ = ["LEFT_OUT", "LogMel", "LogMelConfig", "TimmConfig", "TimmOnLogMel", "
 
 
 def fft_length(window: int) -> int:
-    """Return the smallest power of two that is at least 1.5 times the window, in samples.
-
-    Without that padding the lowest mel bands are narrower than the transform's bins, and empty.
-    """
+    """Return the smallest power of two of 1.5 windows or more, in samples; with less, low mel bands would be empty."""
     return 1 << math.ceil(math.log2(1.5 * window))
 
 

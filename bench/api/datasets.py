@@ -16,14 +16,10 @@ DEMO = Path("data/demo")
 def pack(
     folder: Path, out: Path, *, sample_rate: int = 16_000, strict: bool = False, display: Display | None = None
 ) -> Pack:
-    """Decode a data set in FSD50K's layout once, into a pack.
+    """Decode a data set in FSD50K's layout once, into a pack at `sample_rate` Hz.
 
-    Args:
-        sample_rate: of the pack, in Hz.
-        strict: fail at the first recording that can't be used, instead of leaving it out.
-
-    Raises:
-        UserError: the data set is unusable, `out` is taken, the disk is too small, or (strict) a recording is broken.
+    Raises UserError if the data set is unusable, `out` is taken or the disk too small; with `strict` also at the first
+    recording that can't be used, instead of leaving it out.
     """
     with (display or Display()).bar(f"packing {folder} at {sample_rate} Hz") as progress:
         return make_pack(folder, out, sample_rate=sample_rate, strict=strict, progress=progress)
@@ -48,8 +44,7 @@ def demo_pack(sample_rate: int, display: Display) -> Path:
 
             with display.bar(f"generating {DEMO}") as progress:
                 write_demo(DEMO, progress=progress)
-        made = pack(DEMO, packed, sample_rate=sample_rate, strict=True, display=display)
-        display.notice(describe_pack(made))
+        display.notice(describe_pack(pack(DEMO, packed, sample_rate=sample_rate, strict=True, display=display)))
     return packed
 
 

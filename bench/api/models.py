@@ -24,8 +24,7 @@ __all__ = ["PredictOptions", "filters", "find_run", "predict"]
 def filters(run: Path, data: Path | None = None, plugins: Sequence[Path] = ()) -> dict[str, Any]:
     """Measure what a learned front end listens to: filters.csv and figures in the run's folder.
 
-    With `data`, the run's pack, it is also counted how often each filter fires. Raises UserError if there is no such
-    run, no weights, or no bank of filters.
+    With the run's pack as `data`, also how often each fires. Raises UserError for no such run, weights or filters.
     """
     load_plugins(plugins)
     folder = find_run(run)
@@ -81,7 +80,6 @@ def predict(run: Path, files: Sequence[Path], display: Display | None = None, **
 
 
 def _probe(files: Sequence[Path], display: Display) -> dict[Path, AudioInfo]:
-    """Return the files whose headers can be read."""
     infos = {}
     for file in files:
         try:

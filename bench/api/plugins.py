@@ -14,10 +14,7 @@ __all__ = ["device_of", "load_plugins"]
 
 
 def load_plugins(plugins: Sequence[Path] = ()) -> list[str]:
-    """Run Python files that register architectures or tasks; return the names of the architectures.
-
-    Raises UserError if a file does not run, or registers nothing: a slip in it is one line, whichever command meets it.
-    """
+    """Run files, and return the architectures that they register; raise UserError if one fails or registers nothing."""
     found = []
     for path in plugins:
         # here, since a slip in a file of the project's own architectures is met by this import

@@ -21,20 +21,14 @@ def report(
 ) -> str:
     """Write tables, figures and index.html into a results folder; return the Markdown of the scores.
 
-    Args:
-        resamples: of the bootstrap.
-        by_group: resample whole uploaders instead of clips.
-        mixed: compare runs of different code all the same.
-
-    Raises:
-        UserError: the folder holds no finished run, a damaged one, or runs that should not be compared.
+    With `by_group` the bootstrap resamples whole uploaders instead of clips; `mixed` allows runs of different code.
+    Raises UserError if the folder holds no finished run, a damaged one, or runs that should not be compared.
     """
     display = display or Display()
     with display.bar(f"resampling clips for {folder}") as progress:
         text = write_report(folder, Sampling(resamples, by_group), mixed=mixed, progress=progress)
     display.show(text)
-    page = ResultsFolder(folder).page
-    display.notice(f"the whole report: {page}, table.md, table.csv, table.tex, figures")
+    display.notice(f"the whole report: {ResultsFolder(folder).page}, table.md, table.csv, table.tex, figures")
     return text
 
 

@@ -115,22 +115,16 @@ class _Job:
 
     def export(self, found: Sequence[SearchResult]) -> Suite:
         """Write the best recipes as a suite and return it."""
-        path = self.results.best_suite
-        export(path, self.suite, found, self.options.seeds or self.suite.seeds)
-        return load_suite(str(path))
+        export(self.results.best_suite, self.suite, found, self.options.seeds or self.suite.seeds)
+        return load_suite(str(self.results.best_suite))
 
 
 def run(suite: str = "demo", display: Display | None = None, **options: Any) -> Outcome:
     """Run a suite, by its name or the path of a TOML file, and report its results.
 
     What is finished is skipped, and what was interrupted resumes. With a search space, each entry's recipe is searched
-    first, and default and best recipe are retrained.
-
-    Args:
-        options: the fields of Options.
-
-    Raises:
-        UserError: something is wrong with the suite, the data or the folder; nothing was trained.
+    first, and default and best recipe are retrained. `options` are the fields of Options. Raises UserError if something
+    is wrong with the suite, the data or the folder; nothing was trained.
     """
     job = _Job.of(load_suite(suite), suite, Options(**options), display or Display())
     with job.tracker() as tracker:
@@ -171,10 +165,7 @@ def _finish(tracker: Tracker, display: Display) -> None:
 
 
 def cost(suite: str = "demo", display: Display | None = None, **options: Any) -> list[Estimate]:
-    """Measure a few steps of each entry of a suite and estimate how long it takes here; nothing of them is kept.
-
-    It takes the fields of Options, and raises UserError, as `run` does.
-    """
+    """Estimate how long a suite takes here by a few steps of each entry; options and errors are those of `run`."""
     job = _Job.of(load_suite(suite), suite, Options(**options), display or Display())
     left = estimating.remaining(job.runs)
     if job.budget:
@@ -193,14 +184,8 @@ def search(
 ) -> list[SearchResult]:
     """Search each entry's recipe for its score on val, within the same budget.
 
-    Called again, it resumes; called elsewhere at the same time with the same storage, it joins in.
-
-    Args:
-        export_best: write the best recipes as a suite, OUT/best.toml.
-        options: the fields of Options.
-
-    Raises:
-        UserError: as `run`, or the suite has no space to search.
+    Called again, it resumes; called elsewhere at the same time with the same storage, it joins in. `export_best` writes
+    the best recipes as a suite, OUT/best.toml. Takes the fields of Options and raises UserError, as `run` does.
     """
     declared, given = load_suite(suite), Options(**{"seeds": 1, **options})
     if not declared.space:

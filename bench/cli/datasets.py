@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.cli.options import console
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,11 +33,10 @@ def fetch(
     ] = None,
 ) -> None:
     """Download FSD50K (25 GB), check and unpack it, or pack it; interrupted, the same command resumes."""
-    from bench.cli.progress import ConsoleDisplay
     from bench.data.download.fetch import Fetch, exclusive
     from bench.data.download.fsd50k_files import ZENODO
 
-    display = ConsoleDisplay()
+    display = console()
     with exclusive(folder):
         fetching = Fetch(folder, source=mirror or ZENODO, out=pack, sample_rate=sample_rate)
         display.notice(fetching.summary())
@@ -58,11 +58,10 @@ def fetch(
 @app.command()
 def verify(folder: Path) -> None:
     """Say what a folder in FSD50K's layout holds, and what is wrong with it."""
-    from bench.cli.progress import ConsoleDisplay
     from bench.data.dataset import SPLITS
     from bench.data.readers.fsd50k import OFFICIAL_CLIPS, verify
 
-    with ConsoleDisplay().bar(f"reading {folder}") as progress:
+    with console().bar(f"reading {folder}") as progress:
         found = verify(folder, progress)
     for split in SPLITS:
         typer.echo(
@@ -102,19 +101,16 @@ def pack_(
 ) -> None:
     """Decode a data set once: WAV files to one array a split."""
     from bench.api.datasets import pack
-    from bench.cli.progress import ConsoleDisplay
 
-    made = pack(folder, out, sample_rate=sample_rate, strict=strict, display=ConsoleDisplay())
-    _report(made)
+    _report(pack(folder, out, sample_rate=sample_rate, strict=strict, display=console()))
 
 
 @app.command()
 def demo(folder: Path, seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0) -> None:
     """Write a generated data set in FSD50K's layout."""
-    from bench.cli.progress import ConsoleDisplay
     from bench.data.synthetic.demo import write_demo
 
-    with ConsoleDisplay().bar(f"generating {folder}") as progress:
+    with console().bar(f"generating {folder}") as progress:
         write_demo(folder, seed=seed, progress=progress)
 
 

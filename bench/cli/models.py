@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.options import options
+from bench.cli.options import console, options
 
 app = typer.Typer()
 
@@ -38,7 +38,6 @@ def predict(
 ) -> None:
     """Say what a trained model hears in sound files; a broken one is named, and the others are done."""
     from bench.api import models
-    from bench.cli.progress import ConsoleDisplay
 
-    if models.predict(run, files, ConsoleDisplay(), top=top, csv=csv, plot=plot, **given) < len(set(files)):
+    if models.predict(run, files, console(), top=top, csv=csv, plot=plot, **given) < len(set(files)):
         raise typer.Exit(2)

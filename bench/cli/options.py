@@ -1,13 +1,16 @@
 """Options that several commands have: a command takes those that it names, as one dict."""
 
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-__all__ = ["DeviceOption", "options"]
+if TYPE_CHECKING:
+    from bench.cli.progress import ConsoleDisplay
+
+__all__ = ["DeviceOption", "console", "options"]
 
 Command = TypeVar("Command", bound=Callable[..., None])
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... or auto.")]
@@ -41,17 +44,25 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
 }
 
 
+def console(plugins: Sequence[Path] = ()) -> "ConsoleDisplay":
+    """Load files of users, and return what shows work on the terminal."""
+    from bench.api.plugins import load_plugins
+    from bench.cli.progress import ConsoleDisplay
+
+    load_plugins(plugins)
+    return ConsoleDisplay()
+
+
 def options(*names: str) -> Callable[[Command], Command]:
     """Give a command these options, after those that it declares itself; its **given takes them."""
 
     def extend(command: Command) -> Command:
-        declared = [p for p in inspect.signature(command).parameters.values() if p.kind != p.VAR_KEYWORD]
+        declared = [p for p in signature(command).parameters.values() if p.kind != p.VAR_KEYWORD]
         shared = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
-            for name, (kind, default) in ((name, _OPTIONS[name]) for name in names)
+            Parameter(n, Parameter.KEYWORD_ONLY, annotation=_OPTIONS[n][0], default=_OPTIONS[n][1]) for n in names
         ]
         # where typer looks
-        command.__signature__ = inspect.Signature([*declared, *shared])  # type: ignore[attr-defined]
+        command.__signature__ = Signature([*declared, *shared])  # type: ignore[attr-defined]
         return command
 
     return extend

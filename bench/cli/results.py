@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.options import options
+from bench.cli.options import console, options
 
 app = typer.Typer()
 tracking = typer.Typer(help="Copy results to MLflow.", rich_markup_mode=None)
@@ -16,11 +16,8 @@ tracking = typer.Typer(help="Copy results to MLflow.", rich_markup_mode=None)
 def report(folder: Annotated[Path, typer.Argument(help="A results folder.")], **given: Any) -> None:
     """Write the tables (Markdown, CSV, LaTeX), figures and index.html of a results folder."""
     from bench.api import results
-    from bench.api.plugins import load_plugins
-    from bench.cli.progress import ConsoleDisplay
 
-    load_plugins(given.pop("plugins"))
-    results.report(folder, ConsoleDisplay(), **given)
+    results.report(folder, console(given.pop("plugins")), **given)
 
 
 @app.command()
@@ -33,13 +30,10 @@ def compare(
 ) -> None:
     """Say whether two runs, or two architectures, differ: paired, on the same clips."""
     from bench.api import results
-    from bench.api.plugins import load_plugins
-    from bench.cli.progress import ConsoleDisplay
     from bench.reporting.compare import describe
 
-    load_plugins(given["plugins"])
-    sampling = results.Sampling(given["resamples"], given["by_group"])
-    found = results.compare(first, second, sampling, ConsoleDisplay(), mixed=given["mixed"])
+    display, sampling = console(given["plugins"]), results.Sampling(given["resamples"], given["by_group"])
+    found = results.compare(first, second, sampling, display, mixed=given["mixed"])
     typer.echo(describe(found))
     if classes and found.classes:
         found.classes.table.to_csv(classes, index=False, lineterminator="\n")
@@ -49,12 +43,9 @@ def compare(
 @options("plugins")
 def sync(folders: Annotated[list[Path], typer.Argument(help="Results folders.")], **given: Any) -> None:
     """Send what a tracking server lacks, each run once: to MLFLOW_TRACKING_URI, or a file beside the folder."""
-    from bench.api.plugins import load_plugins
-    from bench.cli.progress import ConsoleDisplay
     from bench.tracking.sync import sync
 
-    load_plugins(given["plugins"])
-    display = ConsoleDisplay()
+    display = console(given["plugins"])
     for folder in folders:
         with display.bar(f"sending {folder}") as progress:
             outcome = sync(folder, progress=progress)

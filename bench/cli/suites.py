@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.options import options
+from bench.cli.options import console, options
 
 app = typer.Typer()
 
@@ -21,9 +21,8 @@ def run(
     """Run a suite: what is finished is skipped; interrupted, the same command resumes."""
     given = _with_overrides(given)
     from bench.api import runs
-    from bench.cli.progress import ConsoleDisplay
 
-    display = ConsoleDisplay()
+    display = console()
     outcome = runs.run(suite, display, **given)
     if outcome.failed:
         display.notice(f"failed: {', '.join(outcome.failed)}; the same command tries them again")
@@ -36,9 +35,8 @@ def cost(suite: Annotated[str, typer.Argument(help="As in bench run.")] = "demo"
     """Say how many hours a suite takes here, by a few measured steps of each entry; nothing of them is kept."""
     given = _with_overrides(given)
     from bench.api import runs
-    from bench.cli.progress import ConsoleDisplay
 
-    if any(found.cause for found in runs.cost(suite, ConsoleDisplay(), **given)):
+    if any(found.cause for found in runs.cost(suite, console(), **given)):
         raise typer.Exit(1)
 
 
@@ -54,9 +52,8 @@ def search(
     """Search each architecture's recipe on val, within the same budget; the same command resumes, or joins in."""
     given = _with_overrides({**given, "fields": fields, "only": names or []})
     from bench.api import runs
-    from bench.cli.progress import ConsoleDisplay
 
-    runs.search(suite, ConsoleDisplay(), export_best=export, **given)
+    runs.search(suite, console(), export_best=export, **given)
 
 
 def _with_overrides(given: dict[str, Any]) -> dict[str, Any]:

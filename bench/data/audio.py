@@ -1,8 +1,7 @@
 """Probe and decode any sound file, to the samples that a pack holds: int16, mono, at the pack's sample rate.
 
-Packing decodes a recording in one piece (`decode`), which is fastest. A command that is given a file of any length
-reads it in pieces (`blocks`), in memory that does not grow with it. Both give the same samples, bit for bit, so that a
-model hears in a file what it was trained on.
+`decode` takes a recording in one piece, which is fastest; `blocks` reads a file of any length in memory that does not
+grow with it. Both give the same samples, bit for bit, so that a model hears in a file what it was trained on.
 """
 
 import io
@@ -20,16 +19,12 @@ import soxr
 
 from bench.data.dataset import AudioError, AudioInfo, Clip, Recording
 
-__all__ = [
-    "BLOCK", "CHUNK_SECONDS", "Samples", "blocks", "decode", "packed_length", "probe", "probe_all", "probe_file",
-    "spectrogram", "windows",
-]  # fmt: skip
+__all__ = ["BLOCK", "CHUNK_SECONDS", "Samples", "blocks", "decode", "packed_length", "probe", "probe_all", "probe_file",
+           "spectrogram", "windows"]  # fmt: skip
 
 Samples = npt.NDArray[np.int16]
-
 # What a model hears at once. Shorter recordings are repeated up to it, so that every chunk is a plain slice.
 CHUNK_SECONDS = 1
-
 # Samples of all channels that `blocks` decodes at a time: 4 MB of float32.
 BLOCK = 1 << 20
 # Of a spectrogram: short enough for onsets, long enough for harmonics. The hop is half of it.
@@ -164,7 +159,6 @@ def spectrogram(
 
 @contextmanager
 def _explain_errors() -> Iterator[None]:
-    """Raise what the system and libsndfile report as AudioError."""
     try:
         yield
     except FileNotFoundError:
@@ -176,12 +170,8 @@ def _explain_errors() -> Iterator[None]:
 
 
 class _ForwardFile(sf.SoundFile):  # type: ignore[misc]  # soundfile has no types
-    """A sound file that is read from front to end only.
-
-    Where it can, soundfile seeks after every read to the place where it is already. MP3 and Opus decoders lose their
-    state by that, and the next samples are others than in one piece, if not a click.
-    """
-
+    # where it can, soundfile seeks after every read to the place where it is already: MP3 and Opus decoders lose their
+    # state by that, and the next samples are others than in one piece, if not a click
     def seekable(self) -> bool:
         return False
 

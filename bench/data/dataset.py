@@ -10,7 +10,6 @@ __all__ = ["SPLITS", "AudioError", "AudioFolder", "AudioInfo", "Clip", "Dataset"
 
 # Train on the first, select checkpoints and hyperparameters on the second, report the third.
 SPLITS = ("train", "val", "eval")
-
 # Called with the work done and the work in all, in the unit that the function names.
 Progress = Callable[[float, float], None]
 

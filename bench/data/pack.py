@@ -4,7 +4,7 @@ A pack is a folder:
     train.npy, val.npy, eval.npy   (samples,) int16, the clips of a split one after the other, mono
     index.parquet                  a row a clip: clip, split, start, length (samples), seconds, labels, group
     manifest.json                  classes, settings, counts, what was left out and why, fingerprints
-Clips shorter than a second are stored repeated up to a second, so that every chunk is a plain slice.
+Clips shorter than a second are stored repeated up to a second.
 """
 
 import json

@@ -56,7 +56,6 @@ def pack(
         _refuse_broken(folder, made.manifest["left_out"] if strict else {})
         return made
     refuse_taken(out)
-
     partial = partial_path(out)
     with explain_full_disk(partial):
         journal = _prepare(partial, plan, layout.slots)
@@ -79,30 +78,24 @@ def refuse_taken(out: Path) -> None:
 
 @dataclass(frozen=True)
 class _Slot:
-    """The place of a clip in its split's array: `length` samples from `start` on. `seconds` is its real length."""
-
     clip: Clip
-    start: int
+    start: int  # the first of its `length` samples in its split's array
     length: int
-    seconds: float
+    seconds: float  # its real length
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where each recording of a data set goes, and by their keys the causes for those that have no place."""
-
     dataset: Dataset
     sample_rate: int
     slots: list[_Slot]
-    broken: dict[str, str]
+    broken: dict[str, str]  # those that have no place: key: cause
 
     def plan(self) -> str:
         """Return a hash of all that must be unchanged for a half-made pack to be resumed."""
         # size and time stand for a recording's bytes: to hash them would take as long as to read them all
-        parts = []
-        for slot in self.slots:
-            clip, stat = slot.clip, slot.clip.recording.stat()
-            parts.append([clip.key, clip.labels, clip.group, slot.length, stat.st_size, stat.st_mtime_ns])
+        stats = [(slot.clip, slot.length, slot.clip.recording.stat()) for slot in self.slots]
+        parts = [[c.key, c.labels, c.group, length, s.st_size, s.st_mtime_ns] for c, length, s in stats]
         return digest([FORMAT, self.sample_rate, self.dataset.labels, parts])
 
 
@@ -152,7 +145,10 @@ def _prepare(partial: Path, plan: str, slots: list[_Slot]) -> Path:
 
 def _decode_all(layout: _Layout, partial: Path, journal: Path, progress: Progress) -> dict[str, str]:
     """Fill the arrays with what the journal does not list yet; return all that it lists then, by the clips' keys."""
-    done = _read_journal(journal)
+    # without a last line that a killed process left unfinished
+    complete, end, _ = journal.read_bytes().rpartition(b"\n")
+    os.truncate(journal, len(complete + end))
+    done = dict(line.split("\t", 1) for line in complete.decode().splitlines())
     # failures are not tried again: the plan changes with a recording's size or time, and the journal with it
     todo = [slot for slot in layout.slots if slot.clip.key not in done]
     total = sum(slot.seconds for slot in layout.slots)
@@ -182,14 +178,6 @@ def _decode_all(layout: _Layout, partial: Path, journal: Path, progress: Progres
         for file in files.values():
             os.close(file)
     return done
-
-
-def _read_journal(journal: Path) -> dict[str, str]:
-    """Read what is done already; cut off a last line that a killed process left unfinished."""
-    text = journal.read_bytes().decode()
-    complete = text[: text.rfind("\n") + 1]
-    os.truncate(journal, len(complete.encode()))
-    return dict(line.split("\t", 1) for line in complete.splitlines())
 
 
 def _write_at(file: int, data: bytes, offset: int) -> None:

@@ -43,8 +43,8 @@ _DEAD = 0.01
 def measure_filters(folder: RunFolder, pack: Pack | None = None) -> dict[str, Any]:
     """Measure a run's first layer and write filters.csv and filters.npz; return what `summarise` says of them.
 
-    Given the run's pack, it is also counted how often each filter fires on val. Raises UserError for no finished run,
-    no or damaged weights, another pack, or a first layer that is no bank of filters.
+    With the run's pack, also how often each filter fires on val. Raises UserError for no finished run, no or damaged
+    weights, another pack, or a first layer that is no bank of filters.
     """
     record = folder.record()
     spec = record.spec
@@ -121,17 +121,14 @@ def measure_bank(bank: Array, before: Array, sample_rate: int, fires: Array | No
     )
     table["dead"] = (gain <= _DEAD * np.median(gain)) | (table["fires"] == 0)
     # stable: ties stay by number
-    order = np.lexsort((table["peak_hz"], table["dead"]))
-    table["rank"] = np.argsort(order)
-    return table
+    return table.assign(rank=np.argsort(np.lexsort((table["peak_hz"], table["dead"]))))
 
 
 def _power_responses(bank: Array) -> Array:
     """Return squared magnitudes from 0 Hz to Nyquist: (filters, taps) -> (filters, bins)."""
     # at least twice the taps
     points = max(_FFT_POINTS, 1 << (2 * bank.shape[1] - 1).bit_length())
-    power: Array = np.abs(np.fft.rfft(bank, points)) ** 2
-    return power
+    return np.abs(np.fft.rfft(bank, points)) ** 2
 
 
 def band(power: Array) -> tuple[float, float]:
@@ -143,10 +140,7 @@ def band(power: Array) -> tuple[float, float]:
 
 
 def _share_within(power: Array, low: float, high: float) -> float:
-    """Return the share of a response's energy between two bins, from the bins between them."""
-    if np.isnan(low):
-        return np.nan
-    return float(power[int(np.ceil(low)) : int(high) + 1].sum() / power.sum())
+    return np.nan if np.isnan(low) else float(power[int(np.ceil(low)) : int(high) + 1].sum() / power.sum())
 
 
 def _reach(power: Array, half: float) -> float:
@@ -171,7 +165,6 @@ def _quantise(power: Array) -> npt.NDArray[np.uint8]:
 
 @contextmanager
 def _hooked(model: nn.Module, modules: Iterable[nn.Module], hook: Callable[..., None]) -> Iterator[None]:
-    """Call `hook` after modules ran, in evaluation, and leave the model as it was."""
     was_training = model.training
     handles = [module.register_forward_hook(hook) for module in modules]
     try:
@@ -185,10 +178,7 @@ def _hooked(model: nn.Module, modules: Iterable[nn.Module], hook: Callable[..., 
 
 
 def first_layer(model: nn.Module, sample_rate: int) -> tuple[str, Layer]:
-    """Return name and module of the layer with parameters that runs first, if it is a bank of filters on raw samples.
-
-    Raises UserError where it is anything else (the message lacks the model's name).
-    """
+    """Return name and module of the first layer with parameters, a bank of filters on raw samples; else UserError."""
     # which one that is, and what it is given, is asked of a forward pass over noise; after a module ran, so that its
     # parts come before itself, should it have parameters of its own
     met: list[tuple[nn.Module, Tensor]] = []
@@ -220,8 +210,7 @@ def _is_excerpt(excerpt: Array, wave: Array) -> bool:
 
 def _bank_of(layer: Layer) -> Array:
     """Return a layer's weight as (filters, taps); a dilated convolution's taps with the zeros between them."""
-    weight: Array = layer.weight.detach().cpu().numpy().astype(np.float64)
-    weight = weight.reshape(len(weight), -1)
+    weight: Array = layer.weight.detach().flatten(1).cpu().numpy().astype(np.float64)
     dilation = layer.dilation[0] if isinstance(layer, nn.Conv1d) else 1
     bank = np.zeros((len(weight), dilation * (weight.shape[1] - 1) + 1))
     bank[:, ::dilation] = weight
@@ -249,5 +238,4 @@ def _share_of_firing(model: nn.Module, layer: Layer, chunks: Batches) -> Array:
         for ids in chunks.in_order(evaluation_batch_size(chunks.device)):
             with suppress(_Heard):
                 model(chunks.waveforms(ids))
-    share: Array = (fired / patches).numpy().astype(np.float64)
-    return share
+    return (fired / patches).numpy().astype(np.float64)

@@ -1,6 +1,5 @@
 """A trained model on any sound file: what it hears, second by second."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from bench.protocol.build import fp32_means_fp32
 from bench.protocol.evaluate import evaluation_batch_size
 from bench.protocol.task import get_task
 from bench.reporting.tags import Tags
+from bench.runner.display import Progress
 from bench.runner.weights import load_model
 from bench.store import ResultsFolder, RunFolder
 
@@ -43,13 +43,8 @@ class Tagger:
         self.model = load_model(folder, record, device).eval()
 
     @torch.inference_mode()
-    def tag(
-        self, file: Path, info: AudioInfo, progress: Callable[[float, float], None] = lambda done, total: None
-    ) -> Tags:
-        """Score a file's chunks, cut as the run's recipe says; `progress` takes how far it is in longer files.
-
-        Raises AudioError where the file is broken further on than its header.
-        """
+    def tag(self, file: Path, info: AudioInfo, progress: Progress = lambda *_: None) -> Tags:
+        """Score a file's chunks, cut as the recipe says. Raises AudioError where it is broken behind its header."""
         recipe = self.spec.recipe
         size, hop = chunk_size(recipe, self.sample_rate), recipe.eval_hop
         length = packed_length(info, self.sample_rate, self.least)

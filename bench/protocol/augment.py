@@ -1,7 +1,4 @@
-"""Augmentation of training chunks on the waveform, before any architecture's front end: the same for all.
-
-What is drawn is a function of seed and step alone, so that a run can be resumed anywhere.
-"""
+"""Augmentation of training chunks on the waveform, before any architecture's front end: the same for all."""
 
 import numpy as np
 import torch
@@ -17,6 +14,7 @@ def augment(x: Tensor, y: Tensor, recipe: Recipe, seed: int, step: int) -> tuple
     """Augment chunks (b, n) in [-1, 1] and targets (b, k), on their device: gain, shift, mixup, each if asked for."""
     if not (recipe.gain_db or recipe.time_shift or recipe.mixup):
         return x, y
+    # by these two alone, so that a run can be resumed anywhere
     random = np.random.default_rng((seed, step))
     b, n = x.shape
     # all are drawn, needed or not: what one of them does should not depend on the others

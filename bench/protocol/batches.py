@@ -91,7 +91,6 @@ class Batches:
         return torch.cat([self._drawn(place[epoch == e], epoch_size, seed, int(e)) for e in epoch.unique()])
 
     def _drawn(self, place: Tensor, epoch_size: int, seed: int, epoch: int) -> Tensor:
-        """Return the ids at these places of an epoch's order."""
         drawn = _order(epoch_size, seed, epoch)[place]
         if not self.one_per_clip:
             return drawn

@@ -34,11 +34,10 @@ class CudaGraphs:
 
 
 class RecordedStep:
-    """A training step whose some hundred kernels are recorded once and then started by one call.
+    """A training step whose some hundred kernels are recorded once and then started by one call."""
 
-    The first steps are taken one by one, as warm-up; they count. What can't be recorded (an architecture that reads a
-    number from the device, say) is done one by one for good.
-    """
+    # The first steps are taken one by one, as warm-up; they count. What can't be recorded (an architecture that reads a
+    # number from the device, say) is done one by one for good.
 
     EAGER = 3
 
@@ -72,10 +71,7 @@ class RecordedStep:
 
 
 class Losses:
-    """Losses of steps, read without waiting for the device: those asked for at one time come at the next.
-
-    On a CPU they are there at once.
-    """
+    """Losses of steps, read without waiting for the device: those asked for once come the next time (CPU: at once)."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

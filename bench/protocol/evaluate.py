@@ -17,7 +17,6 @@ _CPU_BATCH_SIZE, _ACCELERATOR_BATCH_SIZE = 32, 512
 
 
 def evaluation_batch_size(device: torch.device) -> int:
-    """Return how many chunks are scored at once."""
     return _CPU_BATCH_SIZE if device.type == "cpu" else _ACCELERATOR_BATCH_SIZE
 
 

@@ -88,22 +88,18 @@ def class_dprime(targets: Bools, auc: Floats) -> Floats:
 
 
 def lwlrap(targets: Bools, scores: Floats) -> float:
-    """Return label-weighted label-ranking average precision.
-
-    The mean, over every label of every clip, of the share of true labels among those ranked at least as high.
-    """
+    """Return label-weighted label-ranking average precision: over every label of every clip, the mean of the share of
+    true labels among those ranked at least as high."""
     clip, label = np.nonzero(targets)
     as_high = scores[clip] >= scores[clip, label][:, np.newaxis]  # (labels, k)
     return float(np.mean((as_high & targets[clip]).sum(axis=1) / as_high.sum(axis=1)))
 
 
 def chance_map(targets: Bools) -> float:
-    """Return the exact expected macro mAP of random scores, which is more than the mean class prior.
-
-    With P positives among N clips, the positives' places are a random subset. The one at place i has i - 1 places
-    before it, of which (P - 1) / (N - 1) each hold another positive; averaging (1 + (i - 1) (P - 1) / (N - 1)) / i
-    over i gives ((P - 1) / (N - 1) (N - H) + H) / N, where H is the harmonic number of N.
-    """
+    """Return the exact expected macro mAP of random scores, which is more than the mean class prior."""
+    # With P positives among N clips, the positives' places are a random subset. The one at place i has i - 1 places
+    # before it, of which (P - 1) / (N - 1) each hold another positive; averaging (1 + (i - 1) (P - 1) / (N - 1)) / i
+    # over i gives ((P - 1) / (N - 1) (N - H) + H) / N, where H is the harmonic number of N.
     n = len(targets)
     positives = targets.sum(axis=0)
     positives = positives[positives > 0]

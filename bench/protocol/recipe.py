@@ -59,7 +59,6 @@ class Recipe(Strict):
 
     @property
     def eval_hop(self) -> float:
-        """Seconds from one chunk of a clip to the next, in evaluation."""
         return self.eval_hop_seconds or self.hop_seconds
 
     def eval_chunks(self, seconds: float) -> int:

@@ -53,5 +53,4 @@ class RunSpec(Strict):
 
     @property
     def folder(self) -> str:
-        """The name of the run's folder."""
         return f"{self.name}-s{self.seed}-{self.hash}"

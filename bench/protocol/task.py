@@ -44,7 +44,6 @@ class Metric:
         return -value if self.higher_is_better else value
 
     def better(self, value: float, than: float) -> bool:
-        """Return whether one value is better than another."""
         return self.key(value) < self.key(than)
 
 
@@ -67,7 +66,6 @@ class Task(ABC):
 
     @property
     def primary(self) -> Metric:
-        """The metric that selects and ranks."""
         return self.metrics[0]
 
     def targets(self, labels: Bools) -> Bools:
@@ -148,7 +146,6 @@ def register_task(task: Task) -> None:
 
 
 def list_tasks() -> list[str]:
-    """Return the names of all tasks."""
     from bench.protocol import tasks
 
     for module in pkgutil.iter_modules(tasks.__path__):

@@ -182,7 +182,6 @@ def _status(state: State, recipe: Recipe) -> Status:
 
 
 def _snapshot(model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> dict[str, Any]:
-    """Return what a checkpoint holds."""
     return {
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),

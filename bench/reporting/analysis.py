@@ -12,27 +12,19 @@ import pandas as pd
 from bench.errors import UserError
 from bench.protocol.task import Metric
 from bench.reporting.systems import Results, System
+from bench.stats import inference
 from bench.stats.bootstrap import RESAMPLES, Estimate, Resampler, bootstrap
-from bench.stats.inference import (
-    SEEDS_NEEDED,
-    Inference,
-    Verdict,
-    absolute,
-    benjamini_hochberg,
-    difference,
-    group_letters,
-    holm,
-    verdicts,
-)
+from bench.stats.inference import SEEDS_NEEDED, Inference, Verdict, difference, verdicts
 from bench.store import Labels
 
 __all__ = [
-    "Ablation", "Analysis", "Claim", "ClassDifferences", "Pair", "Sampling", "Standing", "analyse", "class_differences",
-    "judge", "simulated_coverage",
+    "Ablation", "Analysis", "Claim", "ClassDifferences", "Pair", "Progress", "Sampling", "Standing", "analyse",
+    "class_differences", "judge", "no_ablations", "simulated_coverage",
 ]  # fmt: skip
 
 _COVERAGE = Path(__file__).parents[1] / "stats" / "coverage.csv"
 Estimates = Mapping[str, Mapping[str, Estimate]]
+Progress = Callable[[float, float], None]
 
 
 @dataclass(frozen=True)
@@ -47,9 +39,8 @@ class Sampling:
         """Return the resamples of these clips. Raises UserError where groups are asked for and none are known."""
         groups = labels.groups if self.by_group else None
         if groups is not None and not any(groups):
-            raise UserError(
-                "--by-group: the uploaders of these eval clips are not known (the data set had no metadata)"
-            )
+            why = "the uploaders of these eval clips are not known (the data set had no metadata)"
+            raise UserError(f"--by-group: {why}")
         return Resampler(len(labels.clips), self.resamples, self.seed, groups)
 
 
@@ -83,7 +74,6 @@ class Pair:
 
     @property
     def primary(self) -> Claim:
-        """On the primary metric."""
         return self.claims[self.first.task.primary.name]
 
 
@@ -126,54 +116,48 @@ class Analysis:
 
     @property
     def primary(self) -> Metric:
-        """The metric that ranks."""
         return self.results.task.primary
 
     @property
     def compared(self) -> tuple[Standing, ...]:
         """The systems that `pairs` compare, each with each other: the figures show these."""
-        labels = {system.label for system in _no_ablations(self.results.systems)}
+        labels = {system.label for system in no_ablations(self.results.systems)}
         return tuple(standing for standing in self.standings if standing.system.label in labels)
 
 
-def analyse(
-    results: Results, sampling: Sampling, progress: Callable[[float, float], None] = lambda done, total: None
-) -> Analysis:
+def analyse(results: Results, sampling: Sampling, progress: Progress = lambda *_: None) -> Analysis:
     """Bootstrap all systems on the same resamples. Raises UserError for missing or damaged scores."""
     labels, task = results.labels, results.task
     statistics = {system.label: system.statistics(labels) for system in results.systems}
     estimates = bootstrap(statistics, sampling.resampler(labels), progress)
     ranked = sorted(results.systems, key=lambda system: task.primary.key(system.score))
-    compared = _no_ablations(ranked)
+    compared = no_ablations(ranked)
     pairs = _compare_pairs(compared, estimates)
     letters = _letters(compared, pairs)
     standings = []
     for rank, system in enumerate(ranked, start=1):
         of_system = estimates[system.label]
-        intervals = {metric.name: absolute(of_system[metric.name]) for metric in task.metrics}
+        intervals = {metric.name: inference.absolute(of_system[metric.name]) for metric in task.metrics}
         standings.append(Standing(system, rank, of_system, intervals, letters.get(system.label, "")))
-    classes = _best_of_families(compared, estimates, labels)
     ablations = _compare_ablations(results.systems, estimates)
+    classes = _best_of_families(compared, estimates, labels)
     return Analysis(results, sampling, tuple(standings), pairs, ablations, classes)
 
 
 def judge(found: Sequence[Inference]) -> list[Claim]:
     """Return what may be claimed of differences that are looked at together."""
-    adjusted = holm(np.array([float(d.p) for d in found]))
-    return [
-        Claim(d, float(p), verdicts(np.array([d.p]), np.array([p]), d.floor)[0])
-        for d, p in zip(found, adjusted, strict=True)
-    ]
+    adjusted = inference.holm(np.array([float(d.p) for d in found]))
+    both = zip(found, adjusted, strict=True)
+    return [Claim(d, float(p), verdicts(np.array([d.p]), np.array([p]), d.floor)[0]) for d, p in both]
 
 
-def _no_ablations(systems: Sequence[System]) -> list[System]:
+def no_ablations(systems: Sequence[System]) -> list[System]:
     """Return all but the systems whose base is among them, which are compared with that alone."""
     names = {system.name for system in systems}
     return [system for system in systems if system.spec.base not in names]
 
 
 def _compare_ablations(systems: Sequence[System], estimates: Estimates) -> tuple[Ablation, ...]:
-    """Compare every system that has its base among the others with it."""
     couples = [(system, base) for system in systems if (base := _base_of(system, systems))]
     # p is corrected over these differences alone, which were planned
     claims = _claims(couples, estimates, systems[0].task.primary)
@@ -200,16 +184,14 @@ def _compare_pairs(systems: Sequence[System], estimates: Estimates) -> tuple[Pai
     """Compare every pair, in the order of the systems; p corrected over all of them, metric by metric."""
     couples = list(itertools.combinations(systems, 2))
     claims = {metric.name: _claims(couples, estimates, metric) for metric in systems[0].task.metrics}
-    return tuple(
-        Pair(a, b, {name: of_metric[i] for name, of_metric in claims.items()}) for i, (a, b) in enumerate(couples)
-    )
+    each = (dict(zip(claims, of_pair, strict=True)) for of_pair in zip(*claims.values(), strict=True))
+    return tuple(Pair(a, b, of_pair) for (a, b), of_pair in zip(couples, each, strict=True))
 
 
 def _letters(systems: Sequence[System], pairs: Sequence[Pair]) -> dict[str, str]:
-    """Return group letters of the systems with seeds enough."""
     differ = {(p.first.label, p.second.label) for p in pairs if p.primary.verdict == "significant"}
     names = [system.label for system in systems if len(system.runs) >= SEEDS_NEEDED]
-    return group_letters(names, lambda a, b: (a, b) in differ) if len(names) > 1 else {}
+    return inference.group_letters(names, lambda a, b: (a, b) in differ) if len(names) > 1 else {}
 
 
 def _best_of_families(ranked: Sequence[System], estimates: Estimates, labels: Labels) -> ClassDifferences | None:
@@ -231,7 +213,7 @@ def class_differences(a: System, b: System, estimates: Estimates, labels: Labels
     first, second = estimates[a.label][metric.name], estimates[b.label][metric.name]
     has = np.asarray(labels.targets.any(axis=0))
     found = difference(first.of(has), second.of(has))
-    adjusted = benjamini_hochberg(found.p)
+    adjusted = inference.benjamini_hochberg(found.p)
     table = pd.DataFrame(
         {
             "class": np.array(labels.classes)[has],
@@ -240,9 +222,7 @@ def class_differences(a: System, b: System, estimates: Estimates, labels: Labels
             "first": first.value[has],
             "second": second.value[has],
             "difference": found.value,
-            "low": found.low,
-            "high": found.high,
-            "p": found.p,
+            **{name: getattr(found, name) for name in ("low", "high", "p")},
             "p_adjusted": adjusted,
             "verdict": verdicts(found.p, adjusted, found.floor),
         }
@@ -251,10 +231,7 @@ def class_differences(a: System, b: System, estimates: Estimates, labels: Labels
 
 
 def simulated_coverage(question: str, clips: int, seeds: int) -> tuple[float, int]:
-    """Return how often intervals hold the truth in simulation, and at how many clips (the nearest that was simulated).
-
-    `question` is "absolute" (one system's mAP) or "difference".
-    """
+    """Return how often simulated intervals of an mAP ("absolute") or a "difference" hold, and at what nearest clips."""
     table = pd.read_csv(_COVERAGE, comment="#")
     table = table[(table["question"] == question) & (table["seeds"] == (5 if seeds >= SEEDS_NEEDED else 1))]
     nearest = table["clips"].iloc[(np.log(table["clips"]) - np.log(clips)).abs().argmin()]

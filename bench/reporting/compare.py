@@ -1,11 +1,10 @@
 """Two runs, or two systems with all their seeds, side by side: on the same clips, wherever they were made."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.errors import UserError
-from bench.reporting.analysis import ClassDifferences, Sampling, class_differences, judge
+from bench.reporting.analysis import ClassDifferences, Progress, Sampling, class_differences, judge
 from bench.reporting.systems import FinishedRun, System, different_origins, load_results
 from bench.stats.bootstrap import Estimate, bootstrap
 from bench.stats.inference import LEVEL, SEEDS_NEEDED, difference
@@ -27,17 +26,9 @@ class Comparison:
 
 
 def compare(
-    first: Path,
-    second: Path,
-    sampling: Sampling,
-    *,
-    mixed: bool = False,
-    progress: Callable[[float, float], None] = lambda done, total: None,
+    first: Path, second: Path, sampling: Sampling, *, mixed: bool = False, progress: Progress = lambda *_: None
 ) -> Comparison:
-    """Compare run folders, or RESULTS/ENTRY for all seeds of an entry.
-
-    Raises UserError where there is no such run or entry, or the two should not be compared.
-    """
+    """Compare run folders, or RESULTS/ENTRY for all seeds. Raises UserError for none, or for two that don't compare."""
     a, b = replace(find_system(first), label=f"{first}"), replace(find_system(second), label=f"{second}")
     if a.label == b.label:
         raise UserError(f"{first} is compared with itself: name two runs or two entries")
@@ -55,10 +46,7 @@ def compare(
 
 
 def find_system(path: Path) -> System:
-    """Return a run folder as a system of one seed, or the system of a results folder that has this name or label.
-
-    Raises UserError where there is neither, or several have the name.
-    """
+    """Return a run folder, or a results folder's system of this name or label. Raises UserError unless there is one."""
     folder = RunFolder(path)
     if folder.is_finished:
         return System(path.name, (FinishedRun(folder, folder.record()),))
@@ -80,14 +68,12 @@ def describe(found: Comparison) -> str:
     lines.append(layout.format("", "first", "second", "difference", "95% interval", "p", "verdict"))
     for metric in a.task.metrics:
         one, other = found.estimates[a.label][metric.name], found.estimates[b.label][metric.name]
-        d = difference(one, other)
-        (claim,) = judge([d])
+        (claim,) = judge([d := difference(one, other)])
         span = f"{d.low:+.3f} to {d.high:+.3f}"
         values = (f"{one.value:.3f}", f"{other.value:.3f}", f"{d.value:+.3f}", span, f"{d.p:.4f}", claim.verdict)
         lines.append(layout.format(metric.label, *values))
-    if min(len(a.runs), len(b.runs)) >= SEEDS_NEEDED:
-        scope = "Generalises to architectures under their recipes: clips and seeds were both resampled."
-    else:
+    scope = "Generalises to architectures under their recipes: clips and seeds were both resampled."
+    if min(len(a.runs), len(b.runs)) < SEEDS_NEEDED:
         scope = f"These checkpoints only: with fewer than {SEEDS_NEEDED} seeds a side, only clips were resampled."
     return "\n".join([*lines, "", scope, *(_classes(found.classes) if found.classes else [])])
 

@@ -1,7 +1,6 @@
 """What a learned front end listens to: scales and summary, from filters.csv and filters.npz alone.
 
-bench.inspect.filters measures and writes the two files; whatever is concluded from them is computed here, from the
-rounded numbers, so that it comes out the same where there are neither weights nor torch.
+bench.inspect.filters writes the two; all conclusions rest on their rounded numbers, the same without weights or torch.
 """
 
 import math
@@ -136,10 +135,9 @@ def load_filters(folder: RunFolder) -> Filters:
 
 
 def fit_scale(name: str, centres: Array) -> ScaleFit:
-    """Fit, by least squares in Hz, one scale's two-parameter curve to sorted centre frequencies (n,) in Hz.
+    """Fit, by least squares in Hz, one scale's curve to sorted centre frequencies (n,) in Hz; NaN where too few differ.
 
-    Every scale has the same two parameters, so that their R^2 compare. Fewer than three filters, or filters that all
-    have the same frequency, are no curve: NaN.
+    Every scale has the same two parameters, so that their R^2 compare.
     """
     if len(centres) < 3 or np.ptp(centres) == 0:
         return ScaleFit(math.nan, math.nan, math.nan, math.nan)
@@ -164,8 +162,7 @@ def fit_scales(filters: Filters, state: str) -> dict[str, ScaleFit]:
 
 def fit_bandwidth(filters: Filters, state: str) -> BandwidthFit:
     """Fit a power law by least squares on logarithms; filters that peak at 0 Hz are left out. Too few are NaN."""
-    live = filters.live(state)
-    used = live[live["peak_hz"] > 0]
+    used = filters.live(state).query("peak_hz > 0")
     if used["peak_hz"].nunique() < 2 or len(used) < 3:
         return BandwidthFit(math.nan, math.nan, math.nan)
     line = linregress(np.log(used["peak_hz"]), np.log(used["bandwidth_hz"]))
@@ -199,9 +196,7 @@ def _summary_of(filters: Filters, state: str) -> dict[str, Any]:
         "scales": {name: asdict(fit) for name, fit in fits.items()},
         # None where there was nothing to fit
         "best_scale": max(r2, key=lambda name: r2[name], default=None),
-        "exponent": bandwidth.exponent,
-        "standard_error": bandwidth.standard_error,
-        "verdict": bandwidth.verdict,
+        **{name: getattr(bandwidth, name) for name in ("exponent", "standard_error", "verdict")},
     }
 
 
@@ -227,9 +222,7 @@ def describe(summary: dict[str, Any]) -> str:
         "bandwidth exponent": [f"{state['exponent']:.3f} ± {state['standard_error']:.3f}" for state in states],
         "which is": [state["verdict"] for state in states],
     }
-    milliseconds = 1000 * summary["taps"] / summary["sample_rate"]
-    title = (
-        f"{summary['title']}: {summary['filters']} filters of {summary['taps']} taps ({milliseconds:.4g} ms at "
-        f"{summary['sample_rate']} Hz) in {summary['layer']}"
-    )
+    length = f"{1000 * summary['taps'] / summary['sample_rate']:.4g} ms at {summary['sample_rate']} Hz"
+    filters = f"{summary['filters']} filters of {summary['taps']} taps ({length})"
+    title = f"{summary['title']}: {filters} in {summary['layer']}"
     return "\n".join([title, *(f"{label:27}{a!s:>26}{b!s:>26}" for label, (a, b) in rows.items())])

@@ -27,7 +27,6 @@ _PREAMBLE = r"""\documentclass{article}
 
 
 def markdown(analysis: Analysis, made: Sequence[Table]) -> str:
-    """Return all tables and notes."""
     results = analysis.results
     lines = [f"# {results.title}"]
     for table in made:
@@ -46,7 +45,6 @@ def markdown(analysis: Analysis, made: Sequence[Table]) -> str:
 
 
 def markdown_table(table: Table) -> list[str]:
-    """Return a table's lines."""
     rule = ["---:" if column.numeric else "---" for column in table.columns]
     rows = [[c.header for c in table.columns], rule, *table.cells]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
@@ -73,24 +71,14 @@ def latex(analysis: Analysis, made: Sequence[Table]) -> str:
 
 def _latex_table(table: Table, caption: str) -> list[str]:
     alignment = "".join("r" if column.numeric else "l" for column in table.columns)
-    header, *body = (
-        " & ".join(escaped(cell) for cell in row) + r" \\" for row in [[c.header for c in table.columns], *table.cells]
-    )
+    rows = [[column.header for column in table.columns], *table.cells]
+    header, *body = (" & ".join(escaped(cell) for cell in row) + r" \\" for row in rows)
+    resize = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
     return [
-        r"\begin{table}[htbp]",
-        r"\centering",
-        rf"\caption{{{escaped(caption)}}}",
-        rf"\label{{tab:{table.name}}}",
-        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        rf"\begin{{tabular}}{{{alignment}}}",
-        r"\toprule",
-        header,
-        r"\midrule",
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}}",
-        r"\end{table}",
-    ]
+        r"\begin{table}[htbp]", r"\centering", rf"\caption{{{escaped(caption)}}}", rf"\label{{tab:{table.name}}}",
+        resize, rf"\begin{{tabular}}{{{alignment}}}", r"\toprule", header, r"\midrule", *body,
+        r"\bottomrule", r"\end{tabular}}", r"\end{table}",
+    ]  # fmt: skip
 
 
 def escaped(text: str) -> str:

@@ -12,8 +12,7 @@ __all__ = ["origin", "reading_notes"]
 
 def reading_notes(analysis: Analysis) -> list[str]:
     """Return chance, intervals, groups, costs, and why published figures are no reference."""
-    results = analysis.results
-    systems = results.systems
+    results, systems = analysis.results, analysis.results.systems
     batches = sorted({system.spec.recipe.batch_size for system in systems})
     notes = [*_cautions(results), _scored(results), _intervals(analysis)]
     if analysis.pairs or analysis.ablations:
@@ -38,9 +37,8 @@ def reading_notes(analysis: Analysis) -> list[str]:
         "scores as much with fewer parameters (P), fewer MACs (M), in less training time (T)."
     )
     if any(system.spec.inferred for system in systems):
-        notes.append(
-            f"{INFERRED} marks architectures with settings that no source documents: they are inferred, see below."
-        )
+        what = "architectures with settings that no source documents"
+        notes.append(f"{INFERRED} marks {what}: they are inferred, see below.")
     if any(system.published for system in systems):
         notes.append(
             "Published figures can't be compared with these runs directly: they were obtained on all of FSD50K, with "
@@ -56,10 +54,8 @@ def _scored(results: Results) -> str:
     if "chance" in results.floors:
         floors = floors.replace("Chance: ", "Chance (exact expectation of random scores): ")
     sentence = task.definition(first.metrics, len(results.labels.clips))
-    return (
-        f"{sentence} ± is the standard deviation over seeds.{floors} 'Untrained' is each architecture as its seed "
-        "draws it."
-    )
+    untrained = "'Untrained' is each architecture as its seed draws it."
+    return f"{sentence} ± is the standard deviation over seeds.{floors} {untrained}"
 
 
 def _intervals(analysis: Analysis) -> str:
@@ -101,7 +97,6 @@ def _claims(analysis: Analysis) -> str:
 
 
 def _cautions(results: Results) -> list[str]:
-    """Return where numbers in one table come from different code, versions or machines."""
     made = [run.record.provenance for run in results.runs]
     versions, devices = {json.dumps(p.versions, sort_keys=True) for p in made}, {p.device for p in made}
     kinds = {"sets of package versions": versions, "devices": devices}

@@ -18,10 +18,7 @@ __all__ = ["page"]
 
 
 def page(analysis: Analysis, made: Sequence[Table], figures: Mapping[str, str]) -> str:
-    """Return tables to sort and filter, figures, and of every run its settings, origin and history, as HTML.
-
-    `figures` are those that were drawn into the results folder: name to caption.
-    """
+    """Return tables, drawn `figures` (name to caption), and of every run its settings, origin and history, as HTML."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
@@ -55,7 +52,6 @@ def _run(run: FinishedRun) -> tuple[str, dict[str, dict[str, str]], dict[str, An
 
 
 def _facts(record: RunRecord) -> dict[str, dict[str, str]]:
-    """Return what run.json says, as sections of names and values."""
     spec, made = record.spec, record.provenance.model_dump()
     source, versions = made.pop("source"), made.pop("versions")
     sections = {

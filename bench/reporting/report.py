@@ -1,9 +1,8 @@
 """The whole report of a results folder."""
 
-from collections.abc import Callable
 from pathlib import Path
 
-from bench.reporting.analysis import Sampling, analyse
+from bench.reporting.analysis import Progress, Sampling, analyse
 from bench.reporting.figures.ablations import draw_ablations
 from bench.reporting.figures.filters import filters_figure
 from bench.reporting.figures.scores import draw_scores
@@ -18,18 +17,13 @@ __all__ = ["Sampling", "write_report"]
 
 
 def write_report(
-    folder: Path,
-    sampling: Sampling | None = None,
-    *,
-    mixed: bool = False,
-    progress: Callable[[float, float], None] = lambda done, total: None,
+    folder: Path, sampling: Sampling | None = None, *, mixed: bool = False, progress: Progress = lambda *_: None
 ) -> str:
-    """Write tables, figures and index.html into a results folder.
+    """Write tables, figures and index.html into a results folder; return the Markdown of scores and cost.
 
     The tables are table.md, .csv and .tex; differences.csv, classes.csv, tuning.csv if there was a search, and
-    ablations.csv if entries have bases. The same results give the same bytes. Returns the Markdown of scores and cost.
-
-    Raises UserError where the folder holds no finished run, a damaged one, or runs that should not be compared.
+    ablations.csv if entries have bases. The same results give the same bytes. Raises UserError where the folder holds
+    no finished run, a damaged one, or runs that should not be compared.
     """
     results = load_results(folder, mixed=mixed)
     analysis = analyse(results, sampling or Sampling(), progress)

@@ -44,7 +44,6 @@ class System:
 
     @property
     def name(self) -> str:
-        """The entry in the suite."""
         return self.spec.name
 
     @property
@@ -73,7 +72,6 @@ class System:
         return [math.nan if value is None else value for value in found]
 
     def mean(self, table: str, key: str) -> float:
-        """Return the mean over seeds."""
         return fmean(self.values(table, key))
 
     def spread(self, table: str, key: str) -> float | None:
@@ -124,8 +122,7 @@ class Results:
 def load_results(path: Path, *, mixed: bool = False) -> Results:
     """Read every finished run of a folder.
 
-    Raises UserError where there is none, one is damaged, or they are of different tasks; without `mixed`, also where
-    they are of different data or code.
+    Raises UserError for none, a damaged one, or different tasks; without `mixed`, also for different data or code.
     """
     folder = ResultsFolder(path)
     if not path.is_dir():
@@ -162,14 +159,12 @@ def different_origins(systems: Sequence[System]) -> tuple[str, ...]:
 
 
 def _differing(what: str, systems: Sequence[System], digest: str) -> list[str]:
-    """Return one example each of the runs whose digests differ."""
     examples: dict[str, str] = {}
     for run in (run for system in systems for run in system.runs):
         digests = run.record.provenance.source | {"dataset": run.record.dataset}
         examples.setdefault(digests.get(digest, "unknown"), run.folder.name)
-    if len(examples) < 2:
-        return []
-    return [f"{what}: " + ", ".join(f"{name} ({value[:8]})" for value, name in examples.items())]
+    shown = ", ".join(f"{name} ({value[:8]})" for value, name in examples.items())
+    return [f"{what}: {shown}"] if len(examples) > 1 else []
 
 
 def _group(runs: Sequence[FinishedRun]) -> list[System]:

@@ -100,13 +100,11 @@ class ScoreTable:
         return self
 
     def add(self, tags: Tags) -> None:
-        """Write a file's scores."""
         chunks, k = tags.scores.shape
         values = (str(tags.file), np.repeat(tags.starts, k), list(tags.classes) * chunks, tags.scores.ravel())
         lines = pd.DataFrame(dict(zip(self.HEADER.split(","), values, strict=True)))
-        lines.to_csv(
-            partial_path(self.path), mode="a", header=False, index=False, float_format="%.6g", lineterminator="\n"
-        )
+        path = partial_path(self.path)
+        lines.to_csv(path, mode="a", header=False, index=False, float_format="%.6g", lineterminator="\n")
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         if error:
@@ -116,11 +114,7 @@ class ScoreTable:
 
 
 def figure_paths(files: Iterable[Path], folder: Path) -> dict[Path, Path]:
-    """Return where in a folder each file's figure belongs: STEM.png.
-
-    Raises:
-        UserError: two files have one name, or there is a picture that `tags_figure` did not draw.
-    """
+    """Return each file's FOLDER/STEM.png. Raises UserError for two files of one name, or a picture of other origin."""
     taken: dict[Path, Path] = {}
     for file in files:
         path = folder / f"{file.stem}.png"

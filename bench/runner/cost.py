@@ -64,10 +64,7 @@ def latency(model: nn.Module, size: int, device: torch.device, chunks: int = CLI
 
 
 def peak_memory(step: Callable[[], object], device: torch.device) -> int:
-    """Return the most bytes that `step` holds in tensors at once, above what was there before.
-
-    What libraries take beside the tensors (workspaces, code) is not in it; it is the same on every machine.
-    """
+    """Return the most bytes that `step` adds in tensors (not in libraries' workspaces): the same on every machine."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         before = torch.cuda.memory_allocated(device)

@@ -1,7 +1,4 @@
-"""How long a suite takes on this machine: a few steps and evaluation batches of each entry, times what is left to do.
-
-Left out is what is small beside that: checkpoints and metrics.
-"""
+"""How long a suite takes here: a few measured steps and chunks of each entry, times what is left; without metrics."""
 
 import itertools
 import math
@@ -29,10 +26,8 @@ from bench.runner.run import checkpoint_of
 from bench.suites.plan import Run
 from bench.suites.space import Budget
 
-__all__ = [
-    "BRIEF", "THOROUGH", "Cost", "Estimate", "Rates", "Remaining", "cost_of", "cost_table", "describe_runs",
-    "describe_trials", "duration", "estimate", "measure", "remaining", "worth_measuring",
-]  # fmt: skip
+__all__ = ["BRIEF", "THOROUGH", "Cost", "Estimate", "Rates", "Remaining", "cost_of", "cost_table", "describe_runs",
+           "describe_trials", "duration", "estimate", "measure", "remaining", "worth_measuring"]  # fmt: skip
 
 # seconds of timed steps an entry, before a suite and for `bench cost`
 BRIEF, THOROUGH = 0.7, 5.0
@@ -54,7 +49,6 @@ class Remaining:
 
     @property
     def steps(self) -> int:
-        """Steps left, over all runs."""
         return sum(self.spec.recipe.max_steps - done for done in self.done)
 
 
@@ -152,10 +146,7 @@ def worth_measuring(entries: Sequence[Remaining]) -> bool:
 def estimate(
     entries: Sequence[Remaining], device: torch.device, *, seconds: float, progress: Progress = lambda *_: None
 ) -> list[Estimate]:
-    """Measure entry after entry, each for some `seconds`; one that fails is no reason to stop.
-
-    Leaves no trace in the runs that follow: the random state is as before, and so is an accelerator's free memory.
-    """
+    """Measure each entry for some `seconds`: a failure stops nothing, and the runs that follow find no trace."""
     fp32_means_fp32()
     estimates = []
     for place, entry in enumerate(entries):
@@ -195,7 +186,6 @@ def measure(entry: Remaining, device: torch.device, seconds: float) -> Rates:
         train(1 if device.type == "cpu" else RecordedStep.EAGER + 1)
         first = time.perf_counter() - started - read
         steps = timed(lambda: train(at_once), seconds, most)
-
         some = val.head(at_once * evaluation_batch_size(device))
         scoring = timed(lambda: task.score(model, some), seconds / 2, most)
     return Rates(
@@ -261,9 +251,7 @@ def _cells(found: Estimate, budget: Budget | None) -> dict[str, str]:
     return {
         "s per step": f"{rates.step:.4f} ({min(rates.steps):.4f} to {max(rates.steps):.4f})",
         "chunks/s": f"{found.left.spec.recipe.batch_size / rates.step:.0f}",
-        "training": duration(run.training),
-        "evaluation": duration(run.evaluation),
-        "rest": duration(run.rest),
+        **{name: duration(seconds) for name, seconds in run._asdict().items()},
         "a run": duration(run.total),
         "runs left": str(len(found.left.done)),
         **({"a trial": duration(found.trial), "search": duration(search)} if budget else {}),

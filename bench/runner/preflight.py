@@ -35,10 +35,7 @@ def refuse_other_code(runs: Sequence[Run], results: ResultsFolder) -> None:
 
 
 def check_checkpoints(runs: Sequence[Run], results: ResultsFolder, *, restart: bool, display: Display) -> None:
-    """Find the checkpoints that can't be resumed before the first step of any run.
-
-    A damaged one is set aside. So is one of other code with `restart`; without, it raises UserError with run and step.
-    """
+    """Set damaged checkpoints aside, and with `restart` those of other code, for which it else raises UserError."""
     for run in runs:
         if run.folder.is_finished:
             continue
@@ -64,10 +61,7 @@ def check_checkpoints(runs: Sequence[Run], results: ResultsFolder, *, restart: b
 
 
 def check_runs(runs: Sequence[Run], results: ResultsFolder) -> None:
-    """Build every architecture, once forward and once backward, before any of them trains.
-
-    Raises UserError if one does not run, or there is no room for weights and checkpoints.
-    """
+    """Take a step of every architecture. Raises UserError if one does not run, or weights find no room on the disk."""
     parameters: dict[str, int] = {}
     for run in runs:
         if run.spec.name not in parameters:
@@ -81,7 +75,7 @@ def check_runs(runs: Sequence[Run], results: ResultsFolder) -> None:
 
 
 def _step(run: Run) -> int:
-    """Take one step's forward and backward on silence; return the number of parameters."""
+    """Go forward and backward once, on silence; return the number of parameters."""
     recipe, classes = run.spec.recipe, len(run.pack.labels)
     model = create(run.spec.architecture, **run.spec.config)
     with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):

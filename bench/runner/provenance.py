@@ -72,13 +72,10 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
-    return f"{_cpu_name()}, {threads} thread{'s' * (threads > 1)}"
-
-
-def _cpu_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     found = re.search(r"^model name\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
-    return found[1].strip() if found else platform.processor() or platform.machine()
+    name = found[1].strip() if found else platform.processor() or platform.machine()
+    return f"{name}, {threads} thread{'s' * (threads > 1)}"
 
 
 def _git(*arguments: str) -> str | None:

@@ -28,10 +28,7 @@ __all__ = ["checkpoint_of", "execute"]
 
 
 def execute(run: Run, device: torch.device, display: Display | None = None) -> RunRecord:
-    """Train, score eval once, and write the run folder; run.json comes last, so that a folder with it is whole.
-
-    A failure is recorded in failed.json, with its traceback, and raised again.
-    """
+    """Train, score eval once, and write the run folder; a failure is recorded in failed.json and raised again."""
     run.folder.path.mkdir(parents=True, exist_ok=True)
     try:
         return _execute(run, device, display or Display())

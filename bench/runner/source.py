@@ -13,10 +13,7 @@ _ROOT = Path(__file__).parents[2]
 
 
 def source_digest(paths: Iterable[Path]) -> str:
-    """Return a digest of what Python files do: 16 hex digits, the same on every supported Python.
-
-    Comments, docstrings, quotes and line breaks do not count.
-    """
+    """Return a digest of what Python files do, however written: 16 hex digits, the same on every supported Python."""
     total = hashlib.sha256()
     for path in paths:
         tree = ast.parse(path.read_bytes(), str(path))
@@ -30,10 +27,7 @@ def protocol_files(task_module: Path) -> list[Path]:
 
 
 def architecture_files(module: Path) -> list[Path]:
-    """Return an architecture's file and those of all layers that it imports, directly or not.
-
-    `_registry` and its like are left out: they register and check, and decide no number.
-    """
+    """Return an architecture's file and all layers that it imports; `_registry` and its like decide no number."""
     found = [module]
     # it grows while it is read
     for path in found:
@@ -57,11 +51,7 @@ def _imported_layers(path: Path) -> Iterator[Path]:
 
 
 def _shape(value: Any) -> Any:
-    """Return a syntax tree as JSON values.
-
-    Not ast.dump: what that writes of the same code differs from Python to Python, as nodes gain fields that are empty
-    in older code.
-    """
+    # not ast.dump: what that writes of the same code differs from Python to Python, as nodes gain fields
     if isinstance(value, ast.Constant):
         return [type(value.value).__name__, repr(value.value)]
     if isinstance(value, ast.JoinedStr):

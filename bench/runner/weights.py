@@ -15,7 +15,9 @@ __all__ = ["load_model"]
 
 def load_model(folder: RunFolder, record: RunRecord, device: torch.device) -> nn.Module:
     """Return the architecture with the weights of its run; raise UserError if either is gone, damaged or another."""
-    path, again = folder.weights_file, folder.make_again(record)
+    path = folder.weights_file
+    # away with it, since a run with a run.json would be skipped
+    again = f"move the folder away and make it again with `{record.provenance.command}`"
     if not path.is_file():
         raise UserError(f"{path}: no weights (they stay on the machine that trained, git does not keep them); {again}")
     try:

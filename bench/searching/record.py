@@ -43,7 +43,6 @@ class SearchResult:
 
     @property
     def default(self) -> FrozenTrial | None:
-        """The complete trial of the default recipe."""
         return next((trial for trial in self._complete if trial.params == self.search.default), None)
 
     @property
@@ -112,7 +111,6 @@ def _trial_lines(result: SearchResult) -> Iterator[dict[str, Any]]:
 
 
 def _trial_record(result: SearchResult, trial: FrozenTrial) -> dict[str, Any]:
-    """Return a trial as run.json tells of a run: what was trained, by what code, and what came of it."""
     spec = result.search.variant(trial.params)
     steps = sorted(spec.recipe.evaluation_steps())
     curve = sorted(trial.intermediate_values.items())
@@ -200,14 +198,13 @@ def export(path: Path, suite: Suite, found: Sequence[SearchResult], seeds: int) 
 
 def _entry(spec: RunSpec, name: str, sample_rate: int, question: str) -> Entry:
     usual = asdict(get_architecture(spec.architecture).config)
-    # these follow from the pack
-    follows = ("sample_rate", "num_classes")
     return Entry(
         name=name,
         architecture=spec.architecture,
         question=question,
         sample_rate=sample_rate,
-        config={k: v for k, v in spec.config.items() if k not in follows and v != usual[k]},
+        # those two follow from the pack
+        config={k: v for k, v in spec.config.items() if k not in ("sample_rate", "num_classes") and v != usual[k]},
         # TOML has no word for None
         train=spec.recipe.model_dump(mode="json", exclude_none=True),
         inferred={k: why for k, why in spec.inferred.items() if k.startswith("train.")},

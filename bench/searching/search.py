@@ -1,7 +1,7 @@
 """The same search for every architecture: one space, one budget, scored on val; eval is not read."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,9 +79,7 @@ class Search:
         return self.spec.model_copy(update={"recipe": recipe, "config": made})
 
 
-def searches(
-    runs: Sequence[Run], space: Mapping[str, Dimension], seed: int, overrides: Mapping[str, Any]
-) -> list[Search]:
+def searches(runs: Sequence[Run], space: Mapping[str, Dimension], seed: int, overrides: Container[str]) -> list[Search]:
     """Return a search for each entry, by one space for all less what the user set (--set); UserError if it's unfit."""
     left = {name: dimension for name, dimension in space.items() if name not in overrides}
     if not left:
@@ -103,10 +101,8 @@ def _check(search: Search) -> None:
         if name not in known:
             raise UserError(f"{where}: neither a field of [train] nor of {spec.architecture}'s config")
         if not dimension.holds(known[name]):
-            raise UserError(
-                f"{where}: lacks {spec.name}'s default, {known[name]!r}, and trial 0 is the default recipe: "
-                "widen it, or set another default"
-            )
+            lack = f"lacks {spec.name}'s default, {known[name]!r}, and trial 0 is the default recipe"
+            raise UserError(f"{where}: {lack}: widen it, or set another default")
         variants = [search.variant({name: value}) for value in dimension.ends]
         if name in spec.config and len({count_parameters(create(v.architecture, **v.config)) for v in variants}) > 1:
             raise UserError(f"{where}: changes the size of {spec.architecture}, which makes it another architecture")
@@ -137,7 +133,6 @@ def run_search(search: Search, storage: RDBStorage, budget: Budget, device: torc
         spec = search.variant(params)
         trial.set_user_attr("provenance", provenance(spec, device).model_dump(mode="json"))
         evaluations = sorted(spec.recipe.evaluation_steps())
-        is_default = params == search.default
 
         def note_seconds() -> None:
             trial.set_user_attr("seconds", round(time.perf_counter() - started, 3))
@@ -149,7 +144,7 @@ def run_search(search: Search, storage: RDBStorage, budget: Budget, device: torc
             note_seconds()
             trial.report(status.val_score, evaluations.index(status.step) + 1)
             # the default recipe is what all others are compared with
-            if is_default:
+            if params == search.default:
                 return
             if trial.should_prune():
                 raise optuna.TrialPruned

@@ -1,7 +1,6 @@
 """An architecture's search on record: an Optuna study, what its trials count for, and who may start the next one.
 
 Any number of workers, on any number of machines, may work on one study: what they know of each other is in its storage.
-A worker that dies is found by its heartbeat, and its trial done again with the same parameters.
 """
 
 import os
@@ -96,8 +95,7 @@ class Sampler(optuna.samplers.TPESampler):
         before = _before(study, trial.number)
         self.takes_default = not any(_origin(t) == 0 or t.params == self.default for t in before)
         # by seed and place: a search that was interrupted draws what it would have drawn, and no two workers the same
-        mixed = np.random.SeedSequence((self.seed, len(before))).generate_state(1)
-        super().__init__(seed=int(mixed[0]))
+        super().__init__(seed=int(np.random.SeedSequence((self.seed, len(before))).generate_state(1)[0]))
         super().before_trial(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, Any]:
@@ -201,7 +199,12 @@ class Worker:
 
         def objective(trial: Trial) -> float:
             begun.append(trial._trial_id)
-            self._claim(trial)
+            # at once: until the first one, nobody could see that it died
+            self.storage.record_heartbeat(trial._trial_id)
+            # numbers are unique, so that of trials begun at the same time exactly as many are kept as there is room for
+            if self.budget.trials and len(_before(self.study, trial.number)) >= self.budget.trials:
+                trial.set_user_attr("surplus", True)
+                raise RuntimeError("the budget is spent without this trial: another worker was faster")
             params = {name: _suggest(trial, name, dimension) for name, dimension in self.space.items()}
             trial.set_user_attr("worker", f"{platform.node()}:{os.getpid()}")
             try:
@@ -225,15 +228,6 @@ class Worker:
             if begun and status(self.storage.get_trial(begun[0])) == "lost":
                 _do_again(self.study, self.storage.get_trial(begun[0]), died=False)
             raise
-
-    def _claim(self, trial: Trial) -> None:
-        """Give a trial back for which there is no room, since other workers have begun one at the same time."""
-        # at once: until the first one, nobody could see that it died
-        self.storage.record_heartbeat(trial._trial_id)
-        # numbers are unique, so that of any set of trials exactly as many are kept as there is room for
-        if self.budget.trials and len(_before(self.study, trial.number)) >= self.budget.trials:
-            trial.set_user_attr("surplus", True)
-            raise RuntimeError("the budget is spent without this trial: another worker was faster")
 
 
 def _suggest(trial: Trial, name: str, dimension: Dimension) -> Any:

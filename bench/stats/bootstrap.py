@@ -2,7 +2,7 @@
 
 A system is an architecture under one recipe: the scores of its seeds. A replicate takes the eval clips (or whole groups
 of them) anew, with replacement, and every run of every system is scored on the same resample, so that what it has in
-common for all cancels in their differences. Resamples are kept as how often each clip was taken: weights.
+common for all cancels in their differences.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,7 +39,8 @@ class Resampler:
 
     def blocks(self) -> Iterator[npt.NDArray[np.uint8]]:
         """Yield weights (n, up to 256), in blocks of replicates."""
-        unit_of_clip = self._units()
+        names = range(self.n) if self.groups is None else [group or f"\0{i}" for i, group in enumerate(self.groups)]
+        unit_of_clip = np.unique(names, return_inverse=True)[1]
         units = int(unit_of_clip.max()) + 1
         for number, first in enumerate(range(0, self.resamples, _BLOCK)):
             size = min(_BLOCK, self.resamples - first)
@@ -48,12 +49,6 @@ class Resampler:
             counts = np.bincount(taken.ravel(), minlength=size * units).reshape(size, units)
             assert counts.max() < 256, "one unit taken more than 255 times"
             yield np.ascontiguousarray(counts.astype(np.uint8)[:, unit_of_clip].T)
-
-    def _units(self) -> npt.NDArray[np.intp]:
-        if self.groups is None:
-            return np.arange(self.n)
-        names = [group or f"\0{clip}" for clip, group in enumerate(self.groups)]
-        return np.unique(names, return_inverse=True)[1]
 
 
 @dataclass(frozen=True)
@@ -99,10 +94,8 @@ def bootstrap(
     resampler: Resampler,
     progress: Callable[[float, float], None] = lambda done, total: None,
 ) -> dict[str, dict[str, Estimate]]:
-    """Estimate every statistic of every system, on the same resamples of the clips that these were scored on.
-
-    `systems` has for each name what computes the statistics of each of its seeds; `progress` takes how many replicates
-    are done, and of how many. Returns system to statistic to Estimate.
+    """Estimate every statistic of every system, given by its seeds, on the same resamples of the clips that these were
+    scored on; return system to statistic to Estimate. `progress` takes how many replicates are done, and of how many.
     """
     collected = {name: _Collector(runs, resampler) for name, runs in systems.items()}
     done = 0
@@ -119,8 +112,7 @@ class _Collector:
 
     def __init__(self, runs: Sequence[Statistic], resampler: Resampler) -> None:
         self.runs = runs
-        once = np.ones((resampler.n, 1), np.uint8)
-        self.observed = [run(once) for run in runs]
+        self.observed = [run(np.ones((resampler.n, 1), np.uint8)) for run in runs]
         self.replicates = {
             # by class, they would take twice the memory
             name: np.zeros((resampler.resamples, *values.shape[1:]), np.float32 if values.ndim > 1 else np.float64)

@@ -41,7 +41,6 @@ class Inference:
 
     @property
     def scope(self) -> str:
-        """What the claim generalises to."""
         return GENERALISES if self.generalises else CHECKPOINTS_ONLY
 
 
@@ -56,17 +55,14 @@ def difference(a: Estimate, b: Estimate) -> Inference:
     if min(a.seeds, b.seeds) < SEEDS_NEEDED:
         return _from_replicates(a.value - b.value, replicates)
     clips = nanvar(replicates) - a.interaction() - b.interaction()
-    return _from_t(
-        a.value - b.value, [(clips, np.inf), (a.seed_variance(), a.seeds - 1), (b.seed_variance(), b.seeds - 1)]
-    )
+    parts = [(clips, np.inf), (a.seed_variance(), a.seeds - 1), (b.seed_variance(), b.seeds - 1)]
+    return _from_t(a.value - b.value, parts)
 
 
 def absolute(a: Estimate) -> Inference:
-    """Return the interval of a single system.
-
-    AP on few clips is too high, and on a resample once more by as much: the basic interval (Davison & Hinkley 1997,
-    5.2.1) takes it off again, and with seeds, so does the centre of the t interval.
-    """
+    """Return the interval of a single system."""
+    # AP on few clips is too high, and on a resample once more by as much: the basic interval (Davison & Hinkley 1997,
+    # 5.2.1) takes it off again, and with seeds, so does the centre of the t interval
     if a.seeds < SEEDS_NEEDED:
         low, high = np.nanquantile(a.replicates, [0.025, 0.975], axis=0)
         none = np.full_like(a.value, np.nan)
@@ -77,15 +73,11 @@ def absolute(a: Estimate) -> Inference:
 
 
 def _from_replicates(value: Floats, replicates: Floats) -> Inference:
-    """Return the symmetric interval (Hall, Annals of Statistics 16, 1988) and its p.
-
-    It holds the truth more often than percentiles where classes are rare; p is how often a replicate is as far from the
-    value as the value is from zero.
-    """
+    """Return the symmetric interval (Hall, Annals of Statistics 16, 1988): truer than percentiles for rare classes."""
+    # p: how often a replicate is as far from the value as the value is from zero
     away = np.abs(replicates - value)
     half = np.nanquantile(away, 0.95, axis=0)
-    known = np.isfinite(replicates).sum(axis=0)
-    p = (1 + (away >= np.abs(value)).sum(axis=0)) / (known + 1)
+    p = (1 + (away >= np.abs(value)).sum(axis=0)) / (np.isfinite(replicates).sum(axis=0) + 1)
     return Inference(value, value - half, value + half, p, 1 / (len(replicates) + 1), False)
 
 
@@ -130,8 +122,7 @@ def _where_known(p: Floats, adjust: Callable[[Floats], Floats]) -> Floats:
 def verdicts(p: Floats, adjusted: Floats, floor: float, level: float = LEVEL) -> list[Verdict]:
     """Return the verdict on each p, given it with and without the correction for many comparisons."""
     significant, undecided, not_significant = get_args(Verdict)
-    words = np.where(adjusted <= level, significant, np.where(p <= floor, undecided, not_significant))
-    return list(words.tolist())
+    return list(np.where(adjusted <= level, significant, np.where(p <= floor, undecided, not_significant)).tolist())
 
 
 def group_letters(names: Sequence[str], differ: Callable[[str, str], bool]) -> dict[str, str]:

@@ -16,12 +16,11 @@ Bools = npt.NDArray[np.bool_]
 
 
 class RankedRun:
-    """One run's scores, ranked once, so that a replicate only has to count.
+    """One run's scores, ranked once."""
 
-    In each class the clips stand in descending order of score, down to the last tie that holds a positive. They are cut
-    into segments, each ending with a tie that holds positives: precision is read there, for all of the tie's
-    positives alike, as scikit-learn does. Within a segment the order is free, so negatives stand first.
-    """
+    # In each class the clips stand in descending order of score, down to the last tie that holds a positive. They are
+    # cut into segments, each ending with a tie that holds positives: precision is read there, for all of the tie's
+    # positives alike, as scikit-learn does. Within a segment the order is free, so negatives stand first.
 
     def __init__(self, scores: Floats, targets: Bools) -> None:
         """Rank scores (n, k) against targets (n, k)."""
@@ -54,8 +53,7 @@ class RankedRun:
     def metrics(self, weights: npt.NDArray[np.uint8], leaf: Bools) -> dict[str, Floats]:
         """Return all metrics in every replicate, by name: (n, b) -> (b,), and AP by class (b, k)."""
         ap = self.average_precision(weights)
-        means = {"map": _nanmean(ap), "leaf_map": _nanmean(ap[:, leaf]), "lwlrap": self.lwlrap(weights)}
-        return means | {"class_ap": ap}
+        return {"map": _nanmean(ap), "leaf_map": _nanmean(ap[:, leaf]), "lwlrap": self.lwlrap(weights), "class_ap": ap}
 
 
 def _nanmean(values: Floats) -> Floats:

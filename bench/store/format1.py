@@ -1,7 +1,4 @@
-"""Files of format 1, which name no format, as this version would have written them.
-
-The kept runs are of this format: they are read for good.
-"""
+"""Files of format 1, which name no format, as this version would have written them: kept runs are read for good."""
 
 from collections.abc import Mapping
 from typing import Any

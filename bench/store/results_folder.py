@@ -58,22 +58,18 @@ class ResultsFolder:
     # --- runs
 
     def run(self, spec: RunSpec) -> RunFolder:
-        """Return the folder of a run, whether it exists or not.
-
-        Hashes changed with format 2: a finished run of format 1 with the same settings is that run.
-        """
+        """Return the folder of a run, whether it exists or not; where it does not, format 1 may have the same run."""
         folder = RunFolder(self.path / spec.folder)
         if not folder.is_finished:
+            # hashes changed with format 2
             for other in self._of_format1(spec):
                 if other.is_finished and other.record().spec.hash == spec.hash:
                     return other
         return folder
 
-    def unfinished_of_format1(self, spec: RunSpec) -> Iterator[RunFolder]:
-        """Yield folders in which the entry and seed of a run were trained before format 2, and not to the end."""
-        for other in self._of_format1(spec):
-            if other.checkpoint_file.is_file() and not other.is_finished:
-                yield other
+    def unfinished_of_format1(self, spec: RunSpec) -> list[RunFolder]:
+        """Return folders in which the entry and seed of a run were trained before format 2, and not to the end."""
+        return [run for run in self._of_format1(spec) if run.checkpoint_file.is_file() and not run.is_finished]
 
     def _of_format1(self, spec: RunSpec) -> Iterator[RunFolder]:
         for path in sorted(self.path.glob(f"{glob.escape(spec.name)}-s{spec.seed}-????????")):
@@ -88,7 +84,7 @@ class ResultsFolder:
     def failed(self) -> list[RunFolder]:
         """Return the runs that failed and were not done again since."""
         folders = [RunFolder(path.parent) for path in sorted(self.path.glob("*/failed.json"))]
-        return [folder for folder in folders if folder.has_failed]
+        return [folder for folder in folders if not folder.is_finished]
 
     def find(self, name: str) -> RunFolder:
         """Return the one finished run whose folder's name begins like this: crnn-s0, or crnn. Raises UserError."""

@@ -24,10 +24,7 @@ _REMEDY = "remove the folder and run the suite again"
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of one run: SUITE/ENTRY-sSEED-HASH/.
-
-    run.json is written last and atomically: a folder without it is no result.
-    """
+    """The folder of one run, SUITE/ENTRY-sSEED-HASH: no result without its run.json, written last and atomically."""
 
     path: Path
 
@@ -54,10 +51,6 @@ class RunFolder:
         return self.record_file.is_file()
 
     @property
-    def has_failed(self) -> bool:
-        return self.failure_file.is_file() and not self.is_finished
-
-    @property
     def has_filters(self) -> bool:
         return self.filters_table.is_file()
 
@@ -69,11 +62,9 @@ class RunFolder:
         try:
             if is_format1(values):
                 values = upgrade_run(values)
-            elif values["format"] > FORMAT:
-                raise UserError(
-                    f"{self.record_file}: format {values['format']}, this version reads up to {FORMAT}; "
-                    "use the version that wrote it"
-                )
+            elif (number := values["format"]) > FORMAT:
+                reads = f"format {number}, this version reads up to {FORMAT}; use the version that wrote it"
+                raise UserError(f"{self.record_file}: {reads}")
             return RunRecord.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
@@ -90,8 +81,7 @@ class RunFolder:
         """Return each eval clip's scores. Raises UserError if they are missing, damaged, or not of this shape."""
         scores: npt.NDArray[np.float32] = read_arrays(self.scores_file, "scores", remedy=_REMEDY)["scores"]
         if scores.shape != shape:
-            reason = f"scores of shape {scores.shape}, but labels.npz has {shape}"
-            raise damaged(self.scores_file, reason, _REMEDY)
+            raise damaged(self.scores_file, f"scores of shape {scores.shape}, but labels.npz has {shape}", _REMEDY)
         return scores
 
     def history(self) -> pd.DataFrame:
@@ -120,7 +110,3 @@ class RunFolder:
         """Remove what a finished run no longer needs."""
         self.failure_file.unlink(missing_ok=True)
         self.checkpoint_file.unlink(missing_ok=True)
-
-    def make_again(self, record: RunRecord) -> str:
-        """Return how to get the run's weights back: a run with a run.json would be skipped."""
-        return f"move the folder away and make it again with `{record.provenance.command}`"

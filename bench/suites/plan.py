@@ -79,16 +79,11 @@ def sample_rates(suite: Suite, selection: Selection) -> list[int]:
 
 
 def plan(
-    suite: Suite,
-    packs: Sequence[Pack],
-    results: ResultsFolder,
-    selection: Selection = _ALL,
-    device: torch.device = CPU,
+    suite: Suite, packs: Sequence[Pack], results: ResultsFolder, selection: Selection = _ALL, device: torch.device = CPU
 ) -> list[Run]:
     """Return all runs of a suite, seed by seed, so that a half-done suite compares all architectures.
 
-    The device settles what a precision of 'auto' is. Raises UserError for an unknown name or field, no pack of a needed
-    sample rate, or packs of different data.
+    The device settles a precision of 'auto'. Raises UserError for unknown names or fields, and packs that do not fit.
     """
     if len({pack.dataset for pack in packs}) > 1:
         raise UserError(f"{packs[0].folder} and {packs[-1].folder} are packs of different data")
@@ -96,18 +91,14 @@ def plan(
         raise UserError("two of the packs have the same sample rate; one of each is enough")
     bf16 = computes_bf16(device)
     chosen = [_first_run(suite, entry, packs, selection.overrides, bf16) for entry in entries(suite, selection.only)]
-    runs = []
-    for seed in range(suite.first_seed, suite.first_seed + (selection.seeds or suite.seeds)):
-        for first, pack in chosen:
-            spec = first.model_copy(update={"seed": seed})
-            runs.append(Run(spec, pack, results.run(spec)))
-    return runs
+    seeds = range(suite.first_seed, suite.first_seed + (selection.seeds or suite.seeds))
+    specs = [(first.model_copy(update={"seed": seed}), pack) for seed in seeds for first, pack in chosen]
+    return [Run(spec, pack, results.run(spec)) for spec, pack in specs]
 
 
 def _first_run(
     suite: Suite, entry: Entry, packs: Sequence[Pack], overrides: Mapping[str, Any], bf16: bool
 ) -> tuple[RunSpec, Pack]:
-    """Return the run of an entry with the first seed, and its pack."""
     architecture, task = get_architecture(entry.architecture), get_task(suite.task)
     sample_rate, recipe, inferred = suite.settings(entry, architecture.family, overrides)
     pack = _pack_at(sample_rate, packs, entry.name)
@@ -119,7 +110,7 @@ def _first_run(
     except ConfigError as error:
         raise UserError(str(error) if entry.name == entry.architecture else f"{entry.name}: {error}") from None
     if recipe.loss not in (None, *task.losses):
-        known = ", ".join(repr(loss) for loss in task.losses)
+        known = ", ".join(map(repr, task.losses))
         raise UserError(f"{entry.name}, train: loss={recipe.loss!r}: task {task.name} has {known}")
     values = {
         **{name: getattr(entry, name) for name in ("name", "architecture", "init", "base", "question")},

@@ -46,9 +46,8 @@ class Dimension(Strict):
         """Return whether a value is one that the search may choose."""
         if self.choices is not None:
             return value in self.choices
-        assert self.low is not None
-        assert self.high is not None
-        return isinstance(value, int | float) and self.low <= value <= self.high
+        low, high = self.ends
+        return isinstance(value, int | float) and bool(low <= value <= high)
 
 
 class Budget(Strict):

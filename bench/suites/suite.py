@@ -1,12 +1,12 @@
 """A suite: which runs there are to be, declared in TOML and checked where it is read."""
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from bench.errors import UserError
 from bench.protocol.recipe import Recipe
@@ -21,29 +21,20 @@ Family = Literal["cnn", "transformer", "hybrid"]
 _SUITES = Path(__file__).parent
 
 
+def _renamed(rename: Callable[[dict[str, Any]], dict[str, Any]]) -> BeforeValidator:
+    return BeforeValidator(lambda table: rename(table) if isinstance(table, dict) else table)
+
+
 class Settings(Strict):
     """What a suite sets, for all or for one family. `inferred` marks settings that no source documents."""
 
     sample_rate: PositiveInt | None = None
-    train: dict[str, Any] = {}
-    inferred: dict[str, str] = {}
-
-    @field_validator("train", mode="before")
-    @classmethod
-    def _old_names(cls, train: Any) -> Any:
-        return warn_of_old_names(train, "train") if isinstance(train, dict) else train
-
-    @field_validator("inferred", mode="before")
-    @classmethod
-    def _old_names_inferred(cls, inferred: Any) -> Any:
-        return {current_name(key): why for key, why in inferred.items()} if isinstance(inferred, dict) else inferred
+    train: Annotated[dict[str, Any], _renamed(lambda table: warn_of_old_names(table, "train"))] = {}
+    inferred: Annotated[dict[str, str], _renamed(lambda table: {current_name(k): v for k, v in table.items()})] = {}
 
 
 class Entry(Settings):
-    """An entry of its own: an architecture with overrides, and the question that it is to answer.
-
-    Or an ablation: the base is another entry of the suite, and the overrides are what differs from that.
-    """
+    """An architecture with overrides, and the question that it answers; or an ablation of another entry, its base."""
 
     # begins its runs' folders
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=80)]
@@ -87,14 +78,9 @@ class Suite(Settings):
     first_seed: NonNegativeInt = 0
     family: dict[Family, Settings] = {}
     runs: list[Entry] = []
-    space: dict[str, Dimension] = {}
+    space: Annotated[dict[str, Dimension], _renamed(lambda table: warn_of_old_names(table, "[space]"))] = {}
     budget: Budget | None = None
     search_seed: NonNegativeInt = 0
-
-    @field_validator("space", mode="before")
-    @classmethod
-    def _old_names_in_space(cls, space: Any) -> Any:
-        return warn_of_old_names(space, "[space]") if isinstance(space, dict) else space
 
     @model_validator(mode="after")
     def _names_differ_and_bases_are_entries(self) -> Self:
@@ -107,10 +93,7 @@ class Suite(Settings):
         return self
 
     def resolved(self, entry: Entry) -> Entry:
-        """Return the entry with all that it takes from its base, and that from its own, written out.
-
-        Raises ValueError if a base is no other entry of the suite, or in the end the entry itself.
-        """
+        """Return the entry over all its bases; raise ValueError if one is no entry, or the entry itself."""
         known, chain = {other.name: other for other in self.runs}, [entry]
         while base := chain[-1].base:
             if base not in known and (self.architectures == "all" or base in self.named):

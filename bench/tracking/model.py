@@ -27,9 +27,8 @@ _PACKAGES = ("torch", "torchaudio", "timm", "numpy", "pydantic")
 def save_model(record: Record, folder: Path) -> tuple[Path, str | None]:
     """Save a run's model, from chunks (b, n) to logits (b, k); return where, and why it was pickled, if it was.
 
-    Raises:
-        UserError: no weights, or not those of this architecture.
-        OSError, ValueError, RuntimeError: it does not take two chunks, or cannot be written.
+    UserError without weights, or with those of another architecture; OSError, ValueError or RuntimeError if it does not
+    take two chunks, or cannot be written.
     """
     # trials keep no weights
     assert record.folder

@@ -56,10 +56,9 @@ class Record:
         measured = {"best_val_score": self.content.get("val_score")}
         for prefix, part in (("eval", "metrics"), ("cost", "cost"), ("floor", "floors")):
             measured |= _flat(prefix, self.content.get(part, {}))
-        step = self.content.get("best_step", 0)
         for name, value in measured.items():
             if isinstance(value, int | float):
-                yield name, float(value), step, self.ended - self.started
+                yield name, float(value), self.content.get("best_step", 0), self.ended - self.started
 
     def _history(self) -> list[dict[Any, Any]]:
         if self.folder is None:

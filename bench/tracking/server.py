@@ -34,16 +34,14 @@ class RemoteSuite:
         self.client, self.suite = client, suite
         self.children = self._sent_whole()
         # a suite that was given another title since stays where it is
-        known = PARENT in self.children
-        self.parent = self.children.pop(PARENT) if known else self._send_parent(title, artifacts)
+        self.parent = self.children.pop(PARENT) if PARENT in self.children else self._send_parent(title, artifacts)
         self.experiment = self.parent.info.experiment_id
 
     def _sent_whole(self) -> dict[str, Run]:
         """Return what was sent of this suite, by name; what was sent by half is deleted."""
         experiments = [experiment.experiment_id for experiment in _all(self.client.search_experiments)]
-        query = f"tags.`{SUITE}` = '{self.suite}'"
         whole = {}
-        for run in _all(partial(self.client.search_runs, experiments, query)):
+        for run in _all(partial(self.client.search_runs, experiments, f"tags.`{SUITE}` = '{self.suite}'")):
             if SENT in run.data.tags:
                 whole[run.data.tags[NAME]] = run
             else:
@@ -67,16 +65,13 @@ class RemoteSuite:
         tags[MLFLOW_PARENT_RUN_ID] = self.parent.info.run_id
         if "commit" in tags:
             tags[MLFLOW_GIT_COMMIT] = tags["commit"]
-        run = self.client.create_run(self.experiment, _milliseconds(record.started), tags, record.name)
+        run = self.client.create_run(self.experiment, _ms(record.started), tags, record.name)
         run_id = run.info.run_id
         self.client.log_batch(run_id, params=[Param(name, value) for name, value in record.params().items()])
-        metrics = [
-            Metric(name, value, _milliseconds(record.started + seconds), step)
-            for name, value, step, seconds in record.points()
-        ]
+        metrics = [Metric(name, value, _ms(record.started + at), step) for name, value, step, at in record.points()]
         for start in range(0, len(metrics), BATCH):
             self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
-        self.client.set_terminated(run_id, record.status, _milliseconds(record.ended))
+        self.client.set_terminated(run_id, record.status, _ms(record.ended))
         self.client.set_tag(run_id, SENT, record.digest)
         self.children[record.name] = run
         return True
@@ -129,9 +124,9 @@ class RemoteSuite:
 
 
 def _all(search: Callable[..., Any]) -> list[Any]:
-    """Return every page of a search, before anything is changed."""
+    # every page, before anything is changed
     return get_results_from_paginated_fn(lambda size, token: search(max_results=size, page_token=token), 1000)
 
 
-def _milliseconds(seconds: float) -> int:
+def _ms(seconds: float) -> int:
     return round(1000 * seconds)

@@ -73,8 +73,7 @@ def sync(
         with results.lock("tracking"):
             _send_all(results, outcome, progress)
     except (MlflowException, RequestException, SQLAlchemyError) as error:
-        reason = without_password(one_line(error))[:200]
-        failed = f"{outcome.server}: tracking failed: {reason}"
+        failed = f"{outcome.server}: tracking failed: {without_password(one_line(error))[:200]}"
         raise UserError(f"{failed}; `bench track sync {folder}` sends what is missing") from None
     return outcome
 

@@ -96,11 +96,8 @@ class _Member:
 
 
 class _Inflating(SeekableFile):
-    """A member as a file that is inflated no further than it is read, and can be sought in what was inflated.
-
-    zipfile inflates all of a member to seek to its end, which libsndfile does first of all.
-    """
-
+    # a member as a file that is inflated no further than it is read, and can be sought in what was inflated: zipfile
+    # inflates all of a member to seek to its end, which libsndfile does first of all
     def __init__(self, stream: IO[bytes], size: int, what: str) -> None:
         super().__init__(size)
         self.stream, self.what, self.inflated = stream, what, b""

@@ -1,7 +1,4 @@
-"""FSD50K into a folder: download its archives, unpack them, or pack straight from them.
-
-Each stage resumes where it was interrupted, and what is finished is not done again.
-"""
+"""FSD50K into a folder: download its archives, unpack them, or pack straight from them; each stage resumes."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -80,8 +77,6 @@ class Fetch:
             raise UserError(f"{self.out} is a pack at {made.sample_rate} Hz: remove it or name another folder")
         return made.fingerprint in self.record.packs
 
-    # What it takes
-
     @property
     def bytes_to_download(self) -> int:
         return sum(file.size - self._present(file) for file in self.files)
@@ -119,8 +114,6 @@ class Fetch:
         require_space(self.folder, here)
         if self.out:
             require_space(self.out, there)
-
-    # The stages
 
     def download(self, progress: Progress, notice: Callable[[str], None]) -> None:
         """Download and check all needed archives; `notice` takes a line about what went wrong and is tried again."""

@@ -76,14 +76,12 @@ class _WrongFile(Exception):
 
 @dataclass
 class _Transfer:
-    """A file on its way; `etag` is of the file that the beginning is from, as far as this process knows."""
-
     url: str
     partial: Path
     size: int
     progress: Callable[[int], None]
     notice: Callable[[str], None]
-    etag: str = ""
+    etag: str = ""  # of the file that the beginning is from, as far as this process knows
 
     @property
     def done(self) -> int:
@@ -99,20 +97,16 @@ class _Transfer:
                 # from zero each time, and would be asked for ever.
                 failures = failures + 1 if self.done <= furthest else 1
                 furthest = max(furthest, self.done)
-                self.pause(error, failures)
-
-    def pause(self, error: _Interrupted, failures: int) -> None:
-        again = "run the same command again to resume"
-        if failures == _ATTEMPTS:
-            raise UserError(f"{self.url}: {error}, {failures} times in a row; {again}")
-        if error.wait > _LONGEST_WAIT:
-            raise UserError(f"{self.url}: {error}: asks to wait for {error.wait:.0f} s; then {again}")
-        seconds = max(error.wait, min(2 ** (failures - 1), _LONGEST_PAUSE))
-        self.notice(f"{self.partial.stem}: {error}; trying again in {seconds:.0f} s")
-        time.sleep(seconds)
+                again = "run the same command again to resume"
+                if failures == _ATTEMPTS:
+                    raise UserError(f"{self.url}: {error}, {failures} times in a row; {again}") from None
+                if error.wait > _LONGEST_WAIT:
+                    raise UserError(f"{self.url}: {error}: asks to wait for {error.wait:.0f} s; then {again}") from None
+                seconds = max(error.wait, min(2 ** (failures - 1), _LONGEST_PAUSE))
+                self.notice(f"{self.partial.stem}: {error}; trying again in {seconds:.0f} s")
+                time.sleep(seconds)
 
     def attempt(self) -> None:
-        """Append what one connection brings. Raises UserError, _WrongFile or _Interrupted."""
         with _get(self.url, self.done, self.etag) as response:
             # any other answer is all of it: the server knows no ranges, or the file is not the one whose beginning is
             # here (If-Range)
@@ -148,7 +142,6 @@ def _check(path: Path, size: int, md5: str) -> None:
 
 
 def _get(url: str, start: int, etag: str) -> HTTPResponse:
-    """Request a file's bytes from `start` on."""
     # unasked, a proxy may compress: then neither sizes nor ranges are those of the file
     headers = {"User-Agent": "audio-cnn-transformer-bench", "Accept-Encoding": "identity"}
     if start:
@@ -162,7 +155,6 @@ def _get(url: str, start: int, etag: str) -> HTTPResponse:
 
 @contextmanager
 def _explain_errors(url: str) -> Iterator[None]:
-    """Raise what urllib and the system report as UserError, _WrongFile or _Interrupted."""
     try:
         yield
     except HTTPError as error:

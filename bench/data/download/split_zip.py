@@ -31,8 +31,7 @@ _END64 = struct.Struct("<4sQ2H2L4Q")
 # Where that one is: [1] piece, [2] offset.
 _LOCATOR = struct.Struct("<4sLQL")
 # Stand for a value that is too long for its field, and is in the extra field of this id instead.
-_LONG, _LONG_PIECE = 0xFFFFFFFF, 0xFFFF
-_ZIP64 = 1
+_LONG, _LONG_PIECE, _ZIP64 = 0xFFFFFFFF, 0xFFFF, 1
 
 
 class DamagedArchive(UserError):
@@ -133,10 +132,16 @@ def _end(file: IO[bytes] | _Joined) -> tuple[int, tuple[Any, ...]]:
 
 
 def _directory(pieces: _Joined) -> bytes:
-    """Write the directory anew, with the end records, as what follows the last piece."""
-    # entries and end are in the long form whatever their values, so that there is one way to write them
-    place, size, count = _place_of_directory(pieces)
-    pieces.seek(place)
+    """Write the directory and end records anew, to follow the last piece: all in the long form, so in one way."""
+    at, (_, _, piece, _, count, size, offset, _) = _end(pieces)
+    pieces.seek(max(0, at - _LOCATOR.size))
+    locator = pieces.read(_LOCATOR.size)
+    # right before the end, and in long archives alone
+    if locator.startswith(b"PK\6\7"):
+        _, number, place, _ = _LOCATOR.unpack(locator)
+        pieces.seek(pieces.starts[number] + place)
+        *_, piece, _, count, size, offset = _END64.unpack(pieces.read(_END64.size))
+    pieces.seek(pieces.starts[piece] + offset)
     entries = list(_entries(pieces.read(size), pieces.starts))
     if len(entries) != count:
         raise zipfile.BadZipFile(f"{len(entries)} entries of {count} in its directory")
@@ -146,19 +151,6 @@ def _directory(pieces: _Joined) -> bytes:
     entries.append(_LOCATOR.pack(b"PK\6\7", 0, place + size, 1))
     entries.append(_END.pack(b"PK\5\6", 0, 0, _LONG_PIECE, _LONG_PIECE, _LONG, _LONG, 0))
     return b"".join(entries)
-
-
-def _place_of_directory(pieces: _Joined) -> tuple[int, int, int]:
-    """Return where the directory begins, its size, and its number of entries."""
-    at, (_, _, piece, _, count, size, offset, _) = _end(pieces)
-    pieces.seek(max(0, at - _LOCATOR.size))
-    locator = pieces.read(_LOCATOR.size)
-    # right before the end, and in long archives alone
-    if locator.startswith(b"PK\6\7"):
-        _, number, place, _ = _LOCATOR.unpack(locator)
-        pieces.seek(pieces.starts[number] + place)
-        *_, piece, _, count, size, offset = _END64.unpack(pieces.read(_END64.size))
-    return pieces.starts[piece] + offset, size, count
 
 
 def _entries(directory: bytes, starts: Sequence[int]) -> Iterator[bytes]:

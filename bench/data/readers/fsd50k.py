@@ -21,17 +21,15 @@ from bench.data.audio import probe_all
 from bench.data.dataset import SPLITS, AudioError, AudioFolder, Clip, Dataset, Progress
 from bench.errors import UserError, one_line
 
-__all__ = [
-    "OFFICIAL_CLASSES", "OFFICIAL_CLIPS", "FSDClass", "Verification", "audio_folder", "is_dataset", "load_classes",
-    "read_dataset", "verify",
-]  # fmt: skip
+__all__ = ["OFFICIAL_CLASSES", "OFFICIAL_CLIPS", "FSDClass", "Verification", "audio_folder", "is_dataset",
+           "load_classes", "read_dataset", "verify"]  # fmt: skip
 
 # Of the whole data set, v1.0.
 OFFICIAL_CLIPS = {"train": 36_796, "val": 4_170, "eval": 10_231}
 OFFICIAL_CLASSES = 200
-
 # train and val are parts of dev: they share a table and a folder of recordings
 _SUBSETS = {"dev": ("train", "val"), "eval": ("eval",)}
+_Found = tuple[list[Clip], list[str]]
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,7 @@ class FSDClass:
 def load_classes() -> tuple[FSDClass, ...]:
     """Return the 200 classes of FSD50K, in the order of its vocabulary."""
     # the hierarchy is not among FSD50K's files; how it was derived stands at the head of this one
-    path = Path(__file__).parents[1] / "fsd50k_classes.csv"
-    with path.open(encoding="utf-8", newline="") as file:
+    with (Path(__file__).parents[1] / "fsd50k_classes.csv").open(encoding="utf-8", newline="") as file:
         _, *rows = csv.reader(line for line in file if not line.startswith("#"))
     return tuple(
         FSDClass(int(index), label, mid, leaf == "1", tuple(filter(None, ancestors.split(","))))
@@ -84,9 +81,8 @@ def read_dataset(folder: Path, archived: Mapping[str, AudioFolder] | None = None
         found, wrong = _read_subset(folder, subset, audio, labels)
         clips += found
         problems += wrong
-    splits = {clip.split for clip in clips}
     for split in SPLITS:
-        if split not in splits:
+        if all(clip.split != split for clip in clips):
             raise UserError(f"{folder}: no clips of split {split!r}; training, selection and test need one each")
     # classes that FSD50K lacks have no place in its hierarchy, and count as leaves
     known = {c.label: c.leaf for c in load_classes()}
@@ -145,9 +141,7 @@ def _read_vocabulary(path: Path) -> tuple[str, ...]:
     return tuple(table[1])
 
 
-def _read_subset(
-    folder: Path, subset: str, audio: AudioFolder, labels: tuple[str, ...]
-) -> tuple[list[Clip], list[str]]:
+def _read_subset(folder: Path, subset: str, audio: AudioFolder, labels: tuple[str, ...]) -> _Found:
     """Read the clips of dev or eval, and a line for each label that cannot be used, so that all are named at once."""
     if not audio.is_dir():
         raise UserError(f"{audio}: no such folder; `bench data fetch` unpacks FSD50K's, from {audio.name}.zip")
@@ -162,7 +156,6 @@ def _read_subset(
     splits = table["split"] if subset == "dev" else ["eval"] * len(table)
     groups = _read_uploaders(folder / "FSD50K.metadata" / f"{subset}_clips_info_FSD50K.json")
     index = {label: i for i, label in enumerate(labels)}
-
     clips: list[Clip] = []
     problems: list[str] = []
     for name, text, split in zip(table["fname"], table["labels"], splits, strict=True):
@@ -199,7 +192,6 @@ def _read_uploaders(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        entries = json.loads(path.read_text("utf-8"))
-        return {name: str(info["uploader"]) for name, info in entries.items()}
+        return {name: str(info["uploader"]) for name, info in json.loads(path.read_text("utf-8")).items()}
     except (ValueError, KeyError, AttributeError, TypeError):
         raise UserError(f"{path}: not the clip information of FSD50K; remove the file or fetch it again") from None

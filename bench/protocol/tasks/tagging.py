@@ -31,27 +31,21 @@ class Tagging(Task):
         return F.binary_cross_entropy_with_logits(logits, targets)
 
     def activation(self, logits: "Tensor") -> "Tensor":
-        """Return probabilities, each class by itself."""
         return logits.sigmoid()
 
     def evaluate(self, targets: Bools, scores: Floats, leaf: Bools) -> dict[str, float | int]:
-        """Return mAP and its companions; see bench.protocol.metrics."""
         return evaluate(targets, scores, leaf)
 
     def selection_score(self, targets: Bools, scores: Floats) -> float:
-        """Return mAP."""
         return macro_map(targets, scores)
 
     def class_scores(self, targets: Bools, scores: Floats) -> Floats:
-        """Return average precision."""
         return average_precision(targets, scores)
 
     def floors(self, targets: Bools) -> dict[str, float]:
-        """Return the mAP of random scores."""
         return {"chance": chance_map(targets)}
 
     def statistic(self, targets: Bools, scores: Floats, leaf: Bools) -> Statistic:
-        """Rank the clips once, so that a replicate only has to count."""
         # numba takes a second to load, which only statistics should wait for
         from bench.stats.ranking import RankedRun
 

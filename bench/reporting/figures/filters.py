@@ -33,10 +33,7 @@ _BELOW: dict[str, Any] = {  # of legends: the curves need all the room inside
 
 
 def filters_figure(folder: RunFolder) -> None:
-    """Draw a run's filters into its folder: responses, centre frequencies and bandwidths, and the shapes.
-
-    Raises UserError where filters.csv or filters.npz is missing or damaged.
-    """
+    """Draw a run's filters into its folder. Raises UserError where filters.csv or filters.npz is missing or damaged."""
     filters = load_filters(folder)
     figure, axes = new_figure(7.2, 8.8)
     axes.remove()
@@ -72,7 +69,6 @@ def _draw_responses(panel: SubFigure, filters: Filters) -> None:
 
 
 def _draw_centres(axes: Axes, filters: Filters) -> None:
-    """Draw sorted centre frequencies, and the nearest curve of each scale to the trained ones."""
     for state in STATES:
         centres = filters.live(state)["peak_hz"].to_numpy() / 1000
         axes.plot(np.linspace(0, 1, len(centres)), centres, color=_STATE_LOOKS[state][0], linewidth=2.5, label=state)
@@ -89,11 +85,9 @@ def _draw_centres(axes: Axes, filters: Filters) -> None:
 
 
 def _draw_bandwidths(axes: Axes, filters: Filters) -> None:
-    """Draw bandwidth against centre frequency, the fitted power laws, and what the filters' length allows."""
     for state, dashes, zorder in (("untrained", "--", 4), ("trained", "-", 3)):  # the dashes over the line
         colour, marker = _STATE_LOOKS[state]
-        live, fit = filters.live(state), fit_bandwidth(filters, state)
-        live = live[live["peak_hz"] > 0]
+        live, fit = filters.live(state).query("peak_hz > 0"), fit_bandwidth(filters, state)
         axes.scatter(
             live["peak_hz"], live["bandwidth_hz"], s=4, marker=marker, alpha=0.3, rasterized=True, linewidths=0.4,
             facecolors="none" if state == "untrained" else colour, edgecolors=colour,
@@ -109,10 +103,8 @@ def _draw_bandwidths(axes: Axes, filters: Filters) -> None:
         _SINUSOID * filters.sample_rate / filters.taps, color=_LINES["bark"][0], linestyle=":", linewidth=1.5,
         label=f"a sinusoid of {1000 * filters.taps / filters.sample_rate:.4g} ms",
     )  # fmt: skip
-    axes.set(
-        title="bandwidths", xscale="log", yscale="log", xlabel="frequency of the maximum (Hz)",
-        ylabel="-3 dB bandwidth (Hz)",
-    )  # fmt: skip
+    axes.set(xlabel="frequency of the maximum (Hz)", ylabel="-3 dB bandwidth (Hz)", xscale="log", yscale="log")
+    axes.set_title("bandwidths")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -121,7 +113,6 @@ def _draw_bandwidths(axes: Axes, filters: Filters) -> None:
 
 
 def _draw_shapes(panel: SubFigure, filters: Filters) -> None:
-    """Draw the strongest filters in time, each scaled to its own maximum, the lowest first."""
     peaks = filters.of("trained")["peak_hz"]
     numbers, shapes = filters.strongest["trained"], filters.shapes["trained"]
     grid = panel.subplots(2, 8, sharex=True, sharey=True).ravel()

@@ -32,7 +32,6 @@ def draw_scores(analysis: Analysis) -> dict[str, str]:
 
 
 def _map_vs(cost: Cost, analysis: Analysis, *, published: bool = False) -> Figure | None:
-    """Draw the primary metric with intervals against a cost, the Pareto front, and what was published."""
     systems, primary = [standing.system for standing in analysis.compared], analysis.primary
     places = _side_by_side([cost.of(system) for system in systems])
     if places is None:
@@ -46,9 +45,8 @@ def _map_vs(cost: Cost, analysis: Analysis, *, published: bool = False) -> Figur
         axes.plot(x, system.score, marker, color=colour, label=system.label, **_EDGE)
         if published and system.published:
             axes.plot(system.published["parameters"], system.published[primary.name], marker, **_hollow(colour))
-    front = sorted(
-        (x, system.score) for system, x in zip(systems, places, strict=True) if on_front(system, systems, cost.of)
-    )
+    placed = zip(systems, places, strict=True)
+    front = sorted((x, system.score) for system, x in placed if on_front(system, systems, cost.of))
     if len(front) > 1:
         dashed: dict[str, Any] = {"color": "black", "linewidth": 0.8, "linestyle": "--", "zorder": 1}
         axes.plot(*zip(*front, strict=True), drawstyle="steps-post", label="Pareto front", **dashed)
@@ -83,7 +81,6 @@ def _side_by_side(values: Sequence[float | None]) -> list[float] | None:
 
 
 def _references(axes: Axes) -> None:
-    """Draw thin lines for what others reached on FSD50K by other means."""
     table = pd.read_csv(_REFERENCES, comment="#")
     for _, group in table.groupby(table["map"].round(2)):
         height = group["map"].mean()
@@ -95,7 +92,6 @@ def _references(axes: Axes) -> None:
 
 
 def _learning_curves(analysis: Analysis) -> Figure:
-    """Draw the primary metric on val while training: mean over seeds, and their range."""
     figure, axes = new_figure()
     looks = appearance(standing.system.name for standing in analysis.compared)
     for system in (standing.system for standing in analysis.compared):
@@ -105,15 +101,13 @@ def _learning_curves(analysis: Analysis) -> Figure:
         every = max(1, len(curves) // 10)
         axes.plot(curves.index, curves["mean"], marker=marker, markevery=every, color=colour, label=system.label)
         axes.fill_between(curves.index, curves["min"], curves["max"], color=colour, alpha=0.15, linewidth=0)
-    axes.set(xlabel="steps", ylabel=f"{analysis.primary.label} on val, mean and range of seeds")
-    axes.set_title(analysis.results.title)
-    axes.set_ylim(bottom=0)
+    label = f"{analysis.primary.label} on val, mean and range of seeds"
+    axes.set(xlabel="steps", ylabel=label, title=analysis.results.title, ylim=(0, None))
     legend_beside(axes)
     return figure
 
 
 def _wins(analysis: Analysis) -> Figure | None:
-    """Draw a matrix of differences, row minus column, ranked; a star where the difference is real."""
     if not analysis.pairs:
         return None
     names = [standing.system.label for standing in analysis.compared]
@@ -136,7 +130,6 @@ def _wins(analysis: Analysis) -> Figure | None:
 
 
 def _class_ap(analysis: Analysis) -> Figure | None:
-    """Draw each class under two systems; the classes that differ are filled, and the farthest named."""
     classes = analysis.classes
     if classes is None:
         return None
@@ -164,8 +157,7 @@ def _class_ap(analysis: Analysis) -> Figure | None:
 
 def _name_points(axes: Axes, named: pd.DataFrame) -> None:
     """Write names in a column beside the plot, in the order of their points, each joined to its own."""
-    ordered = named.sort_values(["first", "second"], ascending=False).to_dict("records")
-    for place, line in enumerate(ordered):
+    for place, line in enumerate(named.sort_values(["first", "second"], ascending=False).to_dict("records")):
         axes.annotate(
             str(line["class"]).replace("_", " "), (line["second"], line["first"]), (1.03, 0.98 - 0.05 * place),
             textcoords=("axes fraction", "axes fraction"), fontsize=7, ha="left", va="center", arrowprops=_LEADER,
@@ -173,7 +165,6 @@ def _name_points(axes: Axes, named: pd.DataFrame) -> None:
 
 
 def _class_ap_vs_clips(analysis: Analysis) -> Figure | None:
-    """Draw the mean over classes against how many training clips they have, in bins of equally many classes."""
     labels, metric = analysis.results.labels, analysis.results.task.class_metric
     has = labels.targets.any(axis=0) & (labels.train_counts > 0)
     counts = labels.train_counts[has]
@@ -191,8 +182,8 @@ def _class_ap_vs_clips(analysis: Analysis) -> Figure | None:
     axes.set(
         xlabel="training clips of a class (geometric mean of a bin)", ylabel=f"mean {metric.label} of the bin",
         title=f"{analysis.results.title}: {len(bins)} bins of {len(bins[-1])} to {len(bins[0])} classes",
+        ylim=(0, None),
     )  # fmt: skip
-    axes.set_ylim(bottom=0)
     log_x(axes, 1, 2, 5)
     legend_beside(axes)
     return figure

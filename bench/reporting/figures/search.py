@@ -28,12 +28,10 @@ def draw_search(folder: ResultsFolder) -> dict[str, str]:
 
 
 def _best_so_far_of(trials: pd.DataFrame, metric: Metric) -> "pd.Series[float]":
-    """Return the best score of the complete trials up to each."""
     return (trials["val_score"].cummax() if metric.higher_is_better else trials["val_score"].cummin()).ffill()
 
 
 def _best_so_far(search: Search, trials: pd.DataFrame, metric: Metric) -> Figure:
-    """Draw the best score against what was spent, for all: is the ranking settled, or a matter of budget?"""
     by_trials = "trials" in search["budget"]
     figure, axes = new_figure()
     looks = appearance(trials["entry"].unique())
@@ -45,9 +43,8 @@ def _best_so_far(search: Search, trials: pd.DataFrame, metric: Metric) -> Figure
             markevery=max(1, len(of_entry) // 10), color=colour, label=str(name),
         )  # fmt: skip
     unit = "finished trials" if by_trials else "hours of compute"
-    axes.set(
-        xlabel=f"{unit} (budget: {search['budget']})", ylabel=f"best val {metric.label} so far", title=search["title"]
-    )
+    label = f"best val {metric.label} so far"
+    axes.set(xlabel=f"{unit} (budget: {search['budget']})", ylabel=label, title=search["title"])
     if by_trials:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_beside(axes)
@@ -74,7 +71,6 @@ def _search_history(search: Search, trials: pd.DataFrame, metric: Metric) -> Fig
 
 
 def _search_importance(search: Search, *_: object) -> Figure | None:
-    """Draw which parameter decides, entry by entry."""
     table = pd.DataFrame({entry["entry"]: entry["importance"] for entry in search["entries"] if entry["importance"]})
     if table.empty:
         return None
@@ -86,7 +82,6 @@ def _search_importance(search: Search, *_: object) -> Figure | None:
 
 
 def _search_slices(search: Search, trials: pd.DataFrame, metric: Metric) -> Figure | None:
-    """Draw scores against each parameter alone, all entries in one panel."""
     complete = trials[trials["state"] == "complete"]
     if complete.empty:
         return None
@@ -111,18 +106,12 @@ def _search_slices(search: Search, trials: pd.DataFrame, metric: Metric) -> Figu
 
 def _place(choices: list[str], value: Any) -> int:
     """Return the place of a choice; a CSV's column of numbers may have made 16.0 of 16."""
-    return next(place for place, text in enumerate(choices) if text == str(value) or _same(text, value))
-
-
-def _same(text: str, value: Any) -> bool:
-    try:
-        return float(text) == float(value)
-    except ValueError:
-        return False
+    if str(value) in choices:
+        return choices.index(str(value))
+    return pd.to_numeric(pd.Series(choices), errors="coerce").tolist().index(float(value))
 
 
 def _panels(names: list[str], height: float) -> tuple[Figure, list[Axes]]:
-    """Return a grid with a panel a name."""
     set_style()
     columns = min(3, len(names))
     lines = -(-len(names) // columns)
@@ -135,7 +124,6 @@ def _panels(names: list[str], height: float) -> tuple[Figure, list[Axes]]:
 
 
 def _legend(figure: Figure, panels: list[Axes]) -> None:
-    """Draw one legend for all panels, beside them."""
     named: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):

@@ -31,15 +31,13 @@ _MARKERS = ("s", "D", "^", "v", "o", "P", "X", "*", "h", "<", ">", "p")
 def appearance(names: Iterable[str]) -> dict[str, tuple[tuple[float, float, float], str]]:
     """Return name to (colour, marker).
 
-    The eight have looks of their own; others get one that follows from their name alone, and systems named after one of
-    the eight (vgg_like_best_of_30) its colour with another marker.
+    Both follow from the name alone; one made of the eight's (vgg_like_best_of_30) has their colour, another marker.
     """
     palette = sns.color_palette("colorblind", len(_MARKERS))
     return {name: (palette[_place(name)[0]], _MARKERS[_place(name)[1]]) for name in names}
 
 
 def _place(name: str) -> tuple[int, int]:
-    """Return the places of a name's colour and marker."""
     if name in _KNOWN:
         return _KNOWN.index(name), _KNOWN.index(name)
     number = int(hashlib.sha256(name.encode()).hexdigest(), 16)
@@ -53,12 +51,10 @@ def _place(name: str) -> tuple[int, int]:
 def new_figure(width: float = 7.0, height: float = 4.6) -> tuple[Figure, Axes]:
     """Return a figure of so many inches, with one panel."""
     set_style()
-    figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
-    return figure, axes
+    return plt.subplots(figsize=(width, height), layout="constrained")
 
 
 def set_style() -> None:
-    """Set what all figures look like."""
     settings = {"svg.hashsalt": "bench", "figure.dpi": 150, "pdf.fonttype": 42}
     sns.set_theme(context="paper", style="whitegrid", rc=settings)
 

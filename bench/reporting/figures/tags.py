@@ -19,10 +19,7 @@ _FLOOR_DB = -80.0
 
 
 def tags_figure(tags: Tags, power: Floats, sample_rate: int, count: int, path: Path) -> None:
-    """Draw the spectrogram, and below it the top tags over time, as PNG.
-
-    `power` is (frequencies, columns), from 0 Hz to half the sample rate.
-    """
+    """Draw a spectrogram (frequencies, columns) from 0 Hz to Nyquist, and below it the top tags over time, as PNG."""
     top = tags.top(count)
     figure, axes = new_figure(7.2, 3.6 + 0.22 * len(top))
     axes.remove()
@@ -31,8 +28,7 @@ def tags_figure(tags: Tags, power: Floats, sample_rate: int, count: int, path: P
     _draw_spectrogram(upper, power, (0, _edges(tags)[-1] / unit, 0, sample_rate / 2000))
     _draw_tags(lower, tags, top, unit)
     lower.set_xlabel(f"time ({name})")
-    title = f"{tags.file.name} ({tags.length}), as heard by {tags.model}"
-    figure.suptitle(title, parse_math=False, wrap=True)
+    figure.suptitle(f"{tags.file.name} ({tags.length}), as heard by {tags.model}", parse_math=False, wrap=True)
     with warnings.catch_warnings():
         # a file may be called anything
         warnings.filterwarnings("ignore", "Glyph .* missing")
@@ -43,8 +39,7 @@ def tags_figure(tags: Tags, power: Floats, sample_rate: int, count: int, path: P
 def _edges(tags: Tags) -> Floats:
     """Return the edges of chunks: each moment is shown with the chunk whose centre is nearest. (chunks + 1,) s."""
     centres = tags.starts + tags.chunk / 2
-    edges: Floats = np.concatenate([[0], (centres[1:] + centres[:-1]) / 2, [tags.starts[-1] + tags.chunk]])
-    return edges
+    return np.concatenate([[0], (centres[1:] + centres[:-1]) / 2, [tags.starts[-1] + tags.chunk]])
 
 
 def _draw_spectrogram(axes: Axes, power: Floats, extent: tuple[float, float, float, float]) -> None:
@@ -57,11 +52,9 @@ def _draw_spectrogram(axes: Axes, power: Floats, extent: tuple[float, float, flo
 
 
 def _draw_tags(axes: Axes, tags: Tags, top: Sequence[int], unit: float) -> None:
-    mesh = axes.pcolormesh(
-        _edges(tags) / unit, np.arange(len(top) + 1), tags.scores[:, top].T, cmap="viridis", vmin=0, vmax=1
-    )
+    edges, scores = _edges(tags) / unit, tags.scores[:, top].T
+    mesh = axes.pcolormesh(edges, np.arange(len(top) + 1), scores, cmap="viridis", vmin=0, vmax=1)
     axes.grid(False)
     axes.invert_yaxis()
-    labels = [f"{tags.classes[k]} {tags.clip[k]:.2f}" for k in top]
-    axes.set_yticks(np.arange(len(top)) + 0.5, labels)
+    axes.set_yticks(np.arange(len(top)) + 0.5, [f"{tags.classes[k]} {tags.clip[k]:.2f}" for k in top])
     axes.figure.colorbar(mesh, ax=axes, label="score", pad=0.02)

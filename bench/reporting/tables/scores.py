@@ -1,10 +1,9 @@
 """The tables of scores, costs, differences, ablations and published figures."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
-from bench.reporting.analysis import Ablation, Analysis, ClassDifferences, Pair, Standing
+from bench.reporting.analysis import Ablation, Analysis, ClassDifferences, Pair, Standing, no_ablations
 from bench.reporting.pareto import COSTS, on_front
 from bench.reporting.systems import Results, System
 from bench.reporting.tables.table import INFERRED, Column, Record, Table, claimed, difference, interval, number, words
@@ -28,8 +27,7 @@ def tables(analysis: Analysis) -> list[Table]:
     made = [_ablation_table(analysis)] if analysis.ablations else []
     made += [Table("scores", "Scores", _scores(analysis), records), Table("cost", "Cost", _cost(analysis), records)]
     if analysis.pairs:
-        name = primary.name
-        columns = (words("first"), words("second"), *difference("first - second", name, f"{name}_"))
+        columns = (words("first"), words("second"), *difference("first - second", primary.name, f"{primary.name}_"))
         pairs = tuple(_pair_record(pair) for pair in analysis.pairs)
         made.append(Table("differences", f"Differences in {primary.label}", columns, pairs))
     if published:
@@ -38,7 +36,6 @@ def tables(analysis: Analysis) -> list[Table]:
 
 
 def _ablation_table(analysis: Analysis) -> Table:
-    """Return each system beside its base, and what was changed from one to the other, in the suite's order."""
     columns = (
         *(words(header) for header in ("entry", "question", "base", "changed")),
         number(analysis.primary.label, analysis.primary.name),
@@ -53,23 +50,22 @@ def class_table(classes: ClassDifferences) -> Table:
     """Return two systems class by class; classes that differ first, the largest difference on top."""
     columns = (
         words("class"),
-        number("train clips", "train_clips", "{:.0f}"),
-        number("eval clips", "eval_clips", "{:.0f}"),
+        *(number(f"{part} clips", f"{part}_clips", "{:.0f}") for part in ("train", "eval")),
         number(classes.first.label, "first"),
         number(classes.second.label, "second"),
         *difference("difference", by="Benjamini-Hochberg", scope=False),
     )
-    order = classes.table.sort_values(
-        ["verdict", "difference"], key=lambda c: c != "significant" if c.name == "verdict" else -c.abs()
-    )
+    by = ["verdict", "difference"]
+    order = classes.table.sort_values(by, key=lambda c: c != "significant" if c.name == "verdict" else -c.abs())
     records = tuple({str(k): v for k, v in record.items()} for record in order.to_dict("records"))
     title = f"{classes.metric.label} of {classes.first.label} and {classes.second.label}, class by class"
     return Table("classes", title, columns, records)
 
 
 def _record(standing: Standing, analysis: Analysis) -> dict[str, Any]:
-    system, primary = standing.system, analysis.primary.name
+    system, systems, primary = standing.system, analysis.results.systems, analysis.primary.name
     first, published, between = system.first, system.published or {}, standing.intervals[primary]
+    cost = first.cost
     others = [key for key, value in first.metrics.items() if key != primary and isinstance(value, float | None)]
     return {
         "rank": standing.rank,
@@ -79,28 +75,19 @@ def _record(standing: Standing, analysis: Analysis) -> dict[str, Any]:
         "seeds": len(system.runs),
         primary: system.score,
         f"{primary}_sd": system.spread("metrics", primary),
-        f"{primary}_low": float(between.low),
-        f"{primary}_high": float(between.high),
+        **{f"{primary}_{end}": float(getattr(between, end)) for end in ("low", "high")},
         "group": standing.letters,
         **{key: None if math.isnan(mean := system.mean("metrics", key)) else mean for key in others},
         "val_score": sum(run.record.val_score for run in system.runs) / len(system.runs),
         f"untrained_{primary}": system.mean("untrained", primary),
         **{f"{floor}_{primary}": value for floor, value in analysis.results.floors.items()},
-        **_cost_record(system, analysis.results.systems),
-        **{f"published_{key}": published.get(key) or None for key in (primary, *_OF_PAPERS)},
-    }
-
-
-def _cost_record(system: System, systems: Sequence[System]) -> dict[str, Any]:
-    cost = system.first.cost
-    return {
         "parameters": cost["parameters"],
         "macs": cost.get("macs"),
-        "train_seconds": system.mean("cost", "train_seconds"),
-        "samples_per_second": system.mean("cost", "samples_per_second"),
+        **{key: system.mean("cost", key) for key in ("train_seconds", "samples_per_second")},
         "latency_seconds": system.mean("cost", "latency_seconds") if "latency_seconds" in cost else None,
         "train_memory_bytes": cost.get("train_memory_bytes"),
         "front": "".join(letter for letter, axis in COSTS.items() if on_front(system, systems, axis.of)),
+        **{f"published_{key}": published.get(key) or None for key in (primary, *_OF_PAPERS)},
     }
 
 
@@ -138,8 +125,7 @@ def _scores(analysis: Analysis) -> tuple[Column, ...]:
     published = any(system.published for system in analysis.results.systems)
     return (
         _NAME,
-        number("rank", "rank", "{:.0f}"),
-        number("seeds", "seeds", "{:.0f}"),
+        *(number(field, field, "{:.0f}") for field in ("rank", "seeds")),
         Column(primary.label, primary.name, with_sd),
         interval(f"{primary.name}_"),
         words("group"),
@@ -175,18 +161,12 @@ def _published(analysis: Analysis) -> tuple[Column, ...]:
 
 
 def inferred_settings(results: Results) -> list[tuple[str, str, str, list[str]]]:
-    """Return field, value and reason of each inferred setting, with the systems it holds for.
-
-    Of ablations only what does not hold for their bases, too.
-    """
+    """Return field, value, reason and systems of each inferred setting; of ablations only what their bases lack."""
     found: dict[tuple[str, str, str], list[System]] = {}
     for system in results.systems:
         for field, reason in system.spec.inferred.items():
             found.setdefault((field, str(system.settings[field]), reason), []).append(system)
-    return [
-        (*key, [system.label for system in systems if system.spec.base not in {other.name for other in systems}])
-        for key, systems in found.items()
-    ]
+    return [(*key, [system.label for system in no_ablations(systems)]) for key, systems in found.items()]
 
 
 def unfinished(results: Results) -> list[str]:

@@ -36,6 +36,8 @@ def _searched(primary: Metric) -> tuple[Column, ...]:
 
 def _search_record(search: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
     default, best = entry["default"], entry["best"]
+    params = best["params"].items() if best else ()
+    texts = [f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in params]
     return {
         "entry": entry["entry"],
         "best": best["name"] if best else None,
@@ -43,19 +45,14 @@ def _search_record(search: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[
         **{key: entry[key] for key in ("finished", "pruned", "failed", "seconds")},
         "default_val_score": default["val_score"] if default else None,
         "best_val_score": best["val_score"] if best else None,
-        "best_recipe": ", ".join(f"{k} {_text(v)}" for k, v in best["params"].items()) if best else None,
+        "best_recipe": ", ".join(texts) if best else None,
     }
-
-
-def _text(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def tuning_table(analysis: Analysis, search: Mapping[str, Any]) -> Table:
     """Return best against default recipe, entry by entry.
 
-    What the search saw on val, and on eval the paired difference of the retrained, whatever its sign. p is corrected
-    over these differences (Holm).
+    On val as the search saw it, on eval the paired difference of the retrained, with p corrected over these (Holm).
     """
     records, compared, primary = [], [], analysis.primary
     for entry in search["entries"]:
@@ -83,7 +80,6 @@ def tuning_table(analysis: Analysis, search: Mapping[str, Any]) -> Table:
 
 
 def _system_of(analysis: Analysis, result: Mapping[str, Any] | None) -> System | None:
-    """Return the retrained runs of a recipe."""
     for system in analysis.results.systems:
         recipe = system.spec.recipe.model_dump(mode="json")
         if result and system.name == result["name"] and recipe == recipe | result["recipe"]:
@@ -96,7 +92,6 @@ def _best_minus_default(analysis: Analysis, default: System | None, best: System
         if default and best and {pair.first.label, pair.second.label} == {default.label, best.label}:
             found = pair.primary.difference
             # a pair has the better one first, whichever that is
-            if pair.first.label == best.label:
-                return found
-            return replace(found, value=-found.value, low=-found.high, high=-found.low)
+            turned = replace(found, value=-found.value, low=-found.high, high=-found.low)
+            return found if pair.first.label == best.label else turned
     return None

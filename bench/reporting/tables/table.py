@@ -56,12 +56,8 @@ def number(header: str, field: str, pattern: str = "{:.3f}", scale: float = 1) -
 
 def interval(prefix: str = "", pattern: str = "{:.3f}") -> Column:
     """Return the column of the interval from PREFIXlow to PREFIXhigh."""
-    ends = f"{prefix}low", f"{prefix}high"
-    return Column(
-        "95% interval",
-        ends[0],
-        lambda record: "" if record[ends[0]] is None else " to ".join(pattern.format(record[end]) for end in ends),
-    )
+    low, high, both = f"{prefix}low", f"{prefix}high", f"{pattern} to {pattern}"
+    return Column("95% interval", low, lambda r: "" if r[low] is None else both.format(r[low], r[high]))
 
 
 def difference(
@@ -80,11 +76,6 @@ def difference(
 def claimed(claim: Claim, field: str = "difference", prefix: str = "") -> dict[str, Any]:
     """Return the fields of a record that `difference` shows, and p without the correction."""
     found = claim.difference
-    return {
-        field: float(found.value),
-        f"{prefix}low": float(found.low),
-        f"{prefix}high": float(found.high),
-        f"{prefix}p": float(found.p),
-        f"{prefix}p_adjusted": claim.adjusted_p,
-        f"{prefix}verdict": claim.verdict,
-    }
+    numbers = {f"{prefix}{name}": float(getattr(found, name)) for name in ("low", "high", "p")}
+    verdict = {f"{prefix}p_adjusted": claim.adjusted_p, f"{prefix}verdict": claim.verdict}
+    return {field: float(found.value)} | numbers | verdict
