@@ -96,10 +96,12 @@ def lwlrap(targets: Bools, scores: Floats) -> float:
 
 
 def chance_map(targets: Bools) -> float:
-    """Return the exact expected macro mAP of random scores, which is more than the mean class prior."""
-    # With P positives among N clips, the positives' places are a random subset. The one at place i has i - 1 places
-    # before it, of which (P - 1) / (N - 1) each hold another positive; averaging (1 + (i - 1) (P - 1) / (N - 1)) / i
-    # over i gives ((P - 1) / (N - 1) (N - H) + H) / N, where H is the harmonic number of N.
+    """Return the exact expected macro mAP of random scores, which is more than the mean class prior.
+
+    With P positives among N clips, the positives' places are a random subset. The one at place i has i - 1 places
+    before it, of which (P - 1) / (N - 1) each hold another positive; averaging (1 + (i - 1) (P - 1) / (N - 1)) / i
+    over i gives ((P - 1) / (N - 1) (N - H) + H) / N, where H is the harmonic number of N.
+    """
     n = len(targets)
     positives = targets.sum(axis=0)
     positives = positives[positives > 0]

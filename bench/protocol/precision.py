@@ -9,9 +9,11 @@ __all__ = ["computes_bf16"]
 
 
 def computes_bf16(device: torch.device) -> bool:
-    """Return whether the device multiplies in bf16 by itself."""
-    # Any processor accepts bf16. One without the instructions imitates it, number by number: a convolution of the VGG
-    # took ten times the time of fp32, where one with them takes a third.
+    """Return whether the device multiplies in bf16 by itself.
+
+    Any processor accepts bf16. One without the instructions imitates it, number by number: a convolution of the VGG
+    took ten times the time of fp32, where one with them takes a third.
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():

@@ -60,9 +60,11 @@ def difference(a: Estimate, b: Estimate) -> Inference:
 
 
 def absolute(a: Estimate) -> Inference:
-    """Return the interval of a single system."""
-    # AP on few clips is too high, and on a resample once more by as much: the basic interval (Davison & Hinkley 1997,
-    # 5.2.1) takes it off again, and with seeds, so does the centre of the t interval
+    """Return the interval of a single system.
+
+    AP on few clips is too high, and on a resample once more by as much: the basic interval (Davison & Hinkley 1997,
+    5.2.1) takes it off again, and with seeds, so does the centre of the t interval.
+    """
     if a.seeds < SEEDS_NEEDED:
         low, high = np.nanquantile(a.replicates, [0.025, 0.975], axis=0)
         none = np.full_like(a.value, np.nan)

@@ -16,11 +16,12 @@ Bools = npt.NDArray[np.bool_]
 
 
 class RankedRun:
-    """One run's scores, ranked once."""
+    """One run's scores, ranked once.
 
-    # In each class the clips stand in descending order of score, down to the last tie that holds a positive. They are
-    # cut into segments, each ending with a tie that holds positives: precision is read there, for all of the tie's
-    # positives alike, as scikit-learn does. Within a segment the order is free, so negatives stand first.
+    In each class the clips stand in descending order of score, down to the last tie that holds a positive. They are cut
+    into segments, each ending with a tie that holds positives: precision is read there, for all of the tie's
+    positives alike, as scikit-learn does. Within a segment the order is free, so negatives stand first.
+    """
 
     def __init__(self, scores: Floats, targets: Bools) -> None:
         """Rank scores (n, k) against targets (n, k)."""

@@ -1,14 +1,15 @@
 """Generate a data set in the layout of FSD50K, to try the benchmark in minutes.
 
 WAV files and the official tables, for 28 leaf classes and their ancestors. It has what makes FSD50K hard: rare classes,
-mixtures, labels of ancestors, and uploaders whose clips sound alike, all in one split. Scores say nothing of FSD50K's.
+mixtures, labels of ancestors, and uploaders whose clips sound alike and are all in one split. Scores on it say nothing
+about scores on FSD50K.
 """
 
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, zip_longest
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ _BYTES_PER_CLIP = 250_000  # on average, at 2.6 s
 
 @dataclass(frozen=True, eq=False)
 class _Recordist:
-    # an uploader: room, microphone and background are the same in all of their clips
+    """An uploader: room, microphone and background are the same in all of their clips."""
+
     name: str
     echoes: list[tuple[int, float]]  # delay in samples and gain of each early reflection
     limits: tuple[float, float]  # of the microphone's band, in Hz
@@ -51,9 +53,11 @@ class _Recordist:
 
 @dataclass(frozen=True)
 class _Clip:
+    """What is to be generated: the labels in `sounds`, as `recordist` records them."""
+
     id: int
     split: str
-    sounds: tuple[str, ...]  # labels
+    sounds: tuple[str, ...]
     recordist: _Recordist
 
 
@@ -65,8 +69,10 @@ def write_demo(
     Raises UserError if the clips are too few for every class, the folder is not empty, or the disk is too small.
     """
     if dev_clips < 2 * _FEWEST or eval_clips < _FEWEST:
-        least = f"ask for at least {2 * _FEWEST} dev and {_FEWEST} eval clips"
-        raise UserError(f"{dev_clips} dev and {eval_clips} eval clips cannot hold every class: {least}")
+        raise UserError(
+            f"{dev_clips} dev and {eval_clips} eval clips cannot hold every class: "
+            f"ask for at least {2 * _FEWEST} dev and {_FEWEST} eval clips"
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not an empty folder: delete it or name another folder")
     require_space(folder, _BYTES_PER_CLIP * (dev_clips + eval_clips))
@@ -86,6 +92,9 @@ def write_demo(
         raise UserError(f"{partial}: cannot write ({error}): is the disk full?") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+# The plan: who records what, and for which split
 
 
 def plan(dev_clips: int, eval_clips: int, seed: int) -> list[_Clip]:
@@ -123,12 +132,18 @@ def _spread(rng: Rng, clips: int, popularity: Array) -> list[tuple[str, ...]]:
     counts = 1 + np.diff(np.rint(shares), prepend=0).astype(int)
     # a shuffled deck, rather than a draw a clip, so that the counts hold exactly; a pair of the same is one sound
     deck = rng.permutation(np.repeat(sorted(SOUNDS), counts)).tolist()
-    return [(a, b) if b not in (a, None) else (a,) for a, b in zip_longest(deck[:clips], deck[clips:])]
+    first, second = deck[:clips], deck[clips:]
+    mixtures = [(a, b) if a != b else (a,) for a, b in zip(first, second, strict=False)]
+    return mixtures + [(a,) for a in first[len(second) :]]
+
+
+# Audio
 
 
 def _write_audio(folder: Path, clips: Sequence[_Clip], seed: int, progress: Progress) -> None:
     def write(clip: _Clip) -> None:
-        soundfile.write(folder / audio_folder(clip.split) / f"{clip.id}.wav", _render(clip, seed), RATE, "PCM_16")
+        path = folder / audio_folder(clip.split) / f"{clip.id}.wav"
+        soundfile.write(path, _render(clip, seed), RATE, "PCM_16")
 
     for split in _RECORDISTS:
         (folder / audio_folder(split)).mkdir(parents=True, exist_ok=True)
@@ -157,18 +172,25 @@ def _render(clip: _Clip, seed: int) -> NDArray[np.int16]:
 
 
 def _unit(x: Array) -> Array:
+    """Scale to a root mean square of one."""
     return x / float(np.sqrt(np.mean(x**2)))
 
 
 def _decibels(level: float) -> float:
+    """Return the factor of amplitude that a level in dB stands for."""
     return float(10 ** (level / 20))
 
 
+# Tables
+
+
 def _write_tables(folder: Path, clips: Sequence[_Clip]) -> None:
+    """Write the ground truth and the metadata of FSD50K, as far as it has a meaning here."""
     classes = {entry.label: entry for entry in load_classes()}
     truth, metadata = folder / "FSD50K.ground_truth", folder / "FSD50K.metadata"
     truth.mkdir(parents=True)
     metadata.mkdir()
+
     vocabulary = pd.DataFrame([[label, classes[label].mid] for label in sorted(_propagate(SOUNDS, classes))])
     vocabulary.to_csv(truth / "vocabulary.csv", header=False, lineterminator="\n")
     for subset, columns in (("dev", ["fname", "labels", "mids", "split"]), ("eval", ["fname", "labels", "mids"])):
@@ -185,8 +207,9 @@ def _write_tables(folder: Path, clips: Sequence[_Clip]) -> None:
 
 def _propagate(leaves: Iterable[str], classes: Mapping[str, FSDClass]) -> list[str]:
     """Return the leaves, then their ancestors from the nearest up, each once: the order of FSD50K."""
+    leaves = list(leaves)
     ancestors = [label for leaf in leaves for label in reversed(classes[leaf].ancestors)]
-    return list(dict.fromkeys([*leaves, *ancestors]))
+    return list(dict.fromkeys(leaves + ancestors))
 
 
 def _clip_info(clip: _Clip) -> dict[str, Any]:
