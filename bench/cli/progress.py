@@ -11,11 +11,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from bench.data.dataset import Progress as Report
 from bench.errors import one_line
 from bench.protocol.spec import RunSpec
 from bench.protocol.task import get_task
 from bench.runner.display import Display
-from bench.runner.display import Progress as Report
 from bench.store import RunFolder, RunRecord
 
 if TYPE_CHECKING:

@@ -6,14 +6,13 @@ import numpy as np
 import torch
 
 from bench.data.audio import CHUNK_SECONDS, blocks, packed_length, windows
-from bench.data.dataset import AudioInfo
+from bench.data.dataset import AudioInfo, Progress
 from bench.errors import UserError
 from bench.protocol.batches import chunk_size, chunk_starts
 from bench.protocol.build import fp32_means_fp32
 from bench.protocol.evaluate import evaluation_batch_size
 from bench.protocol.task import get_task
 from bench.reporting.tags import Tags
-from bench.runner.display import Progress
 from bench.runner.weights import load_model
 from bench.store import ResultsFolder, RunFolder
 

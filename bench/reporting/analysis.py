@@ -1,7 +1,7 @@
 """What the results say: every system's intervals and rank, and which pairs of systems differ."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.data.dataset import Progress
 from bench.errors import UserError
 from bench.protocol.task import Metric
 from bench.reporting.systems import Results, System
@@ -18,13 +19,12 @@ from bench.stats.inference import SEEDS_NEEDED, Inference, Verdict, difference, 
 from bench.store import Labels
 
 __all__ = [
-    "Ablation", "Analysis", "Claim", "ClassDifferences", "Pair", "Progress", "Sampling", "Standing", "analyse",
+    "Ablation", "Analysis", "Claim", "ClassDifferences", "Pair", "Sampling", "Standing", "analyse",
     "class_differences", "judge", "no_ablations", "simulated_coverage",
 ]  # fmt: skip
 
 _COVERAGE = Path(__file__).parents[1] / "stats" / "coverage.csv"
 Estimates = Mapping[str, Mapping[str, Estimate]]
-Progress = Callable[[float, float], None]
 
 
 @dataclass(frozen=True)

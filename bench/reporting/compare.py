@@ -3,8 +3,9 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.data.dataset import Progress
 from bench.errors import UserError
-from bench.reporting.analysis import ClassDifferences, Progress, Sampling, class_differences, judge
+from bench.reporting.analysis import ClassDifferences, Sampling, class_differences, judge
 from bench.reporting.systems import FinishedRun, System, different_origins, load_results
 from bench.stats.bootstrap import Estimate, bootstrap
 from bench.stats.inference import LEVEL, SEEDS_NEEDED, difference

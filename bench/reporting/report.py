@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from bench.reporting.analysis import Progress, Sampling, analyse
+from bench.data.dataset import Progress
+from bench.reporting.analysis import Sampling, analyse
 from bench.reporting.figures.ablations import draw_ablations
 from bench.reporting.figures.filters import filters_figure
 from bench.reporting.figures.scores import draw_scores

@@ -1,9 +1,9 @@
 """What long work tells whoever watches it. The command line draws it; from Python it is silent by default."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Self
 
+from bench.data.dataset import Progress
 from bench.protocol.spec import RunSpec
 from bench.store import RunFolder, RunRecord
 
@@ -11,10 +11,7 @@ from bench.store import RunFolder, RunRecord
 if TYPE_CHECKING:
     from bench.protocol.train import Status
 
-__all__ = ["Display", "Progress"]
-
-# takes how much is done, and of how much
-Progress = Callable[[float, float], None]
+__all__ = ["Display"]
 
 
 class Display:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 
+from bench.data.dataset import Progress
 from bench.data.pack import Pack
 from bench.errors import one_line
 from bench.protocol.build import build, fp32_means_fp32
@@ -21,7 +22,6 @@ from bench.protocol.spec import RunSpec
 from bench.protocol.task import get_task
 from bench.protocol.train import REPORT_EVERY, batch_of, step_of
 from bench.runner.cost import CLIP_SECONDS, REPEATS
-from bench.runner.display import Progress
 from bench.runner.run import checkpoint_of
 from bench.suites.plan import Run
 from bench.suites.space import Budget

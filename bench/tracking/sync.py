@@ -3,12 +3,12 @@
 import logging
 import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from bench.data.dataset import Progress
 from bench.errors import UserError, one_line
 from bench.protocol.task import get_task
 from bench.store import ResultsFolder
@@ -49,9 +49,7 @@ def local_store(folder: Path) -> str:
     return f"sqlite:///{folder.absolute().parent / 'mlflow.db'}"
 
 
-def sync(
-    folder: Path, uri: str | None = None, progress: Callable[[float, float], None] = lambda done, total: None
-) -> SyncOutcome:
+def sync(folder: Path, uri: str | None = None, progress: Progress = lambda done, total: None) -> SyncOutcome:
     """Send a folder's runs, files and best model, each once; two at the same time take turns.
 
     Without `uri` to MLFLOW_TRACKING_URI, or else `local_store`. UserError if there are no runs, one is damaged, or the
@@ -83,7 +81,7 @@ def without_password(text: str) -> str:
     return re.sub("//[^/@ ]*@", "//", text)
 
 
-def _send_all(results: ResultsFolder, outcome: SyncOutcome, progress: Callable[[float, float], None]) -> None:
+def _send_all(results: ResultsFolder, outcome: SyncOutcome, progress: Progress) -> None:
     from mlflow import MlflowClient
 
     from bench.tracking.server import RemoteSuite
