@@ -19,7 +19,7 @@ f  mel bins     d  embed_dim         k  classes
 import importlib
 import pkgutil
 
-from architectures._external import failure, load_file, load_installed
+from architectures._external import failure, load_file, load_installed, package_of, source_text
 from architectures._registry import (
     ArchitectureConfig,
     ConfigError,
@@ -32,11 +32,12 @@ from architectures._registry import (
     list_architectures,
     register,
 )
-from architectures._source import plugin_root
+from architectures._source import plugin_root, text_digest
 
 __all__ = [
     "ArchitectureConfig", "ConfigError", "Published", "config_values", "configure", "create", "failure",
-    "get_architecture", "later", "list_architectures", "load_file", "plugin_root", "register",
+    "get_architecture", "later", "list_architectures", "load_file", "package_of", "plugin_root", "register",
+    "source_text", "text_digest",
 ]  # fmt: skip
 
 # Every other file of this folder is imported, so that a new one joins without an edit here. These two only use the

@@ -1,17 +1,30 @@
 """Architectures from outside this package: a Python file from anywhere, or an installed package."""
 
-import hashlib
 import importlib
 import re
 import sys
 import traceback
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
 from architectures._registry import ConfigError, forget, get_architecture, list_architectures
+from architectures._source import text_digest
 
-_loaded: dict[str, list[str]] = {}  # module name -> names of the architectures that its file registered
+_GROUP = "bench.architectures"
+
+
+@dataclass(frozen=True)
+class _File:
+    """The text of a file that was run, and the names of the architectures that it registered."""
+
+    text: bytes
+    names: list[str]
+
+
+# by the digest of their text
+_loaded: dict[str, _File] = {}
 
 
 def load_file(path: Path) -> list[str]:
@@ -24,10 +37,21 @@ def load_file(path: Path) -> list[str]:
         text = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
-    stem = re.sub(r"\W", "_", path.stem)
-    name = f"{stem}_{hashlib.sha256(text).hexdigest()[:8]}"
-    if name in _loaded:
-        return _loaded[name]
+    digest = text_digest(text)
+    if digest not in _loaded:
+        stem = re.sub(r"\W", "_", path.stem)
+        _loaded[digest] = _File(text, _run(text, path, f"{stem}_{digest[:8]}"))
+    return _loaded[digest].names
+
+
+def source_text(digest: str) -> bytes | None:
+    """Return the text that was loaded with this digest, whatever its file is by now; None if it came by no file."""
+    file = _loaded.get(digest)
+    return file.text if file else None
+
+
+def _run(text: bytes, path: Path, name: str) -> list[str]:
+    """Run a file's text as a module of this name; return the names of the architectures that it registers."""
     module = ModuleType(name)
     module.__file__ = str(path.resolve())
     # dataclasses and pickle look a class up by its module's name, the former while the file still runs
@@ -43,13 +67,12 @@ def load_file(path: Path) -> list[str]:
         forget(set(list_architectures()) - before)
         line = _line_in(module.__file__, error)
         raise ConfigError(f"{path}{f':{line}' if line else ''}: {format_error(error)}") from error
-    _loaded[name] = [entry for entry in list_architectures() if entry not in before]
-    return _loaded[name]
+    return [entry for entry in list_architectures() if entry not in before]
 
 
 def load_installed() -> None:
     """Import the modules that installed packages name under the entry point group `bench.architectures`."""
-    for point in entry_points(group="bench.architectures"):
+    for point in entry_points(group=_GROUP):
         try:
             importlib.import_module(point.module)
         except (Exception, SystemExit) as error:
@@ -57,6 +80,15 @@ def load_installed() -> None:
             package = point.dist.name if point.dist else point.name
             where = f"package {package}, entry point {point.name} = {point.value}"
             raise ConfigError(f"{where}: {format_error(error)}; fix or uninstall it") from error
+
+
+def package_of(name: str) -> str:
+    """Return the installed package that an architecture is from, with its version: 'sounds 1.0'; '' for others."""
+    entry = get_architecture(name)
+    # a class of ours may come with a config from outside
+    tops = {of.__module__.partition(".")[0] for of in (entry.model, type(entry.config))}
+    found = [point.dist for point in entry_points(group=_GROUP) if point.module.partition(".")[0] in tops]
+    return f"{found[0].name} {found[0].version}" if found and found[0] else ""
 
 
 def failure(name: str, error: BaseException) -> str:

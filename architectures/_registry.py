@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, get_args
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from architectures._source import source_of
+from architectures._source import plugin_root, source_of
 
 Family = Literal["cnn", "transformer", "hybrid"]
 _FAMILIES: tuple[Family, ...] = get_args(Family)
@@ -113,8 +113,7 @@ def register(
         if zoo in zoos:
             raise ConfigError(f"architecture {name!r}: {zoo}- begins the entries of {zoo}:MODEL; choose another name")
         if name in _architectures:
-            places = f"{_architectures[name].model.__module__} and {model.__module__}"
-            raise ConfigError(f"architecture {name!r} is registered twice: {places}; choose another name")
+            raise ConfigError(_registered_twice(name, _architectures[name].model, model))
         if isinstance(config, type):
             raise ConfigError(f"{name}: config should be an instance: {config.__name__}()")
         if family not in _FAMILIES:
@@ -128,6 +127,17 @@ def register(
         return model
 
     return enter
+
+
+def _registered_twice(name: str, first: type, second: type) -> str:
+    """Return why a name is taken, and what to do: two files of users are mostly two states of one."""
+    modules = first.__module__, second.__module__
+    old, new = map(plugin_root, modules)
+    if old is None or new is None or modules[0] == modules[1]:
+        return f"architecture {name!r} is registered twice: {' and '.join(modules)}; choose another name"
+    if old == new:
+        return f"{name!r} was loaded from an earlier text of this file: begin a new process, which reads it anew"
+    return f"architecture {name!r} is registered twice: {old} and {new}; load one of the two, or choose another name"
 
 
 def forget(names: Iterable[str]) -> None:

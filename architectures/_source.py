@@ -17,6 +17,11 @@ def plugin_root(module: str) -> Path | None:
     return None
 
 
+def text_digest(text: bytes) -> str:
+    """Return what a text is known by: 16 hex digits."""
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
 def source_of(module: str) -> str:
     """Return a digest of the module's file, or of all Python files of its package; '' for a module of this package."""
     # a model may be made of anything that its package holds, so all of it counts; ours have the digest of a run instead
@@ -24,4 +29,4 @@ def source_of(module: str) -> str:
     if root is None:
         return ""
     paths = [root] if root.is_file() else sorted(root.rglob("*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]
+    return text_digest(b"".join(path.read_bytes() for path in paths))

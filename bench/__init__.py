@@ -2,14 +2,15 @@
 
     import bench
 
-    bench.run("demo", only=["vgg_like"], seeds=2)
+    outcome = bench.run("demo", only=["vgg_like"], seeds=2)
+    outcome.report.scores
 
 Everything is imported when it is first used: `import bench` takes no time.
 """
 
 import importlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # A thread of PyTorch's that waits for another one spins, for seconds if need be: with a second busy process that is
 # time taken from the thread that is waited for, and a step takes several times as long. This many turns, then sleep;
@@ -17,28 +18,38 @@ from typing import Any
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-_PLACES = {
-    "UserError": "bench.errors",
-    "compare": "bench.api.results",
-    "cost": "bench.api.runs",
-    "create": "architectures",
-    "filters": "bench.api.models",
-    "list_architectures": "architectures",
-    "pack": "bench.api.datasets",
-    "predict": "bench.api.models",
-    "report": "bench.api.results",
-    "run": "bench.api.runs",
-    "search": "bench.api.runs",
-}
+# for type checkers and editors, which do not see what is imported at its first use
+if TYPE_CHECKING:
+    from bench.api.datasets import pack
+    from bench.api.models import create, filters, list_architectures, load, predict
+    from bench.api.results import compare, report
+    from bench.api.runs import cost, run, search
+    from bench.errors import UserError
+    from bench.runner.display import Display
 
-__all__ = [*_PLACES]
+__all__ = [
+    "Display", "UserError", "compare", "cost", "create", "filters", "list_architectures", "load", "pack", "predict",
+    "report", "run", "search",
+]  # fmt: skip
+
+_PLACES = {
+    "bench.api.datasets": ("pack",),
+    "bench.api.models": ("create", "filters", "list_architectures", "load", "predict"),
+    "bench.api.results": ("compare", "report"),
+    "bench.api.runs": ("cost", "run", "search"),
+    "bench.errors": ("UserError",),
+    "bench.runner.display": ("Display",),
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module 'bench' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PLACES[name]), name)
+    for module, names in _PLACES.items():
+        if name in names:
+            return getattr(importlib.import_module(module), name)
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("audio-cnn-transformer-bench")
+    raise AttributeError(f"module 'bench' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_PLACES])
+    return sorted([*globals(), *__all__])

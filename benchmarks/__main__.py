@@ -29,9 +29,9 @@ def speed(
     device: DeviceOption = "auto",
 ) -> None:
     """Measure this machine: each part of the work beside what one would otherwise write, and what holds it."""
+    from bench.api.console import ConsoleDisplay
     from bench.api.datasets import DEMO, demo_pack
     from bench.api.plugins import device_of
-    from bench.cli.progress import ConsoleDisplay
     from benchmarks.run import Request, check_parts, measure_speed
 
     check_parts(only)
@@ -43,7 +43,7 @@ def speed(
 @app.command()
 def simulation() -> None:
     """Check the statistics where the truth is known, and write bench/stats/coverage.csv: an hour on one core."""
-    from bench.cli.progress import ConsoleDisplay
+    from bench.api.console import ConsoleDisplay
     from benchmarks.simulation import write_coverage
 
     with ConsoleDisplay().bar("simulating") as progress:

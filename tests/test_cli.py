@@ -1,12 +1,18 @@
 """A user's mistake is one line on stderr and exit code 2; nothing is half-written, nothing shows a traceback."""
 
+import json
+import os
+import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import typer
 
+from bench.cli.app import app
 from tests.conftest import SMALL_SUITE, Done
 from tests.test_fsd50k import edit
 
@@ -180,30 +186,93 @@ def test_check_says_whether_an_architecture_keeps_the_contract(bench):
     assert (done.code, done.out.strip()) == (0, "transformer_small: passes all checks")
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "",
-        "run",
-        "cost",
-        "predict",
-        "search",
-        "report",
-        "compare",
-        "filters",
-        "list",
-        "new",
-        "check",
-        "data",
-        "data fetch",
-        "data verify",
-        "data info",
-        "data pack",
-        "data demo",
-        "track sync",
-    ],
-)
-def test_every_command_has_help(bench, command):
+def commands(group, before=()):
+    """Every command and group, by its words."""
+    yield " ".join(before)
+    for name, command in group.commands.items():
+        yield from commands(command, (*before, name)) if hasattr(command, "commands") else [" ".join((*before, name))]
+
+
+@pytest.mark.parametrize("command", commands(typer.main.get_command(app)))
+def test_every_command_has_help_in_whole_lines(bench, command):
     done = bench(*command.split(), "--help")
     assert done.code == 0
     assert done.out.startswith(f"Usage: bench {command}".strip())
+    assert not [line for line in done.out.splitlines() if line.endswith("...") and "Usage" not in line]
+
+
+def test_help_tells_exit_codes(bench):
+    assert "2 bad input; 130 stopped" in " ".join(bench("--help").out.split())
+
+
+def test_version(bench):
+    assert bench("--version").out == f"bench {version('audio-cnn-transformer-bench')}\n"
+
+
+def completed(*words):
+    """What the shell is offered for the last word."""
+    environment = {"_BENCH_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": " ".join(["bench", *words])}
+    script = "import sys; sys.argv = ['bench']; from bench.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | environment, capture_output=True, text=True, check=True
+    )
+    return set(re.findall(r'"([^"]+?)(?::|")', done.stdout))
+
+
+def test_the_shell_completes_commands_and_suites():
+    assert {"compare", "cost"} <= completed("co")
+    assert {"controlled"} <= completed("run", "contr")
+
+
+# --- --json
+
+
+def document(done):
+    """The one document on stdout; strict, since NaN is no JSON."""
+    assert done.code == 0, done.err
+    return json.loads(done.out, parse_constant=pytest.fail)
+
+
+def test_list_as_json(bench):
+    entries = {entry["name"]: entry for entry in document(bench("list", "--json"))}
+    assert entries["vgg_like"]["published"]["map"] == 0.434
+    assert entries["transformer_small"]["config"]["depth"] == 3
+    assert not entries["transformer_notes"]["in_all"]
+
+
+def test_data_as_json(bench, dataset, packed):
+    found = document(bench("data", "verify", dataset, "--json"))
+    assert (found["clips"]["eval"], found["whole"], found["broken"]) == (40, False, {})
+    found = document(bench("data", "info", packed.folder, "--json"))
+    assert (found["sample_rate"], found["fingerprint"]) == (16_000, packed.fingerprint)
+
+
+def test_verify_as_json_still_fails_for_what_is_wrong(bench, dataset, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(dataset, copy)
+    first = next((copy / "FSD50K.eval_audio").iterdir())
+    first.write_bytes(b"")
+    done = bench("data", "verify", copy, "--json")
+    assert done.code == 2
+    assert list(json.loads(done.out)["broken"]) == [str(first.relative_to(copy))]
+
+
+def test_report_and_compare_as_json(bench, small_results, tmp_path):
+    copy = tmp_path / "out"
+    shutil.copytree(small_results, copy)
+    found = document(bench("report", copy, "--resamples", 100, "--json"))
+    assert [record["rank"] for record in found["scores"]] == [1, 2]
+    assert len(found["differences"]) == 1
+    assert Path(found["figures"]["map_vs_parameters"]).is_file()
+    found = document(bench("compare", copy / "vgg_like", copy / "transformer_small", "--resamples", 100, "--json"))
+    assert found["first"] == {"name": str(copy / "vgg_like"), "seeds": 2}
+    assert [record["metric"] for record in found["metrics"]] == ["mAP", "leaf mAP", "lwlrap"]
+    assert {"class", "difference", "verdict"} <= set(found["classes"][0])
+
+
+def test_cost_as_json(bench, small_suite, packed, tmp_path):
+    only = ("--only", "transformer_small", "--out", tmp_path / "out")
+    found = document(bench("cost", small_suite, "--data", packed.folder, *only, "--json"))
+    (entry,) = found["entries"]
+    assert (found["device"], entry["entry"], entry["runs_left"]) == ("cpu", "transformer_small", 2)
+    assert found["hours"] == pytest.approx(entry["total_seconds"] / 3600)

@@ -106,7 +106,7 @@ def test_every_sound_is_a_leaf_of_fsd50k() -> None:
     assert set(SOUNDS) <= {entry.label for entry in load_classes() if entry.leaf}
 
 
-@pytest.mark.parametrize(("dev_clips", "eval_clips"), [(28, 14), (60, 30), (700, 250)])
+@pytest.mark.parametrize(("dev_clips", "eval_clips"), [(28, 14), (60, 30), (440, 100)])
 def test_every_class_has_positives_in_every_split(dev_clips: int, eval_clips: int) -> None:
     clips = demo.plan(dev_clips, eval_clips, seed=3)
     for split in ("train", "val", "eval"):
@@ -114,9 +114,9 @@ def test_every_class_has_positives_in_every_split(dev_clips: int, eval_clips: in
 
 
 def test_default_sizes_and_mixtures() -> None:
-    clips = demo.plan(700, 250, seed=0)
+    clips = demo.plan(440, 100, seed=0)
     mixtures = np.mean([len(clip.sounds) == 2 for clip in clips])
-    assert sum(clip.split == "val" for clip in clips) == 140
+    assert sum(clip.split == "val" for clip in clips) == 88
     assert 0.15 < mixtures < 0.22
 
 

@@ -15,9 +15,21 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from architectures import _external, _registry, create, get_architecture, list_architectures, load_file
+from architectures import (
+    _external,
+    _registry,
+    create,
+    get_architecture,
+    list_architectures,
+    load_file,
+    package_of,
+    source_text,
+)
 from bench.protocol.recipe import Recipe
 from bench.protocol.spec import RunSpec
+from bench.protocol.task import get_task
+from bench.runner.run import execute
+from bench.runner.weights import load_model
 from bench.store import ResultsFolder, RunRecord
 from bench.store.record import Provenance
 from bench.suites.plan import Selection, entries, plan
@@ -135,8 +147,7 @@ def test_it_runs_beside_the_others_and_its_source_is_part_of_the_run(bench, smal
     assert (out / "table.md").read_text() == before
     one_line(bench(*command), "no architecture 'mine'; `bench list` shows all, --plugin FILE.py adds your own")
     folder = next(out.glob("mine-*"))
-    hint = "name its file as it was (--plugin FILE.py), or move the folder away and make it again with `bench run"
-    one_line(bench("filters", folder), hint)
+    one_line(bench("filters", folder), f"name it, and no other, by --plugin {folder / 'source.py'}")
     one_line(bench("filters", folder, "--plugin", mine), "begins with Linear")
 
     # a changed file is another architecture, and the runs of the old one are not taken for those of the new
@@ -149,6 +160,123 @@ def test_it_runs_beside_the_others_and_its_source_is_part_of_the_run(bench, smal
     sources = {json.loads(path.read_text())["spec"]["source"] for path in out.glob("mine-s0-*/run.json")}
     assert all(f"mine (source={source[:8]})" in done.out for source in sources)
     assert "not compared" not in done.err
+
+
+@pytest.fixture
+def trained(packed, mine, tmp_path, fresh):
+    """The folder of a run of `mine`, whose file has been edited since, and who has just come."""
+    suite = tmp_path / "mine.toml"
+    train = "max_steps = 2\nbatch_size = 4\nevaluations = 1"
+    suite.write_text(f'title = "mine"\narchitectures = ["mine"]\nplugins = ["elsewhere/my_arch.py"]\n[train]\n{train}')
+    load_file(mine)
+    results = ResultsFolder(tmp_path / "out")
+    (run,) = plan(load_suite(suite), [packed], results)
+    results.add_labels(packed, run.task)
+    text = mine.read_bytes()
+    # after it was loaded, and before it is run
+    edit(mine, "Tanh", "ReLU")
+    execute(run, torch.device("cpu"))
+    assert run.folder.source_file.read_bytes() == text
+    fresh()
+    return run.folder
+
+
+def test_the_text_that_was_loaded_is_kept_and_runs_only_if_it_is_named(
+    bench, trained, mine, packed, dataset, tmp_path, fresh
+):
+    source, sounds = trained.source_file, sorted(dataset.glob("*eval_audio/*.wav"))[:2]
+    command = ("predict", trained.path, *sounds, "--csv", tmp_path / "a.csv")
+    hint = "the run kept the text that made it, as code that only you run: name it, and no other, by --plugin "
+    for plugins in ((), ("--plugin", mine)):
+        one_line(bench(*command, *plugins), f"{hint}{source}")
+        fresh()
+    one_line(
+        bench(*command, "--plugin", mine), "architecture 'mine': its source is not the one that the run was made with"
+    )
+    fresh()
+    assert bench(*command, "--plugin", source).code == 0
+    scores = trained.scores((40, 59))
+    expected = get_task("tagging").score(
+        load_model(trained, trained.record(), torch.device("cpu")).eval(), data(packed)
+    )
+    np.testing.assert_array_equal(scores, expected)
+
+    # who names both
+    fresh()
+    done = bench(*command, "--plugin", mine, "--plugin", source)
+    one_line(done, f"is registered twice: {mine} and {source.resolve()}; load one of the two")
+
+
+def data(packed):
+    return get_task("tagging").data(packed, "eval", Recipe(loss="bce"), "cpu")
+
+
+def test_an_interruption_does_not_lose_the_text(mine, packed, tmp_path, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.runner.run.train", interrupt)
+    load_file(mine)
+    (run,) = plan(load_suite("demo"), [packed], ResultsFolder(tmp_path), Selection(["mine"], 1))
+    with pytest.raises(KeyboardInterrupt):
+        execute(run, torch.device("cpu"))
+    assert run.folder.source_file.read_text() == MINE
+    assert [path.name for path in run.folder.path.iterdir()] == ["source.py"]
+
+
+def test_nothing_runs_what_a_run_kept_unless_it_is_named(bench, trained, packed, dataset, tmp_path, fresh):
+    mark = tmp_path / "mark"
+    trained.source_file.write_text(f"from pathlib import Path\nPath({str(mark)!r}).touch()\n{MINE}")
+    out = trained.path.parent
+    suite = ("run", tmp_path / "mine.toml", "--data", packed.folder, "--out", out)
+    sound = next(dataset.glob("*eval_audio/*.wav"))
+    for command in (
+        ("show", trained.path), ("predict", trained.path, sound), ("filters", trained.path), ("report", out), ("list",),
+        ("compare", trained.path, trained.path), suite,
+    ):  # fmt: skip
+        bench(*command)
+        fresh()
+        assert not mark.exists(), command
+    # and changed, it is not what made the run
+    one_line(bench("filters", trained.path), "name its file as it was (--plugin FILE.py), or move the folder away")
+    bench("filters", trained.path, "--plugin", trained.source_file)
+    assert mark.exists()
+
+
+def test_a_run_that_kept_no_text_says_what_else_to_do(bench, trained):
+    trained.source_file.unlink()
+    hint = "name its file as it was (--plugin FILE.py), or move the folder away and make it again with `"
+    one_line(bench("filters", trained.path), hint)
+    values = json.loads(trained.record_file.read_text())
+    values["provenance"]["package"] = "sounds 1.0"
+    trained.record_file.write_text(json.dumps(values))
+    one_line(bench("filters", trained.path), "; install sounds 1.0, or move the folder away")
+
+
+def test_the_same_text_is_loaded_once_and_another_text_of_the_same_file_is_refused(mine, tmp_path):
+    copy = tmp_path / "source.py"
+    shutil.copy(mine, copy)
+    assert load_file(mine) == load_file(copy)
+    assert source_text(get_architecture("mine").source) == copy.read_bytes()
+    assert source_text("") is None
+    edit(mine, "Tanh", "ReLU")
+    with pytest.raises(_registry.ConfigError, match=r"my_arch\.py:\d+: 'mine_wide' was loaded from an earlier text"):
+        load_file(mine)
+    assert source_text(get_architecture("mine").source) == copy.read_bytes(), "as it was loaded"
+
+
+def test_a_suite_names_plugins_beside_its_file(bench, mine, packed, tmp_path, monkeypatch):
+    suite = tmp_path / "mine.toml"
+    suite.write_text('title = "mine"\narchitectures = ["mine"]\nplugins = ["elsewhere/my_arch.py"]\n')
+    monkeypatch.chdir(mine.parent)
+    command = ("run", suite, "--data", packed.folder, "--out", tmp_path / "out", "--dry-run")
+    done = bench(*command)
+    assert (done.code, "mine-s0-" in done.out + done.err) == (0, True)
+    assert bench(*command, "--plugin", mine).code == 0, "once is enough"
+    mine.rename(mine.with_name("gone.py"))
+    one_line(bench(*command), f"{suite}: plugins: {mine}: no such file; paths are relative to the suite's file")
+    suite.write_text('title = "mine"\nplugins = "my_arch.py"\n')
+    one_line(bench(*command), f"{suite}: plugins='my_arch.py': Input should be a valid list")
 
 
 def test_the_hashes_of_the_projects_architectures_are_what_they_were():
@@ -259,13 +387,15 @@ def test_list_shows_where_it_is_from(bench, mine):
 def test_a_search_takes_it_and_says_how_to_retrain(bench, packed, mine, tmp_path):
     suite = tmp_path / "searched.toml"
     train = "[train]\nmax_steps = 2\nbatch_size = 4\nevaluations = 1\n"
-    suite.write_text(f'title = "searched"\n{train}[space]\nlearning_rate = {{ low = 1e-4, high = 1e-2, log = true }}\n')
+    space = "learning_rate = { low = 1e-4, high = 1e-2, log = true }"
+    suite.write_text(f'title = "searched"\nplugins = ["elsewhere/my_arch.py"]\n{train}[space]\n{space}\n')
     out = tmp_path / "out"
     options = ("--suite", suite, "--data", packed.folder, "--out", out, "--trials", 1, "--plugin", mine)
     done = bench("search", "mine", *options, "--export")
     assert done.code == 0, done.err
     assert f"--plugin {mine}" in done.err.replace("\n", "")
     exported = load_suite(str(out / "best.toml"))
+    assert exported.plugins == [], "what lies in a results folder runs nothing by itself"
     (run,) = plan(exported, [packed], ResultsFolder(out), Selection(seeds=1))
     assert (run.spec.name, run.spec.source) == ("mine", get_architecture("mine").source)
 
@@ -302,6 +432,19 @@ def test_an_installed_package_joins_and_all_of_it_is_the_source(site):
     assert source_in(site) == first
     edit(site / "sounds" / "layers.py", "ABS = True", "ABS = False")
     assert source_in(site) != first
+
+
+def test_a_run_of_an_installed_package_says_which(site, monkeypatch, packed, tmp_path):
+    monkeypatch.syspath_prepend(site)
+    _external.load_installed()
+    assert package_of("mine") == "sounds 1.0"
+    assert package_of("vgg_like") == ""
+    recipe = Recipe(loss="bce", max_steps=1, evaluations=1, batch_size=2)
+    selection = Selection(["mine"], 1, recipe.model_dump())
+    (run,) = plan(load_suite("demo"), [packed], ResultsFolder(tmp_path), selection)
+    assert execute(run, torch.device("cpu")).provenance.package == "sounds 1.0"
+    assert run.folder.record().provenance.package == "sounds 1.0"
+    assert not run.folder.source_file.exists()
 
 
 def run_bench(site, *arguments):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -13,16 +14,19 @@ import soundfile as sf
 import torch
 from PIL import Image
 
-from bench.api.models import find_run
-from bench.data import audio
-from bench.data.audio import blocks, decode, packed_length, probe_file, spectrogram, windows
+import architectures
+from bench.api.models import create, find_run, list_architectures, load, predict
+from bench.data import audio, ffmpeg
+from bench.data.audio import blocks, decode, packed_length, probe_file, sound_files, spectrogram, windows
 from bench.data.dataset import AudioError
 from bench.errors import UserError
 from bench.inspect.predict import Tagger
 from bench.reporting.figures.tags import tags_figure
 from bench.reporting.tags import Tags, clock, describe, figure_paths
+from bench.runner.display import Display
 from bench.runner.weights import load_model
 from bench.store import RunFolder
+from tests.conftest import needs
 
 RATE = 16_000
 FORMATS = {
@@ -219,7 +223,9 @@ def broken_files(tmp_path):
     sound = np.zeros(3 * RATE)
     sound[-1] = np.nan
     sf.write(tmp_path / "nan.wav", sound, RATE, subtype="FLOAT")  # its header does not show it
-    return good, [tmp_path / n for n in (*contents, "none.wav", "nan.wav", "absent.wav")] + [tmp_path]
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "words.txt").write_text("not a sound")
+    return good, [tmp_path / n for n in (*contents, "none.wav", "nan.wav", "absent.wav", "none")]
 
 
 def test_broken_files_are_named_and_the_others_done(bench, run, tmp_path):
@@ -232,7 +238,16 @@ def test_broken_files_are_named_and_the_others_done(bench, run, tmp_path):
     assert [line.partition(": ")[0] for line in lines] == [
         *(str(path) for path in broken if path.name != "nan.wav"), str(tmp_path / "nan.wav")
     ]  # fmt: skip
-    causes = ("audio", "audio", "truncated", "sample rate", "no samples", "no such file", "a folder", "not finite")
+    causes = (
+        "audio",
+        "audio",
+        "truncated",
+        "sample rate",
+        "no samples",
+        "no such file",
+        "a folder without",
+        "not finite",
+    )
     for line, cause in zip(lines, causes, strict=True):
         assert cause in line
 
@@ -254,8 +269,21 @@ def test_what_others_made_is_not_written_over(bench, run, tmp_path):
         assert (done.code, done.out) == (2, "")
         assert done.err.startswith(f"bench: error: {named}: exists, and is not from `bench predict`")
     assert before == {path: path.read_bytes() for path in before}
-    with pytest.raises(UserError, match=r"a.png: would be the figure of .*a.wav and of .*a.ogg"):
-        figure_paths([sound, tmp_path / "a.ogg"], tmp_path / "new")
+
+
+def test_figures_are_named_by_what_tells_the_files_apart(tmp_path):
+    def names(*files):
+        return [path.name for path in figure_paths(map(Path, files), tmp_path).values()]
+
+    assert names("x/siren.mp3", "x/bell.ogg") == ["siren.png", "bell.png"]
+    assert names("siren.mp3", "siren.ogg", "bell.wav") == ["siren.mp3.png", "siren.ogg.png", "bell.png"]
+    assert names("a/1.wav", "b/1.wav", "a/2.wav") == ["a-1.wav.png", "b-1.wav.png", "2.png"]
+    assert names("a/x/1.wav", "b/x/1.wav", "/c/../a/x/1.mp3") == ["a-x-1.wav.png", "b-x-1.wav.png", "1.mp3.png"]
+    assert names("x/1.mp3", "x/1.wav", "x/1.mp3.wav") == ["x-1.mp3.png", "1.wav.png", "x-1.mp3.wav.png"]
+    assert names("bark.wav", "Bark.ogg") == ["bark.wav.png", "Bark.ogg.png"]  # one file where case does not count
+    with pytest.raises(UserError, match=r"another file would have its figure, a-b-c\.wav\.png, too"):
+        names("/a-b/c.wav", "/x/c.wav", "/a/b-c.wav", "/x/b-c.wav")
+    assert names() == []
 
 
 def test_names_of_any_kind_are_drawn(tmp_path):
@@ -293,7 +321,7 @@ def test_what_a_run_lacks_is_one_line(run, results):
     run.record_file.write_text(json.dumps(other))
     refused(run, "labels.npz: of other data than")
     run.record_file.write_text(json.dumps(record | {"spec": record["spec"] | {"architecture": "mine"}}))
-    refused(run, r"run.json: made by another version .no architecture 'mine'.*make it again with `bench")
+    refused(run, r"run.json: made by another version .no architecture 'mine'.*make it again with `python")
     run.record_file.write_text(json.dumps(record))
     run.weights_file.unlink()
     refused(run, "no weights .they stay on the machine that trained, git does not keep them.; move the folder away")
@@ -321,3 +349,216 @@ def test_the_command_has_help(bench):
     done = bench("predict", "--help")
     assert done.code == 0
     assert done.out.startswith("Usage: bench predict ")
+
+
+def test_a_folder_stands_for_the_sounds_in_it(bench, run, tmp_path):
+    folder = tmp_path / "sounds"
+    (folder / "sub" / ".hidden").mkdir(parents=True)
+    for name in ("b.WAV", "sub/a.flac", "sub/.hidden/x.wav", "._b.wav", "a.wav"):
+        write(folder / name, 1, kind="flac" if name.endswith("flac") else "16.wav")
+    (folder / "notes.txt").write_text("of what was heard")
+    found = [folder / "a.wav", folder / "b.WAV", folder / "sub" / "a.flac"]
+    assert sound_files(folder) == found
+    done = bench("predict", run.path, found[1], folder, f"{folder}/../sounds/a.wav", "--plot", tmp_path / "figures")
+    assert (done.code, done.err) == (0, "")
+    named = [line.partition(":")[0] for line in done.out.splitlines() if not line.startswith(" ")]
+    assert named == [str(found[1]), str(found[0]), str(found[2])]  # each once
+    figures = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert figures == {"a.wav.png", "a.flac.png", "b.png"}
+
+
+def test_json_is_one_document_with_the_top_tags_and_the_errors(bench, run, tmp_path):
+    good, absent = write(tmp_path / "good.wav", 1.5), tmp_path / "absent.wav"
+    done = bench("predict", run.path, absent, good, "--json", "--top", 3)
+    assert (done.code, done.err) == (2, f"bench: error: {absent}: no such file\n")
+    document = json.loads(done.out)
+    scores = predict(run.path, good, device="cpu", display=Display()).loc[str(good)].nlargest(3)
+    assert document == {
+        "run": str(run.path),
+        "model": "transformer_small, seed 0",
+        "files": [{"file": str(good), "seconds": 1.5, "tags": pytest.approx(scores.to_dict(), abs=1e-5)}],
+        "errors": [{"file": str(absent), "error": "no such file"}],
+    }
+    assert list(document["files"][0]["tags"]) == scores.index.tolist()
+    done = bench("predict", run.path, absent, "--json")
+    document = json.loads(done.out)
+    assert (document["files"], document["model"]) == ([], None)
+
+
+def test_python_returns_scores_of_files_or_of_their_chunks(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(Path("a.wav"), 2.5)
+    Path("more").mkdir()
+    write(Path("more/b.wav"), 0.3)
+    tagger = Tagger(run, torch.device("cpu"))
+    expected = [tagger.tag(file, probe_file(file)) for file in (Path("a.wav"), Path("more/b.wav"))]
+    how = {"device": "cpu", "display": Display()}
+    clips = predict(str(run.path), ["./a.wav", Path("more")], **how)
+    assert clips.index.name == "file"
+    assert clips.index.tolist() == ["./a.wav", "more/b.wav"]  # as it was given
+    assert clips.columns.tolist() == list(tagger.classes)
+    np.testing.assert_array_equal(clips, [tags.clip for tags in expected])
+    chunks = predict(run.path, "./a.wav", over_time=True, **how)
+    assert chunks.index.names == ["file", "second"]
+    assert chunks.index.tolist() == [("./a.wav", 0.0), ("./a.wav", 1.0), ("./a.wav", 1.5)]
+    np.testing.assert_array_equal(chunks, expected[0].scores)
+
+
+def test_python_names_what_cannot_be_read_before_a_model_is_loaded(results, run, tmp_path):
+    good, broken = broken_files(tmp_path)
+    run.weights_file.unlink()
+    with pytest.raises(UserError, match=r"empty.wav: cannot be read as audio .* \(and 6 more cannot be read\)$"):
+        predict(run.path, [good, *broken])
+    with pytest.raises(UserError, match=r"absent.wav: no such file$"):
+        predict(run.path, tmp_path / "absent.wav")
+    with pytest.raises(UserError, match="files: none named"):
+        predict(run.path, [])
+    with pytest.raises(UserError, match="no weights"):
+        predict(run.path, good)
+    with pytest.raises(UserError, match=r"nan.wav: samples that are not finite"):
+        predict(results / "vgg_like-s0", [good, tmp_path / "nan.wav"], device="cpu")
+
+
+def test_a_model_is_loaded_to_be_used(run, tmp_path):
+    sound = write(tmp_path / "a.wav", 1, RATE)
+    model = load(str(run.path))
+    assert not model.training
+    x = torch.from_numpy(np.concatenate(list(blocks(sound, RATE)))).float()[None] / 32768
+    with torch.no_grad():
+        expected = torch.sigmoid(model(x))
+    np.testing.assert_allclose(predict(run.path, sound, device="cpu"), expected, rtol=0, atol=1e-6)
+    with pytest.raises(UserError, match="no finished run"):
+        load(tmp_path / "absent")
+
+
+def test_architectures_are_listed_and_created(tmp_path):
+    assert list_architectures() == architectures.list_architectures()
+    model = create("vgg_like", num_classes=3)
+    assert model(torch.zeros(2, RATE)).shape == (2, 3)
+    for name, config, message in (
+        ("vgg_lik", {}, "did you mean 'vgg_like'"), ("vgg_like", {"num_classes": "x"}, "num_classes"),
+        ("vgg_like", {"nonsense": 1}, "no field 'nonsense'"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            create(name, **config)
+    with pytest.raises(UserError, match=r"absent\.py: "):
+        list_architectures(plugins=str(tmp_path / "absent.py"))
+
+
+def encode(source, path, *how):
+    """Encode a sound file by ffmpeg."""
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-y", "-i", f"file:{source}", *how, f"file:{path}"]
+    subprocess.run(command, check=True)
+    return path
+
+
+# one 48 kHz: Opus knows no 44.1
+ENCODED = [("m4a", 44_100, 2, ()), ("aac", 22_050, 1, ()), ("webm", 48_000, 2, ()), ("mp4", 44_100, 6, ())]
+
+
+@pytest.mark.parametrize(("suffix", "rate", "channels", "how"), ENCODED)
+def test_what_only_ffmpeg_reads_is_heard_as_the_wav_that_it_makes(suffix, rate, channels, how, tmp_path, monkeypatch):
+    needs("ffmpeg")
+    path = encode(write(tmp_path / "x.wav", 3.3, rate, channels), tmp_path / f"x.{suffix}", *how)
+    wav = encode(path, tmp_path / "decoded.wav", "-c:a", "pcm_f32le")
+    info = probe_file(path)
+    assert info == probe_file(wav)
+    assert info.seconds == pytest.approx(3.3, abs=0.1)
+    whole = decode(wav, RATE, packed_length(info, RATE))
+    monkeypatch.setattr(audio, "BLOCK", 5000)
+    pieces = list(blocks(path, RATE, info=info))
+    assert len(pieces) > 5
+    np.testing.assert_array_equal(np.concatenate(pieces), whole)
+    np.testing.assert_array_equal(spectrogram(path, info, RATE, 20), spectrogram(wav, info, RATE, 20))
+
+
+@pytest.mark.parametrize(("rate", "channels"), SOURCES)
+def test_lossless_sound_comes_through_ffmpeg_bit_for_bit(rate, channels, tmp_path):
+    needs("ffmpeg")
+    wav = write(tmp_path / "x.wav", 0.7, rate, channels)
+    path = encode(wav, tmp_path / "x.m4a", "-c:a", "alac")
+    assert probe_file(path) == probe_file(wav)
+    np.testing.assert_array_equal(np.concatenate(list(blocks(path, RATE))), decode(wav, RATE, RATE))
+
+
+def test_a_suffix_that_lies_is_no_obstacle(tmp_path):
+    needs("ffmpeg")
+    wav = write(tmp_path / "x.wav", 1.2)
+    path = encode(wav, tmp_path / "x.m4a", "-c:a", "alac").rename(tmp_path / "x.flac")
+    assert probe_file(path) == probe_file(wav)
+    truncated = tmp_path / "x.mp4"
+    truncated.write_bytes(wav.read_bytes()[:-1000])
+    with pytest.raises(AudioError, match="truncated"):
+        probe_file(truncated)
+
+
+def test_ffmpeg_reads_the_named_file_and_no_other(tmp_path, monkeypatch):
+    needs("ffmpeg")
+    monkeypatch.chdir(tmp_path)
+    sound = encode(write(Path("x.wav"), 1.2), Path("x.m4a"), "-c:a", "alac")
+    Path("http:").mkdir()
+    for name in ("-i.m4a", "file:x.m4a", "pipe:0.m4a", "http:/127.0.0.1.m4a", "a%03d [*].m4a"):
+        shutil.copy(sound, name)
+        assert probe_file(Path(name)) == probe_file(Path("x.wav"))
+    Path("list.m4a").write_text("ffconcat version 1.0\nfile x.m4a\n")
+    Path("playlist.m4a").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1.2,\nx.m4a\n#EXT-X-ENDLIST\n")
+    for name in ("list.m4a", "playlist.m4a"):
+        with pytest.raises(AudioError, match=r"cannot be read as audio \(unknown format\)"):
+            probe_file(Path(name))
+
+
+def broken_for_ffmpeg(tmp_path):
+    wav = write(tmp_path / "x.wav", 3, 48_000)
+    for name, how in (("half.m4a", ["-movflags", "+faststart"]), ("end.m4a", []), ("half.webm", [])):
+        data = encode(wav, tmp_path / name, *how).read_bytes()
+        (tmp_path / name).write_bytes(data[: len(data) // 2])
+    (tmp_path / "words.m4a").write_text("not a sound\n" * 99)
+    encode(wav, tmp_path / "none.mp4", "-f", "lavfi", "-i", "color=d=1", "-map", "1:v")
+    causes = {"half.m4a": "corrupt", "end.m4a": "moov atom", "half.webm": "prematurely", "words.m4a": "moov atom",
+              "none.mp4": "no sound in it"}  # fmt: skip
+    return {tmp_path / name: cause for name, cause in causes.items()}
+
+
+def test_what_ffmpeg_cannot_read_is_one_line_and_the_others_are_done(bench, run, tmp_path):
+    needs("ffmpeg")
+    broken = broken_for_ffmpeg(tmp_path)
+    good = encode(tmp_path / "x.wav", tmp_path / "x.m4a")
+    done = bench("predict", run.path, *broken, good, "--plot", tmp_path / "figures")
+    assert done.code == 2
+    assert done.out.startswith(f"{good}: 3.0 s")
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["x.png"]
+    lines = done.err.splitlines()
+    assert len(lines) == len(broken)
+    for line, (path, cause) in zip(lines, broken.items(), strict=True):
+        assert line.startswith(f"bench: error: {path}: cannot be read as audio (")
+        assert cause in line
+        assert "0x" not in line
+
+
+def test_without_ffmpeg_a_line_says_to_install_it(bench, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(ffmpeg.shutil, "which", lambda _name: None)
+    path = tmp_path / "x.M4A"
+    path.write_bytes(b"ftyp")
+    done = bench("predict", run.path, tmp_path)
+    line = f"{path}: cannot be read as audio (only ffmpeg reads this format: install ffmpeg and try again)"
+    assert (done.code, done.out, done.err) == (2, "", f"bench: error: {line}\n")
+    (tmp_path / "words.wav").write_text("not a sound")
+    with pytest.raises(AudioError, match="unreadable: Format not recognised"):
+        probe_file(tmp_path / "words.wav")
+
+
+def test_ffmpeg_ends_with_whoever_reads_from_it(tmp_path, monkeypatch):
+    needs("ffmpeg")
+    path = encode(write(tmp_path / "x.wav", 60, 8_000), tmp_path / "x.m4a")
+    info, started = probe_file(path), []
+    popen = subprocess.Popen
+    monkeypatch.setattr(ffmpeg.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
+    monkeypatch.setattr(audio, "BLOCK", 5000)
+    pieces = blocks(path, RATE, info=info)
+    next(pieces)
+    assert started[0].poll() is None  # it waits, so that hours of sound take no more memory than seconds
+    pieces.close()
+    assert started[0].returncode is not None
+    path.write_bytes(encode(write(tmp_path / "y.wav", 2, 8_000), tmp_path / "y.m4a").read_bytes())
+    with pytest.raises(AudioError, match="truncated"):
+        list(blocks(path, RATE, info=info))

@@ -10,7 +10,7 @@ import pytest
 
 from bench.errors import UserError
 from bench.protocol.task import get_task
-from bench.store import FORMAT, Labels, ResultsFolder, RunFolder
+from bench.store import FORMAT, Labels, Plan, ResultsFolder, RunFolder
 
 KEPT = Path(__file__).parent.parent / "results" / "demo"
 
@@ -133,6 +133,53 @@ def test_runs_are_found_by_how_their_names_begin(folder):
         results.find("vgg_like")
     with pytest.raises(UserError, match="no finished run"):
         results.find("vgg")
+    run = results.find("vgg_like-s0")
+    run.record_file.unlink()
+    with pytest.raises(UserError, match="no finished run"):
+        results.find("vgg_like-s0")
+    assert results.find("vgg_like-s0", finished=False) == run
+    with pytest.raises(UserError, match="2 runs begin like this"):
+        results.find("vgg_like", finished=False)
+    with pytest.raises(UserError, match="vgg: no run; give a run folder"):
+        results.find("vgg", finished=False)
+
+
+def test_which_folders_are_runs(folder, run):
+    assert run.is_run
+    assert not RunFolder(folder).is_run
+    assert not RunFolder(folder / "vgg_like-s0-01234567").is_run, "it is not there"
+    renamed = RunFolder(run.path.rename(folder / "kept"))
+    assert renamed.is_run
+    renamed.record_file.unlink()
+    assert not renamed.is_run
+
+
+def test_what_is_forgotten_is_neither_missing_nor_failed(folder, run):
+    results, spec, planned = ResultsFolder(folder), run.record().spec, ResultsFolder(folder).plan().planned
+    run.record_file.unlink()
+    run.write_failure(spec, ValueError("why"))
+    assert (results.failed(), results.unfinished()) == ([run], [run.name])
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "suite.json"}
+    results.forget([run.name, "nothing"])
+    assert (results.failed(), results.unfinished()) == ([], [])
+    assert results.plan() == Plan("small", tuple(name for name in planned if name != run.name))
+    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "suite.json"}
+    assert before == after
+    # planned again, it is what it was; and without a plan, all that failed is
+    results.add_to_plan("small", [run.name])
+    assert results.failed() == [run]
+    results.plan_file.unlink()
+    assert results.failed() == [run]
+
+
+def test_the_package_of_an_architecture_is_said_where_there_is_one(run):
+    """A tracker knows a record by a digest of it."""
+    record = run.record()
+    assert "package" not in json.loads(run.record_file.read_text())["provenance"]
+    assert "package" not in record.model_dump()["provenance"]
+    made = record.model_copy(update={"provenance": record.provenance.model_copy(update={"package": "sounds 1.0"})})
+    assert made.model_dump(mode="json")["provenance"]["package"] == "sounds 1.0"
+    assert made == type(made).model_validate(made.model_dump(mode="json"))
 
 
 def test_other_data_is_refused(folder, packed):

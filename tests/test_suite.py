@@ -108,6 +108,24 @@ def test_set_precision_only_and_seeds_reach_the_runs(bench, small_suite, packed,
     assert (run["spec"]["recipe"]["precision"], run["spec"]["recipe"]["max_steps"]) == ("bf16", 3)
 
 
+def test_each_point_of_a_grid_is_a_system_of_its_own(bench, packed, tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.reporting.report.draw_scores", lambda analysis: {})
+    suite, out = tmp_path / "grid.toml", tmp_path / "out"
+    grid = "[grid]\ntrain.learning_rate = [1e-4, 1e-3]\nconfig.mlp_dim = [32]\n"
+    small = (
+        SMALL_SUITE.replace(', "vgg_like"', "").replace("seeds = 2", "seeds = 1").replace("learning_rate = 1e-3", "")
+    )
+    suite.write_text(small + grid)
+    command = ("run", suite, "--data", packed.folder, "--out", out)
+    done = bench(*command)
+    assert done.code == 0, done.err
+    names = [f"transformer_small-learning_rate_{rate}-mlp_dim_32" for rate in ("0.0001", "0.001")]
+    assert {path.parent.name.rpartition("-s0-")[0] for path in out.glob("*/run.json")} == set(names)
+    table = (out / "table.md").read_text()
+    assert all(f"| {name} † |" in table for name in names)
+    one_line(bench(*command, "--set", "train.learning_rate=0.1"), "has a [grid] over train.learning_rate")
+
+
 @pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_killed_run_ends_in_the_same_numbers(bench, packed, tmp_path, precision):

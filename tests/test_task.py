@@ -108,7 +108,7 @@ def test_a_task_of_a_plugin_runs_resumes_compares_and_reports(task, metric, best
     import bench as api
 
     with pytest.raises(KeyboardInterrupt):
-        api.run(str(path), Interrupted(10), out=out, **given)
+        api.run(str(path), display=Interrupted(10), out=out, **given)
     assert len(list(out.glob("*/checkpoint.pt"))) == 1
     done = bench("run", path, "--data", packed.folder, "--plugin", plugin, "--out", out)
     assert done.code == 0, done.err
@@ -156,9 +156,8 @@ def test_it_is_one_line_that_a_report_lacks_the_task(plugin, packed, tmp_path, b
     import bench as api
     from bench.protocol import task
 
-    api.run(
-        str(suite("single_label", tmp_path)), out=out, data=[packed.folder], plugins=[plugin], seeds=1, only=["other"]
-    )
+    given = {"out": out, "data": [packed.folder], "plugins": [plugin], "seeds": 1, "display": Display()}
+    api.run(str(suite("single_label", tmp_path)), only=["other"], **given)
     monkeypatch.setattr(task, "_tasks", {"tagging": get_task("tagging")})
     done = bench("report", out)
     assert (done.code, done.err.count("\n")) == (2, 1)

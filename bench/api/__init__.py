@@ -1,1 +1,1 @@
-"""What the commands do, from Python. Each takes a Display, which shows what happens; the default is silent."""
+"""What the commands do, from Python. Each takes a Display, which shows what happens."""

@@ -1,41 +1,117 @@
-"""Trained models: what they hear, and what their first layer listens to."""
+"""Trained models: what they hear, what their first layer listens to; and the architectures they are made of."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.api.plugins import device_of, load_plugins
-from bench.data.audio import probe_file, spectrogram
+import pandas as pd
+from torch import nn
+
+import architectures
+from bench.api.console import shown
+from bench.api.plugins import Paths, device_of, listed, load_plugins, paths_of
+from bench.data.audio import spectrogram
 from bench.data.dataset import AudioError, AudioInfo
 from bench.data.pack import Pack
+from bench.errors import UserError
 from bench.inspect.filters import measure_filters
-from bench.inspect.predict import Tagger
+from bench.inspect.predict import Tagger, probe_files
 from bench.reporting.figures.filters import filters_figure
 from bench.reporting.figures.tags import PIXELS, tags_figure
-from bench.reporting.tags import ScoreTable, describe, figure_paths
+from bench.reporting.tags import ScoreTable, Tags, as_frame, figure_paths
 from bench.runner.display import Display
+from bench.runner.weights import load_model
 from bench.store import ResultsFolder, RunFolder
 
-__all__ = ["PredictOptions", "filters", "find_run", "predict"]
+__all__ = [
+    "PredictOptions", "create", "filters", "find_run", "iterate_tags", "list_architectures", "load", "predict",
+]  # fmt: skip
 
 
-def filters(run: Path, data: Path | None = None, plugins: Sequence[Path] = ()) -> dict[str, Any]:
+def list_architectures(plugins: Paths = ()) -> list[str]:
+    """Return the names of all registered architectures, those of `plugins` (Python files) among them."""
+    load_plugins(paths_of(plugins))
+    return architectures.list_architectures()
+
+
+def create(name: str, **config: Any) -> nn.Module:
+    """Build an architecture with new weights, drawn from torch's global generator; `config` replaces fields of its own.
+
+    It takes (b, n) float waveforms in [-1, 1] and returns (b, k) logits. Raises UserError for an unknown name, or a
+    field that is unknown or has an impossible value.
+    """
+    try:
+        return architectures.create(name, **config)
+    except architectures.ConfigError as error:
+        raise UserError(str(error)) from None
+
+
+def load(run: str | Path, device: str = "cpu", plugins: Paths = ()) -> nn.Module:
+    """Return the model that a run trained, in eval mode: (b, n) float waveforms in [-1, 1] to (b, k) logits.
+
+    `run` is a run's folder or RESULTS/ENTRY[-sSEED]. Raises UserError for no finished run, no or damaged weights, or
+    an architecture that is not there or another than then.
+    """
+    load_plugins(paths_of(plugins))
+    folder = find_run(run)
+    return load_model(folder, folder.record(), device_of(device)).eval()
+
+
+def filters(run: str | Path, data: str | Path | None = None, plugins: Paths = ()) -> dict[str, Any]:
     """Measure what a learned front end listens to: filters.csv and figures in the run's folder.
 
     With the run's pack as `data`, also how often each fires. Raises UserError for no such run, weights or filters.
     """
-    load_plugins(plugins)
+    load_plugins(paths_of(plugins))
     folder = find_run(run)
-    found = measure_filters(folder, Pack(data) if data else None)
+    found = measure_filters(folder, Pack(Path(data)) if data else None)
     filters_figure(folder)
     return found
 
 
+def predict(
+    run: str | Path,
+    files: Paths,
+    *,
+    over_time: bool = False,
+    device: str = "auto",
+    plugins: Paths = (),
+    display: Display | None = None,
+) -> pd.DataFrame:
+    """Return the scores that a trained model gives sound files: a row a file (index `file`), a column a class.
+
+    `files` are paths, of files or of folders, which stand for all sound files in them; a file is called as it was
+    given. With `over_time` each chunk has a row: the index is (file, second), the second the chunk begins at. Raises
+    UserError for the first file that cannot be read, how many more there are, and as `load`.
+    """
+    names = {Path(file): os.fspath(file) for file in listed(files)}
+    folder, display = find_run(run), shown(display)
+    with display.bar("reading files") as progress:
+        infos, errors = probe_files(names, progress)
+    _require_readable(infos, errors)
+    frames = []
+    for file, result in _iterate(folder, infos, PredictOptions(device=device, plugins=paths_of(plugins)), display):
+        if isinstance(result, AudioError):
+            raise UserError(f"{file}: {result}")
+        frames.append(as_frame(result, names.get(file, str(file)), over_time=over_time))
+    return pd.concat(frames)
+
+
+def _require_readable(infos: Mapping[Path, AudioInfo], errors: Mapping[Path, AudioError]) -> None:
+    if errors:
+        first, error = next(iter(errors.items()))
+        more = f" (and {len(errors) - 1} more cannot be read)" if len(errors) > 1 else ""
+        raise UserError(f"{first}: {error}{more}")
+    if not infos:
+        raise UserError("files: none named; name sound files, or folders of them")
+
+
 @dataclass(frozen=True)
 class PredictOptions:
-    """How many tags are shown, a file for all tags' scores over time, a folder for figures; device and plugins."""
+    """A file for all tags' scores over time, a folder for figures and how many tags they show; device and plugins."""
 
     top: int = 5
     csv: Path | None = None
@@ -44,51 +120,50 @@ class PredictOptions:
     plugins: Sequence[Path] = ()
 
 
-def predict(run: Path, files: Sequence[Path], display: Display | None = None, **options: Any) -> int:
-    """Show what a trained model hears in sound files; a broken one is named, and the others are done.
+def iterate_tags(
+    run: Path, files: Sequence[Path], display: Display, **options: Any
+) -> Iterator[tuple[Path, Tags | AudioError]]:
+    """Yield what a trained model hears in each sound file, as soon as it is known, or why the file cannot be read.
 
-    `options` are the fields of PredictOptions. Returns how many files were done. Raises UserError if there is no such
-    run, no weights, or a file would be overwritten that is not of this command.
+    Those come first whose header shows it; for them alone no model is loaded. `options` are the fields of
+    PredictOptions. Raises UserError as `load`, and if a file would be overwritten that is not of this command.
     """
-    display, how = display or Display(), PredictOptions(**options)
-    files = list(dict.fromkeys(files))
-    figures = figure_paths(files, how.plot) if how.plot else {}
-    table = ScoreTable(how.csv) if how.csv else nullcontext()
-    infos = _probe(files, display)
-    # before a model is loaded, or a table begun
-    if not infos:
-        return 0
-    with table as scores:
+    folder = find_run(run)
+    with display.bar("reading files") as progress:
+        infos, errors = probe_files(files, progress)
+    yield from errors.items()
+    if infos:
+        yield from _iterate(folder, infos, PredictOptions(**options), display)
+
+
+def _iterate(
+    folder: RunFolder, infos: Mapping[Path, AudioInfo], how: PredictOptions, display: Display
+) -> Iterator[tuple[Path, Tags | AudioError]]:
+    figures = figure_paths(infos, how.plot) if how.plot else {}
+    with ScoreTable(how.csv) if how.csv else nullcontext() as table:
         load_plugins(how.plugins)
-        tagger, done = Tagger(find_run(run), device_of(how.device)), 0
-        if how.plot:
-            how.plot.mkdir(parents=True, exist_ok=True)
+        tagger = Tagger(folder, device_of(how.device))
         for file, info in infos.items():
+            result: Tags | AudioError
             try:
                 with display.bar(f"listening to {file}") as progress:
-                    tags = tagger.tag(file, info, progress)
-                display.show(describe(tags, how.top))
-                if scores:
-                    scores.add(tags)
+                    result = tagger.tag(file, info, progress)
                 if how.plot:
-                    power = spectrogram(file, info, tagger.sample_rate, PIXELS, tagger.least)
-                    tags_figure(tags, power, tagger.sample_rate, how.top, figures[file])
-                done += 1
+                    _draw(result, info, tagger, how.top, figures[file])
+                if table:
+                    table.add(result)
             except AudioError as error:
-                display.notice(f"bench: error: {file}: {error}")
-    return done
+                result = error
+            yield file, result
 
 
-def _probe(files: Sequence[Path], display: Display) -> dict[Path, AudioInfo]:
-    infos = {}
-    for file in files:
-        try:
-            infos[file] = probe_file(file)
-        except AudioError as error:
-            display.notice(f"bench: error: {file}: {error}")
-    return infos
+def _draw(tags: Tags, info: AudioInfo, tagger: Tagger, count: int, path: Path) -> None:
+    power = spectrogram(tags.file, info, tagger.sample_rate, PIXELS, tagger.least)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tags_figure(tags, power, tagger.sample_rate, count, path)
 
 
-def find_run(path: Path) -> RunFolder:
+def find_run(path: str | Path) -> RunFolder:
     """Return a run's folder, given as it is or by how its name begins: runs/demo/crnn-s0, or runs/demo/crnn."""
+    path = Path(path)
     return RunFolder(path) if path.is_dir() else ResultsFolder(path.parent).find(path.name)

@@ -10,7 +10,20 @@ from bench.protocol.task import tasks_of
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["device_of", "load_plugins"]
+__all__ = ["Paths", "device_of", "listed", "load_plugins", "paths_of"]
+
+# of a user: one, or several
+Paths = str | Path | Sequence[str | Path]
+
+
+def listed(given: Paths) -> Sequence[str | Path]:
+    """Return several paths as they are, and a single one as a list."""
+    return [given] if isinstance(given, str | Path) else given
+
+
+def paths_of(given: Paths) -> list[Path]:
+    """Return one or several paths as a list of Path."""
+    return [Path(path) for path in listed(given)]
 
 
 def load_plugins(plugins: Sequence[Path] = ()) -> list[str]:

@@ -1,77 +1,74 @@
 """Suites: run them, search recipes, say what they take."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
+import pandas as pd
 import torch
 
-from bench.api.datasets import packs_of
+from bench.api.datasets import is_demo_missing, packs_of
+from bench.api.options import Options, RunOptions
 from bench.api.plugins import device_of, load_plugins
 from bench.api.results import report
 from bench.data.pack import Pack
 from bench.errors import UserError
 from bench.reporting.figures.search import draw_search
+from bench.reporting.report import Report
 from bench.reporting.tables.search import summary
 from bench.runner import estimate as estimating
 from bench.runner.display import Display
-from bench.runner.estimate import Estimate, Remaining
+from bench.runner.estimate import Estimate, Remaining, SuiteCost
 from bench.runner.executor import LocalExecutor, Outcome
 from bench.runner.preflight import check_checkpoints, check_runs, refuse_other_code
-from bench.schema import validated
+from bench.runner.provenance import python_call
+from bench.runner.run import checkpoint_of
 from bench.searching.record import SearchResult, export, write_record
-from bench.searching.search import run_search, searches
+from bench.searching.search import Search, run_search, searches, trials_spent
 from bench.searching.study import open_storage
 from bench.store import ResultsFolder
-from bench.suites.plan import Run, Selection, plan, sample_rates
+from bench.suites.plan import Run, entries, plan, sample_rates
 from bench.suites.space import Budget
 from bench.suites.suite import Suite, load_suite
 from bench.tracking.process import WAIT_SECONDS, Tracker
 
-__all__ = ["Options", "cost", "run", "search"]
+__all__ = ["SearchOutcome", "SuiteCost", "SuiteOutcome", "cost", "run", "search"]
 
 
 @dataclass(frozen=True)
-class Options:
-    """What may be said of a suite, as with the options of `bench run` of these names, which its --help explains."""
+class SuiteOutcome:
+    """What became of a suite; it shows its report in a notebook."""
 
-    # packs, one for each sample rate that is needed; `demo` is the generated set
-    data: Sequence[Path] = ()
-    # None: runs/SUITE
-    out: Path | None = None
-    # entries or architectures; empty takes all
-    only: Sequence[str] = ()
-    # how many; None: the suite's number
-    seeds: int | None = None
-    # recipe fields, for all
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    device: str = "auto"
-    plugins: Sequence[Path] = ()
-    mixed: bool = False
-    restart: bool = False
-    track: bool = False
-    # of each search: one of the two, or neither, which takes the suite's budget
-    trials: int | None = None
-    hours: float | None = None
-    storage: str | None = None
-    heartbeat: int = 10
+    # of the results
+    folder: Path
+    # names of run folders: all, and of them those that finished now, had been finished before, and failed
+    planned: list[str]
+    done: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    # None if no run is finished, and of a dry run
+    report: Report | None = field(default=None, repr=False)
 
-    def budget(self, suite: Suite) -> Budget | None:
-        """Return what each search may spend, None where there is none. Raises UserError for too many or no budgets."""
-        given = {"trials": self.trials, "hours": self.hours}
-        if not suite.space:
-            if any(value is not None for value in given.values()):
-                raise UserError(f"--trials and --hours: suite {suite.title!r} has no [space] to search")
-            return None
-        if None not in given.values():
-            raise UserError("give either --trials or --hours, not both")
-        if any(value is not None for value in given.values()):
-            return validated(Budget, given, "--trials, --hours")
-        if suite.budget is None:
-            raise UserError(f"suite {suite.title!r} has no [budget]: give --trials N or --hours H")
-        return suite.budget
+    def _repr_html_(self) -> str:
+        counts = f"{len(self.done)} runs done, {len(self.skipped)} were finished before, {len(self.failed)} failed"
+        return f"<p>{counts}</p>" + (self.report._repr_html_() if self.report else "")
+
+
+@dataclass(frozen=True)
+class SearchOutcome:
+    """What searches came to: of each its trials, default and best; on record in `folder`."""
+
+    folder: Path
+    results: list[SearchResult] = field(repr=False)
+    # a line a search, as Markdown
+    markdown: str = ""
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """A row a trial: entry, state, val_score, seconds and the values of what was searched."""
+        return ResultsFolder(self.folder).trial_lines()
 
 
 @dataclass(frozen=True)
@@ -85,23 +82,26 @@ class _Job:
     results: ResultsFolder
     device: torch.device
     runs: list[Run]
-    display: Display
 
     @classmethod
-    def of(cls, suite: Suite, name: str, options: Options, display: Display) -> "_Job":
+    def of(cls, suite: Suite, name: str, options: Options) -> "_Job":
         budget = options.budget(suite)
-        load_plugins(options.plugins)
+        load_plugins([*suite.plugins, *options.plugins])
         device = device_of(options.device)
-        selection = Selection(options.only, options.seeds, options.overrides)
         # a wrong name should not wait for the demo set to be made
-        rates = sample_rates(suite, selection)
-        packs = packs_of(options.data or ([Path("demo")] if name == "demo" else []), rates, display)
-        results = ResultsFolder(options.out or Path("runs") / Path(name).stem)
-        runs = plan(suite, packs, results, selection, device)
-        return cls(suite, options, budget, packs, results, device, runs, display)
+        rates = sample_rates(suite, options.selection)
+        packs = packs_of(_data(name, options), rates, options.display)
+        results = ResultsFolder(options.folder(name))
+        runs = plan(suite, packs, results, options.selection, device)
+        return cls(suite, options, budget, packs, results, device, runs)
+
+    @property
+    def display(self) -> Display:
+        return self.options.display
 
     def tracker(self) -> Tracker:
-        return Tracker(self.results.path, on=self.options.track, plugins=self.options.plugins)
+        plugins = [*self.suite.plugins, *self.options.plugins]
+        return Tracker(self.results.path, on=self.options.track, plugins=plugins)
 
     def preflight(self) -> None:
         if not self.options.mixed:
@@ -115,28 +115,43 @@ class _Job:
 
     def export(self, found: Sequence[SearchResult]) -> Suite:
         """Write the best recipes as a suite and return it."""
-        export(self.results.best_suite, self.suite, found, self.options.seeds or self.suite.seeds)
+        export(self.results.best_suite, self.suite, found, self.options.selection.seeds or self.suite.seeds)
         return load_suite(str(self.results.best_suite))
 
+    def searches(self) -> list[Search]:
+        return searches(self.runs, self.suite.space, self.suite.search_seed, self.options.selection.overrides)
 
-def run(suite: str = "demo", display: Display | None = None, **options: Any) -> Outcome:
+    def storage_url(self) -> str:
+        return self.options.storage or f"sqlite:///{self.results.search_database}"
+
+
+def _data(name: str, options: Options) -> Sequence[Path]:
+    return options.data or ([Path("demo")] if name == "demo" else [])
+
+
+def run(suite: str = "demo", **options: Unpack[RunOptions]) -> SuiteOutcome:
     """Run a suite, by its name or the path of a TOML file, and report its results.
 
     What is finished is skipped, and what was interrupted resumes. With a search space, each entry's recipe is searched
-    first, and default and best recipe are retrained. `options` are the fields of Options. Raises UserError if something
-    is wrong with the suite, the data or the folder; nothing was trained.
+    first, and default and best recipe are retrained. The keyword arguments are those of RunOptions. Raises UserError if
+    something is wrong with the suite, the data or the folder; nothing was trained. A run that fails stops no other.
     """
-    job = _Job.of(load_suite(suite), suite, Options(**options), display or Display())
+    declared, given = load_suite(suite), Options.of(options)
+    python_call.set(Options.written("run", suite, options))
+    if given.dry_run:
+        return _dry_run(declared, suite, given)
+    job = _Job.of(declared, suite, given)
     with job.tracker() as tracker:
         if job.budget:
             job.preflight()
             best = job.export(_search(job, job.budget, tracker))
             job = replace(job, suite=best, runs=plan(best, job.packs, job.results, device=job.device))
-        outcome = _run(job, tracker)
+        outcome, made = _run(job, tracker), None
         if outcome.done or outcome.skipped:
-            report(job.results.path, display=job.display, mixed=job.options.mixed)
+            made = report(job.results.path, display=job.display, mixed=job.options.mixed)
         _finish(tracker, job.display)
-    return outcome
+    names = [each.folder.name for each in job.runs]
+    return SuiteOutcome(job.results.path, names, outcome.done, outcome.skipped, outcome.failed, made)
 
 
 def _run(job: _Job, tracker: Tracker) -> Outcome:
@@ -151,10 +166,46 @@ def _run(job: _Job, tracker: Tracker) -> Outcome:
     if not all(found.cause for found in estimates):
         job.display.notice(estimating.describe_runs(job.suite.title, estimates, job.device))
     with job.display as display:
-        outcome = LocalExecutor(job.device, display)(job.runs, tracker.news)
+        outcome = LocalExecutor(job.device, display)(_fastest_first(job.runs, estimates), tracker.news)
     if outcome.skipped:
         job.display.notice(f"{len(outcome.skipped)} of {total} runs were finished before")
     return outcome
+
+
+def _fastest_first(runs: Sequence[Run], estimates: Sequence[Estimate]) -> list[Run]:
+    """Return runs seed by seed, of each seed the fastest first, so that there is soon something to see."""
+    seconds = {found.name: found.run.total for found in estimates if not found.cause}
+    return sorted(runs, key=lambda run: (run.spec.seed, seconds.get(run.spec.name, 0.0)))
+
+
+def _dry_run(suite: Suite, name: str, options: Options) -> SuiteOutcome:
+    """Say of each run what would become of it; nothing is written."""
+    options.budget(suite)
+    load_plugins([*suite.plugins, *options.plugins])
+    results = ResultsFolder(options.folder(name))
+    if is_demo_missing(_data(name, options), sample_rates(suite, options.selection)):
+        # without data runs have no hash, and so no folder
+        names = [entry.name for entry in entries(suite, options.only)]
+        options.display.notice(f"{suite.title}: the demo set is not made yet; all would run: {', '.join(names)}")
+        return SuiteOutcome(results.path, names)
+    job = _Job.of(suite, name, options)
+    for each in job.runs:
+        options.display.notice(f"{each.folder.name}: {_state(each)}")
+    finished = [each.folder.name for each in job.runs if each.folder.is_finished]
+    left = len(job.runs) - len(finished)
+    searching = f"{len(job.searches())} searches of {job.budget} each, and then " if job.budget else ""
+    options.display.notice(f"{suite.title}: {searching}{left} of {len(job.runs)} runs would run on {job.device}")
+    return SuiteOutcome(results.path, [each.folder.name for each in job.runs], skipped=finished)
+
+
+def _state(run: Run) -> str:
+    """Return what would become of a run, in words."""
+    if run.folder.is_finished:
+        return "finished"
+    if step := checkpoint_of(run).step():
+        return f"would resume at step {step} of {run.spec.recipe.max_steps}"
+    steps = f"{run.spec.recipe.max_steps} steps"
+    return f"failed before, would run again, {steps}" if run.folder.failure_file.is_file() else f"would run, {steps}"
 
 
 def _finish(tracker: Tracker, display: Display) -> None:
@@ -164,54 +215,64 @@ def _finish(tracker: Tracker, display: Display) -> None:
         display.notice(f"warning: {line}")
 
 
-def cost(suite: str = "demo", display: Display | None = None, **options: Any) -> list[Estimate]:
+def cost(suite: str = "demo", **options: Unpack[RunOptions]) -> SuiteCost:
     """Estimate how long a suite takes here by a few steps of each entry; options and errors are those of `run`."""
-    job = _Job.of(load_suite(suite), suite, Options(**options), display or Display())
+    job = _Job.of(load_suite(suite), suite, Options.of(options))
     left = estimating.remaining(job.runs)
     if job.budget:
         # the best recipe is retrained as often as the default one
         left = [replace(entry, done=2 * entry.done) for entry in left]
-    elif not (left := [entry for entry in left if entry.done]):
-        job.display.show(f"{job.suite.title}: all {len(job.runs)} runs are finished in {job.results.path}")
-        return []
-    estimates = job.estimate(left, estimating.THOROUGH)
-    job.display.show(estimating.cost_table(job.suite.title, estimates, job.device, job.budget))
-    return estimates
+    else:
+        left = [entry for entry in left if entry.done]
+    estimates = job.estimate(left, estimating.THOROUGH) if left else []
+    return SuiteCost(job.suite.title, tuple(estimates), str(job.device), job.budget)
 
 
-def search(
-    suite: str = "tuned", display: Display | None = None, *, export_best: bool = False, **options: Any
-) -> list[SearchResult]:
+def search(suite: str = "tuned", *, export_best: bool = False, **options: Unpack[RunOptions]) -> SearchOutcome:
     """Search each entry's recipe for its score on val, within the same budget.
 
     Called again, it resumes; called elsewhere at the same time with the same storage, it joins in. `export_best` writes
-    the best recipes as a suite, OUT/best.toml. Takes the fields of Options and raises UserError, as `run` does.
+    the best recipes as a suite, OUT/best.toml. Takes the keyword arguments of RunOptions; raises UserError as `run`.
     """
-    declared, given = load_suite(suite), Options(**{"seeds": 1, **options})
+    declared, given = load_suite(suite), Options.of({"seeds": 1, **options})
+    python_call.set(Options.written("search", suite, options))
     if not declared.space:
         raise UserError(f"suite {declared.title!r} has no [space] to search")
-    job = _Job.of(declared, suite, given, display or Display())
+    if given.dry_run and is_demo_missing(_data(suite, given), sample_rates(declared, given.selection)):
+        given.display.notice(f"{declared.title}: the demo set is not made yet, so nothing was searched on it")
+        return SearchOutcome(given.folder(suite), [])
+    job = _Job.of(declared, suite, given)
     assert job.budget is not None
+    if given.dry_run:
+        return _dry_search(job, job.budget)
     check_runs(job.runs, job.results)
     with job.tracker() as tracker:
         found = _search(job, job.budget, tracker)
         draw_search(job.results)
-        job.display.show(summary(job.results.search() or {}))
         job.display.notice(f"on record: {job.results.search_file}, trials.csv, figures")
         if export_best:
             job.export(found)
-            plugins = "".join(f" --plugin {shlex.quote(str(path))}" for path in given.plugins)
+            plugins = "".join(f" --plugin {shlex.quote(str(path))}" for path in tracker.plugins)
             job.display.notice(f"to retrain: bench run {job.results.best_suite} --data PACK{plugins}")
         _finish(tracker, job.display)
-    return found
+    return SearchOutcome(job.results.path, found, summary(job.results.search() or {}))
+
+
+def _dry_search(job: _Job, budget: Budget) -> SearchOutcome:
+    """Say how far each search is; nothing is written."""
+    is_new = job.options.storage is None and not job.results.search_database.exists()
+    storage = None if is_new else open_storage(job.storage_url(), job.options.heartbeat)
+    for each in job.searches():
+        spent = trials_spent(each, storage) if storage else 0
+        job.display.notice(f"{each.spec.name}: {spent} trials on record, of a budget of {budget}")
+    return SearchOutcome(job.results.path, [])
 
 
 def _search(job: _Job, budget: Budget, tracker: Tracker) -> list[SearchResult]:
     """Search entry after entry until each has spent its budget; the record is written after each."""
-    results = job.results
-    planned = searches(job.runs, job.suite.space, job.suite.search_seed, job.options.overrides)
+    results, planned = job.results, job.searches()
     results.path.mkdir(parents=True, exist_ok=True)
-    storage = open_storage(job.options.storage or f"sqlite:///{results.search_database}", job.options.heartbeat)
+    storage = open_storage(job.storage_url(), job.options.heartbeat)
     job.display.notice(f"{job.suite.title}: {len(planned)} searches, {budget} each, on {job.device}")
     # before the first searches in a folder; an hour's budget takes an hour
     if budget.trials is not None and not results.search_file.exists():

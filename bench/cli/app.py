@@ -2,11 +2,11 @@
 
 import sys
 import warnings
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from bench.cli import architectures, datasets, models, results, suites
+from bench.cli import architectures, datasets, folders, models, results, suites
 from bench.cli.entry import run_app
 from bench.renamed import OPTIONS
 
@@ -14,14 +14,32 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     help="Convolutions or transformers? A benchmark of sound event tagging on FSD50K.",
-    add_completion=False,
+    epilog="Exit codes: 0 done; 1 a run failed, or a check did not pass; 2 bad input; 130 stopped.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (suites, results, models, architectures):
+for module in (suites, results, folders, models, architectures):
     app.registered_commands += module.app.registered_commands
 app.add_typer(datasets.app, name="data")
 app.add_typer(results.tracking, name="track")
+app.add_typer(folders.suites, name="suites")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import bench
+
+        typer.echo(f"bench {bench.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
 
 
 def main() -> None:

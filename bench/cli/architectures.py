@@ -1,23 +1,28 @@
 """bench list, new, check."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from bench.cli.options import options
+from bench.cli.output import print_json
 
 app = typer.Typer()
 
 
 @app.command("list")
-@options("plugins")
+@options("as_json", "plugins")
 def list_(**given: Any) -> None:
     """Show the registered architectures."""
     from architectures import get_architecture, list_architectures
     from bench.api.plugins import load_plugins
 
-    load_plugins(**given)
+    load_plugins(given["plugins"])
+    if given["as_json"]:
+        print_json([_document(name) for name in list_architectures()])
+        return
     layout = "{:24} {:12} {:>13} {:>11}  {}"
     typer.echo(layout.format("architecture", "family", "published mAP", "parameters", "source"))
     for name in list_architectures():
@@ -28,12 +33,30 @@ def list_(**given: Any) -> None:
     typer.echo("* runs only where it is named: bench run --only NAME; so does timm:MODEL, any of timm's models")
 
 
+def _document(name: str) -> dict[str, Any]:
+    from architectures import get_architecture
+
+    entry = get_architecture(name)
+    return {
+        "name": name,
+        "family": entry.family,
+        "in_all": entry.in_all,
+        "config": asdict(entry.config),
+        "published": asdict(entry.published) if entry.published else None,
+        "inferred": dict(entry.inferred),
+        "module": entry.model.__module__,
+    }
+
+
 @app.command()
 def new(
     name: Annotated[str, typer.Argument(help="Of the architecture, and of its file.")],
     out: Annotated[Path, typer.Option(help="The file's folder.")] = Path(),
 ) -> None:
-    """Write an architecture to begin with: a file that passes all checks."""
+    """Write an architecture to begin with.
+
+    A file that passes all checks, to be changed as you like.
+    """
     from architectures import list_architectures
     from architectures.template import write_architecture
 
@@ -51,7 +74,10 @@ def check(
     clips: Annotated[int, typer.Option(min=1, help="How many train clips to overfit.")] = 64,
     **given: Any,
 ) -> None:
-    """Check architectures against the contract; with --data, also that they can learn at all."""
+    """Check architectures against the contract.
+
+    With --data also that they can learn at all. Exit code 1: one does not pass.
+    """
     from architectures import get_architecture, list_architectures
     from architectures.checks import failed_checks
     from bench.api.plugins import load_plugins

@@ -1,15 +1,18 @@
 """bench data fetch, verify, info, pack, demo."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import console
+from bench.cli.options import JsonOption, console
+from bench.cli.output import print_json
 from bench.errors import UserError
 
 if TYPE_CHECKING:
     from bench.data.pack import Pack
+    from bench.data.readers.fsd50k import Verification
 
 app = typer.Typer(help="Look at, make and pack data sets.", rich_markup_mode=None)
 
@@ -32,7 +35,10 @@ def fetch(
         ),
     ] = None,
 ) -> None:
-    """Download FSD50K (25 GB), check and unpack it, or pack it; interrupted, the same command resumes."""
+    """Download FSD50K (25 GB), check it, unpack or pack it.
+
+    Interrupted, the same command resumes.
+    """
     from bench.data.download.fetch import Fetch, exclusive
     from bench.data.download.fsd50k_files import ZENODO
 
@@ -56,13 +62,27 @@ def fetch(
 
 
 @app.command()
-def verify(folder: Path) -> None:
-    """Say what a folder in FSD50K's layout holds, and what is wrong with it."""
-    from bench.data.dataset import SPLITS
-    from bench.data.readers.fsd50k import OFFICIAL_CLIPS, verify
+def verify(folder: Path, as_json: JsonOption = False) -> None:
+    """Say what a data set holds, and what is wrong with it."""
+    from bench.data.readers.fsd50k import verify
 
     with console().bar(f"reading {folder}") as progress:
         found = verify(folder, progress)
+    if as_json:
+        print_json({"folder": folder, "whole": found.whole, **asdict(found)})
+    else:
+        _describe(found)
+    if found.problems:
+        raise UserError(f"{folder}: labels to fix in the CSVs: {len(found.problems)}, listed above")
+    if found.broken:
+        count = len(found.broken)
+        raise UserError(f"{folder}: unusable recordings: {count}, listed above; `bench data pack` leaves them out")
+
+
+def _describe(found: "Verification") -> None:
+    from bench.data.dataset import SPLITS
+    from bench.data.readers.fsd50k import OFFICIAL_CLIPS
+
     for split in SPLITS:
         typer.echo(
             f"{split:5} {found.clips[split]:6} clips {found.hours[split]:7.2f} h "
@@ -76,20 +96,19 @@ def verify(folder: Path) -> None:
         typer.echo(f"extra: {path} is in no CSV")
     for problem in found.problems:
         typer.echo(f"label: {problem}")
-    if found.problems:
-        raise UserError(f"{folder}: labels to fix in the CSVs: {len(found.problems)}, listed above")
-    if found.broken:
-        count = len(found.broken)
-        raise UserError(f"{folder}: unusable recordings: {count}, listed above; `bench data pack` leaves them out")
 
 
 @app.command()
-def info(pack: Path) -> None:
+def info(pack: Path, as_json: JsonOption = False) -> None:
     """Say what a pack holds."""
     from bench.data.pack import Pack, summary
 
-    for key, value in summary(Pack(pack)).items():
-        typer.echo(f"{key}: {value}")
+    found = summary(Pack(pack))
+    if as_json:
+        print_json(found)
+    else:
+        for key, value in found.items():
+            typer.echo(f"{key}: {value}")
 
 
 @app.command("pack")
@@ -99,7 +118,7 @@ def pack_(
     sample_rate: Annotated[int, typer.Option(min=1000, help="In Hz.")] = 16_000,
     strict: Annotated[bool, typer.Option(help="Fail at the first broken recording.")] = False,
 ) -> None:
-    """Decode a data set once: WAV files to one array a split."""
+    """Decode a data set once, into one array a split."""
     from bench.api.datasets import pack
 
     _report(pack(folder, out, sample_rate=sample_rate, strict=strict, display=console()))

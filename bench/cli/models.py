@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.options import console, options
+from bench.cli.options import JsonOption, console, options
+from bench.cli.output import print_json
 
 app = typer.Typer()
 
@@ -17,7 +18,10 @@ def filters(
     data: Annotated[Path | None, typer.Option(help="The run's pack: also count filters that never fire.")] = None,
     **given: Any,
 ) -> None:
-    """Show what a learned front end listens to: filters.csv and figures in the run's folder."""
+    """Show what a learned front end listens to.
+
+    filters.csv and figures are written to the run's folder.
+    """
     from bench.api import models
     from bench.reporting.filters import describe
 
@@ -28,16 +32,35 @@ def filters(
 @options("device", "plugins")
 def predict(
     run: Annotated[Path, typer.Argument(help="A run's folder, with its weights; or RESULTS/ENTRY[-sSEED].")],
-    files: Annotated[list[Path], typer.Argument(help="WAV, FLAC, OGG, MP3, ...: of any length and sample rate.")],
+    files: Annotated[list[Path], typer.Argument(help="Sound files, or folders of them; ffmpeg reads m4a, mp4, webm.")],
     top: Annotated[int, typer.Option(min=1, help="How many tags to show.")] = 5,
     csv: Annotated[Path | None, typer.Option(help="Write all tags' scores over time to this CSV file.")] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw spectrogram and tags over time into this folder, as STEM.png.")
     ] = None,
+    as_json: JsonOption = False,
     **given: Any,
 ) -> None:
-    """Say what a trained model hears in sound files; a broken one is named, and the others are done."""
-    from bench.api import models
+    """Say what a trained model hears in sound files.
 
-    if models.predict(run, files, console(), top=top, csv=csv, plot=plot, **given) < len(set(files)):
+    A broken one is named, and the others are done. Exit code 2: some were broken.
+    """
+    from bench.api import models
+    from bench.data.dataset import AudioError
+    from bench.reporting.tags import as_document, describe
+
+    display, model = console(), None
+    documents, errors = [], []
+    for file, result in models.iterate_tags(run, files, display, top=top, csv=csv, plot=plot, **given):
+        if isinstance(result, AudioError):
+            display.notice(f"bench: error: {file}: {result}")
+            errors.append({"file": file, "error": str(result)})
+        elif as_json:
+            model = result.model
+            documents.append(as_document(result, top))
+        else:
+            typer.echo(describe(result, top))
+    if as_json:
+        print_json({"run": run, "model": model, "files": documents, "errors": errors})
+    if errors:
         raise typer.Exit(2)

@@ -1,5 +1,6 @@
 """Options that several commands have: a command takes those that it names, as one dict."""
 
+import glob
 from collections.abc import Callable, Sequence
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from bench.cli.progress import ConsoleDisplay
+    from bench.api.console import ConsoleDisplay
 
-__all__ = ["DeviceOption", "console", "options"]
+__all__ = ["DeviceOption", "JsonOption", "complete_suite", "console", "options"]
 
 Command = TypeVar("Command", bound=Callable[..., None])
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... or auto.")]
 
 
@@ -32,6 +34,8 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
     "precision": _option(str | None, None, help="fp32, bf16 or auto, for all."),
     "device": (DeviceOption, "auto"),
     "mixed": _option(bool, False, "--mixed", help="Compare runs of different code all the same."),
+    "quick": _option(bool, False, "--quick", help="A smoke run: 5 steps, one seed, in runs/SUITE-quick."),
+    "dry_run": _option(bool, False, "--dry-run", help="Say what would run and what is finished; measure nothing."),
     "restart": _option(bool, False, "--restart", help="Begin anew where other code left a checkpoint, which is kept."),
     "trials": _option(int | None, None, min=1, help="Search: finished trials for each."),
     "hours": _option(float | None, None, help="Search: hours of compute for each, over all workers."),
@@ -40,14 +44,21 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
     "track": _option(bool, True, "--track/--no-track", envvar="BENCH_TRACK", help="Copy the results to MLflow."),
     "resamples": _option(int, 10_000, min=100, help="Of the bootstrap."),
     "by_group": _option(bool, False, "--by-group", help="Resample whole uploaders instead of clips."),
+    "as_json": (JsonOption, False),
     "plugins": _option(list[Path], [], "--plugin", help="A Python file with architectures or tasks; repeatable."),
 }
 
 
+def complete_suite(begun: str) -> list[str]:
+    """Return the suites that come with the project whose names begin like this, for the shell."""
+    folder = Path(__file__).parents[1] / "suites"
+    return sorted(path.stem for path in folder.glob(f"{glob.escape(begun)}*.toml"))
+
+
 def console(plugins: Sequence[Path] = ()) -> "ConsoleDisplay":
     """Load files of users, and return what shows work on the terminal."""
+    from bench.api.console import ConsoleDisplay
     from bench.api.plugins import load_plugins
-    from bench.cli.progress import ConsoleDisplay
 
     load_plugins(plugins)
     return ConsoleDisplay()

@@ -1,48 +1,86 @@
 """bench report, compare, track."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bench.cli.options import console, options
+from bench.cli.output import print_json
+
+if TYPE_CHECKING:
+    from bench.reporting.compare import Comparison
+    from bench.reporting.report import Report
 
 app = typer.Typer()
 tracking = typer.Typer(help="Copy results to MLflow.", rich_markup_mode=None)
 
 
 @app.command()
-@options("resamples", "by_group", "mixed", "plugins")
+@options("resamples", "by_group", "mixed", "as_json", "plugins")
 def report(folder: Annotated[Path, typer.Argument(help="A results folder.")], **given: Any) -> None:
-    """Write the tables (Markdown, CSV, LaTeX), figures and index.html of a results folder."""
+    """Write a results folder's tables and figures.
+
+    Tables as Markdown, CSV and LaTeX, figures as SVG, PDF and PNG, and index.html, which holds all of it.
+    """
     from bench.api import results
 
-    results.report(folder, console(given.pop("plugins")), **given)
+    as_json, display = given.pop("as_json"), console(given.pop("plugins"))
+    made = results.report(folder, display=display, **given)
+    if as_json:
+        print_json(_report_document(made))
+    else:
+        typer.echo(made.markdown)
+
+
+def _report_document(made: "Report") -> dict[str, Any]:
+    tables = {name: table.records for name, table in made.tables.items() if name not in ("cost", "published")}
+    return {"folder": made.folder, **tables, "figures": {name: figure.png for name, figure in made.figures.items()}}
 
 
 @app.command()
-@options("resamples", "by_group", "mixed", "plugins")
+@options("resamples", "by_group", "mixed", "as_json", "plugins")
 def compare(
     first: Annotated[Path, typer.Argument(help="A run's folder, or RESULTS/ENTRY for all its seeds.")],
     second: Annotated[Path, typer.Argument(help="The same, of what it is compared with.")],
     classes: Annotated[Path | None, typer.Option(help="Write AP class by class to this CSV file.")] = None,
     **given: Any,
 ) -> None:
-    """Say whether two runs, or two architectures, differ: paired, on the same clips."""
+    """Say whether two runs or two entries differ.
+
+    Paired, on the same clips; an entry stands for all its seeds.
+    """
     from bench.api import results
     from bench.reporting.compare import describe
 
-    display, sampling = console(given["plugins"]), results.Sampling(given["resamples"], given["by_group"])
-    found = results.compare(first, second, sampling, display, mixed=given["mixed"])
-    typer.echo(describe(found))
-    if classes and found.classes:
-        found.classes.table.to_csv(classes, index=False, lineterminator="\n")
+    as_json, display = given.pop("as_json"), console(given.pop("plugins"))
+    found = results.compare(first, second, display=display, **given)
+    if classes and found.classes is not None:
+        found.classes.to_csv(classes, index=False, lineterminator="\n")
+    if as_json:
+        print_json(_comparison_document(found))
+    else:
+        typer.echo(describe(found))
+
+
+def _comparison_document(found: "Comparison") -> dict[str, Any]:
+    sides = {"first": found.first, "second": found.second}
+    by_class = found.classes.to_dict("records") if found.classes is not None else None
+    return {
+        **{side: {"name": system.label, "seeds": len(system.runs)} for side, system in sides.items()},
+        "generalises_to": found.generalises_to,
+        "metrics": found.metrics.to_dict("records"),
+        "classes": by_class,
+    }
 
 
 @tracking.command()
 @options("plugins")
 def sync(folders: Annotated[list[Path], typer.Argument(help="Results folders.")], **given: Any) -> None:
-    """Send what a tracking server lacks, each run once: to MLFLOW_TRACKING_URI, or a file beside the folder."""
+    """Send what a tracking server lacks.
+
+    Each run once: to MLFLOW_TRACKING_URI, or a file beside the folder.
+    """
     from bench.tracking.sync import sync
 
     display = console(given["plugins"])

@@ -4,56 +4,82 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.options import console, options
+from bench.cli.options import complete_suite, console, options
+from bench.cli.output import print_json
 
 app = typer.Typer()
 
 
 @app.command()
 @options(
-    "data", "out", "only", "seeds", "fields", "precision", "device", "mixed", "restart",
+    "data", "out", "only", "seeds", "fields", "precision", "device", "quick", "dry_run", "mixed", "restart",
     "trials", "hours", "storage", "heartbeat", "track", "plugins",
 )  # fmt: skip
 def run(
-    suite: Annotated[str, typer.Argument(help="demo, controlled, paper, tuned, ablations, or a TOML file.")] = "demo",
+    suite: Annotated[
+        str, typer.Argument(help="One of `bench suites`, or a TOML file.", autocompletion=complete_suite)
+    ] = "demo",
     **given: Any,
 ) -> None:
-    """Run a suite: what is finished is skipped; interrupted, the same command resumes."""
+    """Run a suite; what is finished is skipped.
+
+    Interrupted, the same command resumes. Exit code 1: a run failed.
+    """
     given = _with_overrides(given)
     from bench.api import runs
 
     display = console()
-    outcome = runs.run(suite, display, **given)
+    outcome = runs.run(suite, display=display, **given)
+    if outcome.report:
+        typer.echo(outcome.report.markdown)
     if outcome.failed:
         display.notice(f"failed: {', '.join(outcome.failed)}; the same command tries them again")
         raise typer.Exit(1)
 
 
 @app.command()
-@options("data", "out", "only", "seeds", "fields", "precision", "device", "trials", "hours", "plugins")
-def cost(suite: Annotated[str, typer.Argument(help="As in bench run.")] = "demo", **given: Any) -> None:
-    """Say how many hours a suite takes here, by a few measured steps of each entry; nothing of them is kept."""
-    given = _with_overrides(given)
+@options("data", "out", "only", "seeds", "fields", "precision", "device", "trials", "hours", "plugins", "as_json")
+def cost(
+    suite: Annotated[str, typer.Argument(help="As in bench run.", autocompletion=complete_suite)] = "demo",
+    **given: Any,
+) -> None:
+    """Say how many hours a suite takes here.
+
+    A few steps of each entry are measured; nothing of them is kept. Exit code 1: an entry could not be measured.
+    """
+    as_json, given = given.pop("as_json"), _with_overrides(given)
     from bench.api import runs
 
-    if any(found.cause for found in runs.cost(suite, console(), **given)):
+    found = runs.cost(suite, display=console(), **given)
+    if as_json:
+        entries = found.table.to_dict("records")
+        print_json({"suite": found.title, "device": found.device, "hours": found.hours, "entries": entries,
+                    "failed": found.failed})  # fmt: skip
+    else:
+        typer.echo(str(found))
+    if found.failed:
         raise typer.Exit(1)
 
 
 @app.command()
-@options("data", "trials", "hours", "out", "storage", "device", "heartbeat", "track", "plugins")
+@options("data", "trials", "hours", "out", "storage", "device", "heartbeat", "quick", "dry_run", "track", "plugins")
 def search(
     names: Annotated[list[str] | None, typer.Argument(help="Architectures [default: all of the suite's].")] = None,
-    suite: Annotated[str, typer.Option(help="Whose recipe and [space]: tuned, or a TOML file.")] = "tuned",
+    suite: Annotated[
+        str, typer.Option(help="Whose recipe and [space]: tuned, or a TOML file.", autocompletion=complete_suite)
+    ] = "tuned",
     fields: Annotated[list[str], typer.Option("--set", help="train.FIELD=VALUE, not searched; repeatable.")] = [],  # noqa: B006
     export: Annotated[bool, typer.Option("--export", help="Write the best recipes as a suite, OUT/best.toml.")] = False,
     **given: Any,
 ) -> None:
-    """Search each architecture's recipe on val, within the same budget; the same command resumes, or joins in."""
+    """Search each architecture's recipe within one budget.
+
+    Scored on val; eval is not read. The same command resumes, or joins in from elsewhere.
+    """
     given = _with_overrides({**given, "fields": fields, "only": names or []})
     from bench.api import runs
 
-    runs.search(suite, console(), export_best=export, **given)
+    typer.echo(runs.search(suite, display=console(), export_best=export, **given).markdown, nl=False)
 
 
 def _with_overrides(given: dict[str, Any]) -> dict[str, Any]:

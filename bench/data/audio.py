@@ -1,14 +1,15 @@
 """Probe and decode any sound file, to the samples that a pack holds: int16, mono, at the pack's sample rate.
 
 `decode` takes a recording in one piece, which is fastest; `blocks` reads a file of any length in memory that does not
-grow with it. Both give the same samples, bit for bit, so that a model hears in a file what it was trained on.
+grow with it. Both give the same samples, bit for bit, so that a model hears in a file what it was trained on. Packs
+are made of what libsndfile reads; `blocks` also takes what only ffmpeg does.
 """
 
 import io
 import struct
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,34 +18,33 @@ import numpy.typing as npt
 import soundfile as sf
 import soxr
 
+from bench.data import ffmpeg
 from bench.data.dataset import AudioError, AudioInfo, Clip, Recording
 
 __all__ = ["BLOCK", "CHUNK_SECONDS", "Samples", "blocks", "decode", "packed_length", "probe", "probe_all", "probe_file",
-           "spectrogram", "windows"]  # fmt: skip
+           "sound_files", "spectrogram", "windows"]  # fmt: skip
 
 Samples = npt.NDArray[np.int16]
 # What a model hears at once. Shorter recordings are repeated up to it, so that every chunk is a plain slice.
 CHUNK_SECONDS = 1
 # Samples of all channels that `blocks` decodes at a time: 4 MB of float32.
 BLOCK = 1 << 20
+# Of what libsndfile reads; a .raw file does not tell its sample rate.
+_SUFFIXES = frozenset([
+    ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp2", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".voc",
+    ".w64", ".wav", ".wave",
+])  # fmt: skip
 # Of a spectrogram: short enough for onsets, long enough for harmonics. The hop is half of it.
 _WINDOW_SECONDS = 0.032
 
 
 def probe(recording: Recording) -> AudioInfo:
     """Read a recording's header. Raises AudioError if it is missing, unreadable, empty, or shorter than declared."""
-    with _explain_errors():
-        # libsndfile takes a truncated file for a shorter one, so that a broken download would go unnoticed
-        size = recording.stat().st_size
-        with recording.open("rb") as file:
-            declared = _declared_bytes(file)
-            if size < declared:
-                raise AudioError(f"truncated: {size} bytes of {declared}")
-            file.seek(0)
-            info = sf.info(_file_name(recording) or file)
-    if info.frames < 1:
-        raise AudioError("empty: no samples")
-    return AudioInfo(info.frames, info.samplerate)
+    with _explain_errors(), recording.open("rb") as file:
+        _require_declared(recording, file)
+        file.seek(0)
+        info = sf.info(_file_name(recording) or file)
+    return _require_samples(AudioInfo(info.frames, info.samplerate))
 
 
 def probe_all(clips: Iterable[Clip]) -> Iterator[AudioInfo | AudioError]:
@@ -61,16 +61,26 @@ def probe_all(clips: Iterable[Clip]) -> Iterator[AudioInfo | AudioError]:
 
 
 def probe_file(path: Path) -> AudioInfo:
-    """Probe a file that a user named; the messages of AudioError also fit one that is no sound at all."""
+    """Probe a file that a user named; the messages of AudioError also fit one that is no sound at all.
+
+    What libsndfile does not read is decoded by ffmpeg, to the end.
+    """
     if not path.is_file():
-        raise AudioError("a folder; name the files in it" if path.is_dir() else "no such file")
+        raise AudioError("a folder without sound files" if path.is_dir() else "no such file")
     try:
-        return probe(path)
+        return _probe_by_ffmpeg(path) if ffmpeg.needed(path) else probe(path)
     except TypeError:
         # soundfile goes by the suffix: it asks for the format of a .raw file, which has no header
         raise AudioError("cannot be read as audio (a .raw file does not tell its sample rate)") from None
     except AudioError as error:
         raise AudioError(f"cannot be read as audio ({error})") from None
+
+
+def sound_files(folder: Path) -> list[Path]:
+    """Return all sound files in a folder, at any depth, sorted: by their suffixes; what is hidden is left out."""
+    suffixes = _SUFFIXES | ffmpeg.SUFFIXES
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+    return sorted(path for path in found if not any(part[0] == "." for part in path.relative_to(folder).parts))
 
 
 def decode(recording: Recording, sample_rate: int, length: int) -> Samples:
@@ -94,15 +104,17 @@ def decode(recording: Recording, sample_rate: int, length: int) -> Samples:
     return np.resize(samples, length)
 
 
-def blocks(path: Path, sample_rate: int, least: float = CHUNK_SECONDS) -> Iterator[Samples]:
+def blocks(
+    path: Path, sample_rate: int, least: float = CHUNK_SECONDS, info: AudioInfo | None = None
+) -> Iterator[Samples]:
     """Decode a file in pieces that joined are what `decode` returns, at `sample_rate` Hz.
 
-    A file shorter than `least` seconds is repeated up to them, and comes in one piece. Raises AudioError as `decode`;
-    what is wrong further on in the file is found only there.
+    A file shorter than `least` seconds is repeated up to them, and comes in one piece. `info` is what `probe_file`
+    found, if known. Raises AudioError as `decode`; what is wrong further on in the file is found only there.
     """
-    with _explain_errors(), _ForwardFile(path) as file:
-        info = AudioInfo(file.frames, file.samplerate)
-        length = packed_length(info, sample_rate, least)
+    info = info or probe_file(path)
+    length = packed_length(info, sample_rate, least)
+    with _explain_errors(), _open(path) as file:
         pieces = _decode_pieces(file, info, sample_rate)
         if length > _resampled_length(info, sample_rate):
             yield np.resize(np.concatenate(list(pieces)), length)
@@ -149,7 +161,7 @@ def spectrogram(
     # each window's column; summed up window by window, so that hours of sound take no more memory than seconds
     column = np.arange(len(starts)) * columns // len(starts)
     power, done = np.zeros((columns, size // 2 + 1)), 0
-    for frames in windows(blocks(path, sample_rate, least), starts, size):
+    for frames in windows(blocks(path, sample_rate, least, info), starts, size):
         spectra = np.abs(np.fft.rfft(frames / 32768 * np.hanning(size))) ** 2
         found, first = np.unique(column[done : done + len(frames)], return_index=True)
         power[found] += np.add.reduceat(spectra, first, axis=0)
@@ -167,6 +179,16 @@ def _explain_errors() -> Iterator[None]:
         raise AudioError(f"unreadable: {error.strerror}") from None
     except sf.LibsndfileError as error:
         raise AudioError(f"unreadable: {error.error_string.strip()}") from None
+
+
+def _probe_by_ffmpeg(path: Path) -> AudioInfo:
+    with _explain_errors(), path.open("rb") as file:
+        _require_declared(path, file)
+    return _require_samples(ffmpeg.probe(path))
+
+
+def _open(path: Path) -> AbstractContextManager[sf.SoundFile]:
+    return ffmpeg.stream(path) if ffmpeg.needed(path) else _ForwardFile(path)
 
 
 class _ForwardFile(sf.SoundFile):  # type: ignore[misc]  # soundfile has no types
@@ -217,6 +239,19 @@ def _resampled_length(info: AudioInfo, sample_rate: int) -> int:
 def _file_name(recording: Recording) -> str | None:
     """Return the name of a recording that is a file: by name libsndfile reads it itself, a fifth faster."""
     return str(recording) if isinstance(recording, Path) else None
+
+
+def _require_declared(recording: Recording, file: IO[bytes]) -> None:
+    # libsndfile takes a truncated file for a shorter one, so that a broken download would go unnoticed
+    size, declared = recording.stat().st_size, _declared_bytes(file)
+    if size < declared:
+        raise AudioError(f"truncated: {size} bytes of {declared}")
+
+
+def _require_samples(info: AudioInfo) -> AudioInfo:
+    if info.frames < 1:
+        raise AudioError("empty: no samples")
+    return info
 
 
 def _declared_bytes(file: IO[bytes]) -> int:

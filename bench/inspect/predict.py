@@ -1,12 +1,14 @@
 """A trained model on any sound file: what it hears, second by second."""
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from bench.data.audio import CHUNK_SECONDS, blocks, packed_length, windows
-from bench.data.dataset import AudioInfo, Progress
+from bench.data.audio import CHUNK_SECONDS, blocks, packed_length, probe_file, sound_files, windows
+from bench.data.dataset import AudioError, AudioInfo, Progress
 from bench.errors import UserError
 from bench.protocol.batches import chunk_size, chunk_starts
 from bench.protocol.build import fp32_means_fp32
@@ -16,7 +18,29 @@ from bench.reporting.tags import Tags
 from bench.runner.weights import load_model
 from bench.store import ResultsFolder, RunFolder
 
-__all__ = ["Tagger"]
+__all__ = ["Tagger", "probe_files"]
+
+
+def probe_files(
+    paths: Iterable[Path], progress: Progress = lambda *_: None
+) -> tuple[dict[Path, AudioInfo], dict[Path, AudioError]]:
+    """Probe files, and of folders all sound files in them at any depth; one that is named twice counts once.
+
+    Returns what was found, and what is wrong with the others, in their order. `progress` counts files.
+    """
+    files: dict[str, Path] = {}
+    for path in paths:
+        # a folder without any is itself what is wrong
+        for file in (sound_files(path) if path.is_dir() else []) or [path]:
+            files.setdefault(os.path.abspath(file), file)
+    infos, errors = {}, {}
+    for done, file in enumerate(files.values(), 1):
+        try:
+            infos[file] = probe_file(file)
+        except AudioError as error:
+            errors[file] = error
+        progress(done, len(files))
+    return infos, errors
 
 
 class Tagger:
@@ -52,7 +76,7 @@ class Tagger:
         # one array from the start: small ones, kept between the large ones of the batches, would let memory grow
         scores, done = np.empty((len(starts), len(self.classes)), dtype=np.float32), 0
         sum_of_logits = torch.zeros(len(self.classes), dtype=torch.float64)
-        for chunks in windows(blocks(file, self.sample_rate, self.least), starts, size):
+        for chunks in windows(blocks(file, self.sample_rate, self.least, info), starts, size):
             for x in torch.from_numpy(chunks).split(batch_size):
                 logits = self.model(x.to(self.device).float() / 32768).float()
                 scores[done : done + len(x)] = self.activation(logits).cpu()

@@ -10,10 +10,14 @@ __all__ = ["build", "fp32_means_fp32"]
 
 
 def build(spec: RunSpec, device: torch.device) -> nn.Module:
-    """Return the architecture with the weights that the seed draws; raise ConfigError if it is of another source."""
+    """Return the architecture with the weights that the seed draws, in memory as the recipe wants it.
+
+    Raises ConfigError if it is of another source.
+    """
     get_architecture(spec.architecture, spec.source)
     torch.manual_seed(spec.seed)
-    return create(spec.architecture, **spec.config).to(device)
+    layout = torch.channels_last if spec.recipe.channels_last else torch.contiguous_format
+    return create(spec.architecture, **spec.config).to(device).to(memory_format=layout)
 
 
 def fp32_means_fp32() -> None:

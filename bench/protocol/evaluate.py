@@ -12,8 +12,8 @@ from bench.protocol.batches import Batches, to_device
 __all__ = ["evaluation_batch_size", "score_clips"]
 
 # fixed for each kind of device, since the last digits of a matrix product depend on it; on a CPU, activations of more
-# chunks than this fall out of the cache (a quarter slower at 128)
-_CPU_BATCH_SIZE, _ACCELERATOR_BATCH_SIZE = 32, 512
+# chunks than this fall out of the cache
+_CPU_BATCH_SIZE, _ACCELERATOR_BATCH_SIZE = 16, 512
 
 
 def evaluation_batch_size(device: torch.device) -> int:

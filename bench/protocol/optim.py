@@ -11,9 +11,7 @@ __all__ = ["learning_rate", "optimizer_of", "set_rate"]
 
 
 def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return AdamW (without weight decay: Adam), and lay out the model's memory as the recipe wants it."""
-    if recipe.channels_last:
-        model.to(memory_format=torch.channels_last)
+    """Return AdamW (without weight decay: Adam)."""
     learned = [p for p in model.parameters() if p.requires_grad]
     # biases and the gains of norms have no direction to lose, and are left as they are
     groups = [

@@ -1,14 +1,21 @@
 """Two runs, or two systems with all their seeds, side by side: on the same clips, wherever they were made."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
+from html import escape
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from bench.data.dataset import Progress
 from bench.errors import UserError
+from bench.protocol.task import Metric
 from bench.reporting.analysis import ClassDifferences, Sampling, class_differences, judge
 from bench.reporting.systems import FinishedRun, System, different_origins, load_results
 from bench.stats.bootstrap import Estimate, bootstrap
-from bench.stats.inference import LEVEL, SEEDS_NEEDED, difference
+from bench.stats.inference import LEVEL, SEEDS_NEEDED, Inference, difference
 from bench.store import ResultsFolder, RunFolder
 
 __all__ = ["Comparison", "compare", "describe", "find_system"]
@@ -16,14 +23,52 @@ __all__ = ["Comparison", "compare", "describe", "find_system"]
 _SHOWN = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
-    """Two systems and what the bootstrap says of each; `classes` is None for a task without values by class."""
+    """Two systems, and in what they differ, paired on the same clips; it shows itself in a notebook."""
 
     first: System
     second: System
-    estimates: dict[str, dict[str, Estimate]]
-    classes: ClassDifferences | None
+    estimates: Mapping[str, Mapping[str, Estimate]]
+    by_class: ClassDifferences | None
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """A row a metric: first, second, difference (first - second), its 95% interval from low to high, p, verdict."""
+        return pd.DataFrame([self._metric(metric) for metric in self.first.task.metrics])
+
+    @property
+    def classes(self) -> pd.DataFrame | None:
+        """A row a class, with p corrected over the classes; None for a task without values by class."""
+        return self.by_class.table if self.by_class else None
+
+    @property
+    def generalises_to(self) -> str:
+        """What is claimed: architectures, where both sides have enough seeds to resample; else these checkpoints."""
+        return str(self._difference(self.first.task.primary).scope)
+
+    def _difference(self, metric: Metric) -> Inference:
+        one, other = (self.estimates[system.label][metric.name] for system in (self.first, self.second))
+        return difference(one, other)
+
+    def _metric(self, metric: Metric) -> dict[str, Any]:
+        (claim,) = judge([found := self._difference(metric)])
+        sides = {"first": self.first, "second": self.second}
+        return {
+            "metric": metric.label,
+            **{side: float(self.estimates[system.label][metric.name].value) for side, system in sides.items()},
+            "difference": float(found.value),
+            **{name: float(getattr(found, name)) for name in ("low", "high", "p")},
+            "verdict": claim.verdict,
+        }
+
+    def __repr__(self) -> str:
+        return describe(self)
+
+    def _repr_html_(self) -> str:
+        heading = " and ".join(f"{s.label} ({_seeds(s)})" for s in (self.first, self.second))
+        table = self.metrics.to_html(index=False, border=0, float_format="{:.4f}".format)
+        return f"<h4>{escape(heading)}</h4>{table}<p>{escape(_scope(self))}</p>"
 
 
 def compare(
@@ -67,16 +112,18 @@ def describe(found: Comparison) -> str:
     layout = "{:10} {:>8} {:>8} {:>10}  {:>18}  {:>8}  {}"
     lines = [f"first:  {a.label} ({_seeds(a)})", f"second: {b.label} ({_seeds(b)})", ""]
     lines.append(layout.format("", "first", "second", "difference", "95% interval", "p", "verdict"))
-    for metric in a.task.metrics:
-        one, other = found.estimates[a.label][metric.name], found.estimates[b.label][metric.name]
-        (claim,) = judge([d := difference(one, other)])
-        span = f"{d.low:+.3f} to {d.high:+.3f}"
-        values = (f"{one.value:.3f}", f"{other.value:.3f}", f"{d.value:+.3f}", span, f"{d.p:.4f}", claim.verdict)
-        lines.append(layout.format(metric.label, *values))
-    scope = "Generalises to architectures under their recipes: clips and seeds were both resampled."
-    if min(len(a.runs), len(b.runs)) < SEEDS_NEEDED:
-        scope = f"These checkpoints only: with fewer than {SEEDS_NEEDED} seeds a side, only clips were resampled."
-    return "\n".join([*lines, "", scope, *(_classes(found.classes) if found.classes else [])])
+    for line in found.metrics.to_dict("records"):
+        scores = (f"{line[name]:.3f}" for name in ("first", "second"))
+        span = f"{line['low']:+.3f} to {line['high']:+.3f}"
+        values = (*scores, f"{line['difference']:+.3f}", span, f"{line['p']:.4f}", line["verdict"])
+        lines.append(layout.format(line["metric"], *values))
+    return "\n".join([*lines, "", _scope(found), *(_classes(found.by_class) if found.by_class else [])])
+
+
+def _scope(found: Comparison) -> str:
+    if min(len(found.first.runs), len(found.second.runs)) < SEEDS_NEEDED:
+        return f"These checkpoints only: with fewer than {SEEDS_NEEDED} seeds a side, only clips were resampled."
+    return "Generalises to architectures under their recipes: clips and seeds were both resampled."
 
 
 def _seeds(system: System) -> str:

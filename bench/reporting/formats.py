@@ -5,12 +5,14 @@ import io
 import re
 from collections.abc import Sequence
 
+import pandas as pd
+
 from bench.reporting.analysis import Analysis
 from bench.reporting.notes import origin, reading_notes
 from bench.reporting.tables.scores import inferred_settings, unfinished
 from bench.reporting.tables.table import INFERRED, Record, Table
 
-__all__ = ["csv_text", "escaped", "latex", "markdown", "markdown_table"]
+__all__ = ["csv_text", "escaped", "html_table", "latex", "markdown", "markdown_table"]
 
 _LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -48,6 +50,12 @@ def markdown_table(table: Table) -> list[str]:
     rule = ["---:" if column.numeric else "---" for column in table.columns]
     rows = [[c.header for c in table.columns], rule, *table.cells]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+
+
+def html_table(table: Table) -> str:
+    """Return a table for a notebook, numbers rounded as in print."""
+    frame = pd.DataFrame(table.cells, columns=[column.header for column in table.columns])
+    return str(frame.to_html(index=False, border=0))
 
 
 def csv_text(records: Sequence[Record]) -> str:

@@ -14,7 +14,7 @@ from bench.reporting.tables.scores import inferred_settings, unfinished
 from bench.reporting.tables.table import INFERRED, Table
 from bench.store import RunRecord
 
-__all__ = ["page"]
+__all__ = ["data_uri", "page"]
 
 
 def page(analysis: Analysis, made: Sequence[Table], figures: Mapping[str, str]) -> str:
@@ -25,7 +25,7 @@ def page(analysis: Analysis, made: Sequence[Table], figures: Mapping[str, str]) 
     )  # fmt: skip
     results = analysis.results
     sentence, commands = origin(results)
-    drawn = [(name, caption, _data_uri(results.folder.report_file(f"{name}.svg"))) for name, caption in figures.items()]
+    drawn = [(name, caption, data_uri(results.folder.report_file(f"{name}.svg"))) for name, caption in figures.items()]
     return environment.get_template("page.html").render(
         title=results.title,
         tables=made,
@@ -40,7 +40,8 @@ def page(analysis: Analysis, made: Sequence[Table], figures: Mapping[str, str]) 
     )
 
 
-def _data_uri(path: Path) -> str:
+def data_uri(path: Path) -> str:
+    """Return an SVG file as a URI that holds it."""
     return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
@@ -48,7 +49,7 @@ def _run(run: FinishedRun) -> tuple[str, dict[str, dict[str, str]], dict[str, An
     """Return a run's folder, facts, history, and the figure of `bench filters`, if it was called for this run."""
     filters = run.folder.filters_figure.with_suffix(".svg")
     history = run.folder.history().to_dict("split", index=False)
-    return run.folder.name, _facts(run.record), history, _data_uri(filters) if filters.is_file() else None
+    return run.folder.name, _facts(run.record), history, data_uri(filters) if filters.is_file() else None
 
 
 def _facts(record: RunRecord) -> dict[str, dict[str, str]]:

@@ -1,6 +1,12 @@
 """The whole report of a results folder."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
 from pathlib import Path
+
+import pandas as pd
 
 from bench.data.dataset import Progress
 from bench.reporting.analysis import Sampling, analyse
@@ -8,19 +14,106 @@ from bench.reporting.figures.ablations import draw_ablations
 from bench.reporting.figures.filters import filters_figure
 from bench.reporting.figures.scores import draw_scores
 from bench.reporting.figures.search import draw_search
-from bench.reporting.formats import csv_text, latex, markdown, markdown_table
-from bench.reporting.page import page
+from bench.reporting.formats import csv_text, html_table, latex, markdown, markdown_table
+from bench.reporting.page import data_uri, page
 from bench.reporting.systems import load_results
 from bench.reporting.tables.scores import class_table, tables
 from bench.reporting.tables.search import tuning_table
+from bench.reporting.tables.table import Table
 
-__all__ = ["Sampling", "write_report"]
+__all__ = ["Figure", "Report", "Sampling", "write_report"]
+
+# fields of a record of scores that are its costs; the entry and its score are told in both tables
+_COSTS = ("parameters", "macs", "train_seconds", "samples_per_second", "latency_seconds", "train_memory_bytes", "front")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a report, as drawn; it shows itself in a notebook."""
+
+    # without a suffix
+    path: Path
+    caption: str
+
+    @property
+    def png(self) -> Path:
+        return self.path.with_suffix(".png")
+
+    @property
+    def svg(self) -> Path:
+        return self.path.with_suffix(".svg")
+
+    @property
+    def pdf(self) -> Path:
+        return self.path.with_suffix(".pdf")
+
+    def _repr_html_(self) -> str:
+        return f'<figure><img src="{data_uri(self.svg)}"><figcaption>{escape(self.caption)}</figcaption></figure>'
+
+
+@dataclass(frozen=True, repr=False)
+class Report:
+    """What a results folder says, as it was written there; it shows itself in a notebook.
+
+    The columns of the DataFrames are those of the CSV files of these names, numbers unrounded.
+    """
+
+    folder: Path
+    # by name: scores, cost, differences, published, classes, ablations, tuning, as far as there are any
+    tables: Mapping[str, Table]
+    figures: Mapping[str, Figure]
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """A row a system, best first: rank, seeds, every metric with its interval, chance, untrained, published."""
+        return self._frame("scores").drop(columns=list(_COSTS))
+
+    @cached_property
+    def costs(self) -> pd.DataFrame:
+        """A row a system: parameters, multiply-accumulates, seconds, bytes, and the Pareto fronts that it is on."""
+        records = self._frame("cost")
+        return records[["architecture", "family", "seeds", self.tables["cost"].columns[1].field, *_COSTS]]
+
+    @cached_property
+    def differences(self) -> pd.DataFrame:
+        """A row a pair of systems, the better one first: by metric difference, interval, p, verdict."""
+        return self._frame("differences")
+
+    @cached_property
+    def classes(self) -> pd.DataFrame:
+        """A row a class: the scores of the best systems of two families, their difference and its verdict."""
+        return self._frame("classes")
+
+    @cached_property
+    def ablations(self) -> pd.DataFrame:
+        """A row an entry with a base: what it changes, the difference to the base, interval, p, verdict."""
+        return self._frame("ablations")
+
+    @property
+    def markdown(self) -> str:
+        """The tables of scores and costs, as the command prints them."""
+        return "\n".join("\n".join(["", *markdown_table(table)]) for table in self._shown).strip() + "\n"
+
+    def __repr__(self) -> str:
+        return self.markdown
+
+    def _repr_html_(self) -> str:
+        parts = [f"<h4>{escape(table.title)}</h4>{html_table(table)}" for table in self._shown]
+        first = "ablations" if "ablations" in self.figures else "map_vs_parameters"
+        return "".join(parts) + (self.figures[first]._repr_html_() if first in self.figures else "")
+
+    @property
+    def _shown(self) -> list[Table]:
+        return [self.tables[name] for name in ("ablations", "scores", "tuning", "cost") if name in self.tables]
+
+    def _frame(self, name: str) -> pd.DataFrame:
+        return pd.DataFrame(self.tables[name].records if name in self.tables else [])
 
 
 def write_report(
     folder: Path, sampling: Sampling | None = None, *, mixed: bool = False, progress: Progress = lambda *_: None
-) -> str:
-    """Write tables, figures and index.html into a results folder; return the Markdown of scores and cost.
+) -> Report:
+    """Write tables, figures and index.html into a results folder, and return what they say.
 
     The tables are table.md, .csv and .tex; differences.csv, classes.csv, tuning.csv if there was a search, and
     ablations.csv if entries have bases. The same results give the same bytes. Raises UserError where the folder holds
@@ -52,5 +145,5 @@ def write_report(
         if run.folder.has_filters:
             filters_figure(run.folder)
     store.page.write_text(page(analysis, list(by_name.values()), figures), "utf-8")
-    shown = [by_name[name] for name in ("ablations", "scores", "tuning", "cost") if name in by_name]
-    return "\n".join("\n".join(["", *markdown_table(table)]) for table in shown).strip() + "\n"
+    drawn = {name: Figure(store.report_file(name), caption) for name, caption in figures.items()}
+    return Report(folder, by_name, drawn)

@@ -1,5 +1,7 @@
 """What a model heard in a sound file: as lines of text and as a table."""
 
+import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +17,7 @@ from bench.errors import UserError
 
 Floats = npt.NDArray[np.floating[Any]]
 
-__all__ = ["SOFTWARE", "ScoreTable", "Tags", "clock", "describe", "figure_paths"]
+__all__ = ["SOFTWARE", "ScoreTable", "Tags", "as_document", "as_frame", "clock", "describe", "figure_paths"]
 
 # of a terminal, for the scores over time
 _COLUMNS = 60
@@ -85,6 +87,21 @@ def describe(tags: Tags, count: int) -> str:
     return "\n".join(lines)
 
 
+def as_document(tags: Tags, count: int) -> dict[str, Any]:
+    """Return a file's name, its seconds and the scores of its top tags, the highest first, to be written as JSON."""
+    top = {tags.classes[k]: round(float(tags.clip[k]), 6) for k in tags.top(count)}
+    return {"file": str(tags.file), "seconds": tags.seconds, "tags": top}
+
+
+def as_frame(tags: Tags, name: str, *, over_time: bool = False) -> pd.DataFrame:
+    """Return a file's scores, a column a class, under `name`: one row, or of each chunk (by its first second) a row."""
+    if over_time:
+        index: pd.Index = pd.MultiIndex.from_product([[name], tags.starts], names=["file", "second"])
+    else:
+        index = pd.Index([name], name="file")
+    return pd.DataFrame(tags.scores if over_time else tags.clip[None], index, columns=list(tags.classes))
+
+
 class ScoreTable:
     """Every class's score in every chunk, as a CSV file that is whole or not there; `second` is a chunk's beginning."""
 
@@ -114,14 +131,27 @@ class ScoreTable:
 
 
 def figure_paths(files: Iterable[Path], folder: Path) -> dict[Path, Path]:
-    """Return each file's FOLDER/STEM.png. Raises UserError for two files of one name, or a picture of other origin."""
-    taken: dict[Path, Path] = {}
-    for file in files:
-        path = folder / f"{file.stem}.png"
-        if taken.setdefault(path, file) != file:
-            raise UserError(f"{path}: would be the figure of {taken[path]} and of {file}; draw them into two folders")
-        _refuse_foreign(path, SOFTWARE)
-    return {file: path for path, file in taken.items()}
+    """Return each file's figure: FOLDER/STEM.png, or of files with one stem, as much of the path as tells them apart.
+
+    siren.mp3 and siren.ogg become siren.mp3.png and siren.ogg.png; a/siren.mp3 and b/siren.mp3 become a-siren.mp3.png
+    and b-siren.mp3.png. Raises UserError where that is not enough, or for a picture of other origin.
+    """
+    names = {file: file.stem for file in files}
+    parts = {file: Path(os.path.abspath(file)).parts[1:] for file in names}
+    taken = _taken(names)
+    for depth in range(1, 1 + max(map(len, parts.values()), default=0)):
+        names |= {file: "-".join(parts[file][-depth:]) for file, name in names.items() if taken[name.casefold()] > 1}
+        taken = _taken(names)
+    for file, name in names.items():
+        if taken[name.casefold()] > 1:
+            raise UserError(f"{file}: another file would have its figure, {name}.png, too; draw them into two folders")
+        _refuse_foreign(folder / f"{name}.png", SOFTWARE)
+    return {file: folder / f"{name}.png" for file, name in names.items()}
+
+
+def _taken(names: dict[Path, str]) -> Counter[str]:
+    """Count the files of each name, as a file system does that does not tell A from a."""
+    return Counter(name.casefold() for name in names.values())
 
 
 def _refuse_foreign(path: Path, mark: str) -> None:

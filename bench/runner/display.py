@@ -1,4 +1,4 @@
-"""What long work tells whoever watches it. The command line draws it; from Python it is silent by default."""
+"""What long work tells whoever watches it."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Self
@@ -15,7 +15,10 @@ __all__ = ["Display"]
 
 
 class Display:
-    """Takes notice of nothing; override what should be seen. Runs and trials are shown between `with`'s ends."""
+    """Shows nothing: `display=Display()` is silent. Override what should be seen.
+
+    Runs and trials are shown between `with`'s ends.
+    """
 
     def __enter__(self) -> Self:
         return self
@@ -25,9 +28,6 @@ class Display:
 
     def notice(self, line: str) -> None:
         """Take a line that a user should read."""
-
-    def show(self, text: str) -> None:
-        """Take a result."""
 
     def bar(self, what: str) -> AbstractContextManager[Progress]:  # noqa: ARG002
         """Return what takes how far some work is."""
@@ -42,8 +42,8 @@ class Display:
     def training(self, status: "Status") -> None:
         """Take how far it is."""
 
-    def run_finished(self, record: RunRecord) -> None:
-        """Take what came of a run."""
+    def run_finished(self, record: RunRecord, place: int, of: int) -> None:
+        """Take what came of a run, and at which place its entry stands so far, of how many."""
 
     def run_failed(self, error: Exception, folder: RunFolder) -> None:
         """Take that a run failed."""

@@ -6,7 +6,8 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -26,7 +27,7 @@ from bench.runner.run import checkpoint_of
 from bench.suites.plan import Run
 from bench.suites.space import Budget
 
-__all__ = ["BRIEF", "THOROUGH", "Cost", "Estimate", "Rates", "Remaining", "cost_of", "cost_table", "describe_runs",
+__all__ = ["BRIEF", "THOROUGH", "Cost", "Estimate", "Rates", "Remaining", "SuiteCost", "cost_of", "describe_runs",
            "describe_trials", "duration", "estimate", "measure", "remaining", "worth_measuring"]  # fmt: skip
 
 # seconds of timed steps an entry, before a suite and for `bench cost`
@@ -222,28 +223,74 @@ def describe_trials(estimates: Sequence[Estimate]) -> str:
     return f"a trial that is not pruned takes about: {', '.join(f'{e.name} {duration(e.trial)}' for e in estimates)}"
 
 
-def cost_table(title: str, estimates: Sequence[Estimate], device: torch.device, budget: Budget | None = None) -> str:
-    """Return a line an entry, and the sum in hours; where each entry is searched first, that is in it, too."""
-    known = [e for e in estimates if not e.cause]
-    failed = [f"{e.name}: could not be measured: {e.cause}" for e in estimates if e.cause]
-    if not known:
-        return "\n".join(failed)
-    cells = pd.DataFrame([_cells(e, budget) for e in known], index=[e.name for e in known])
-    what = f"{len(known)} searches of {budget}, then {_runs(known)}" if budget else _runs(known)
-    hours = sum(e.searching(budget) + e.seconds for e in known) / 3600
-    fewest = min(len(e.rates.steps) for e in known)
-    lines = [
-        cells.to_string(),
-        *failed,
-        f"{title}: {what}, {hours:.3g} h on {device} with nothing else running",
-        f"s per step: median and range of {fewest} measurements or more; evaluation: of val; "
-        "rest: how a run begins and ends, with eval scored twice",
-    ]
-    if _may_end_sooner(known):
-        lines.append("early stopping may end runs sooner")
-    if budget:
-        lines.append("pruned trials end sooner; a best recipe is taken to need as long as the default one")
-    return "\n".join(lines)
+@dataclass(frozen=True, repr=False)
+class SuiteCost:
+    """How long what is left of a suite takes on a device; where each entry is searched first, that is in it, too."""
+
+    title: str
+    estimates: tuple[Estimate, ...]
+    device: str
+    budget: Budget | None = None
+
+    @property
+    def known(self) -> list[Estimate]:
+        return [e for e in self.estimates if not e.cause]
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Entries that could not be measured, and why."""
+        return {e.name: e.cause for e in self.estimates if e.cause}
+
+    @property
+    def hours(self) -> float:
+        """All that is left, without what could not be measured."""
+        return sum(e.searching(self.budget) + e.seconds for e in self.known) / 3600
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """A row an entry: seconds a step (median), of a run and its parts, runs left, seconds of search and in all."""
+        return pd.DataFrame([self._record(e) for e in self.known])
+
+    def _record(self, found: Estimate) -> dict[str, Any]:
+        seconds = {f"{name}_seconds": value for name, value in found.run._asdict().items()}
+        return {
+            "entry": found.name,
+            "step_seconds": found.rates.step,
+            **seconds,
+            "run_seconds": found.run.total,
+            "runs_left": len(found.left.done),
+            "search_seconds": found.searching(self.budget),
+            "total_seconds": found.searching(self.budget) + found.seconds,
+        }
+
+    def __repr__(self) -> str:
+        failed = [f"{name}: could not be measured: {cause}" for name, cause in self.failed.items()]
+        if not self.estimates:
+            return f"{self.title}: all runs are finished"
+        if not self.known:
+            return "\n".join(failed)
+        cells = pd.DataFrame([_cells(e, self.budget) for e in self.known], index=[e.name for e in self.known])
+        fewest = min(len(e.rates.steps) for e in self.known)
+        lines = [
+            cells.to_string(),
+            *failed,
+            f"{self.title}: {self._what}, {self.hours:.3g} h on {self.device} with nothing else running",
+            f"s per step: median and range of {fewest} measurements or more; evaluation: of val; "
+            "rest: how a run begins and ends, with eval scored twice",
+        ]
+        if _may_end_sooner(self.known):
+            lines.append("early stopping may end runs sooner")
+        if self.budget:
+            lines.append("pruned trials end sooner; a best recipe is taken to need as long as the default one")
+        return "\n".join(lines)
+
+    @property
+    def _what(self) -> str:
+        searches = f"{len(self.known)} searches of {self.budget}, then " if self.budget else ""
+        return searches + _runs(self.known)
+
+    def _repr_html_(self) -> str:
+        return str(self.table.to_html(index=False, border=0, float_format="{:.3g}".format))
 
 
 def _cells(found: Estimate, budget: Budget | None) -> dict[str, str]:

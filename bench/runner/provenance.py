@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -21,7 +22,10 @@ from bench.runner.source import architecture_files, protocol_files, source_diges
 from bench.schema import digest
 from bench.store.record import Provenance
 
-__all__ = ["code_digest", "code_of", "device_name", "provenance"]
+__all__ = ["code_digest", "code_of", "device_name", "provenance", "python_call"]
+
+# what was called, where that was in Python: the command line is then a notebook's, or a script's
+python_call: ContextVar[str] = ContextVar("python_call", default="")
 
 _ROOT = Path(__file__).parents[2]
 _PACKAGES = ("torch", "torchaudio", "timm", "numpy", "soxr", "soundfile")
@@ -32,12 +36,19 @@ def provenance(spec: RunSpec, device: torch.device) -> Provenance:
     return Provenance(
         **code_of(spec),
         # results are there to be shown: URLs without their passwords
-        command=re.sub(r"(://[^:@/\s]*):[^@/\s]*@", r"\1:***@", shlex.join(["bench", *sys.argv[1:]])),
+        command=re.sub(r"(://[^:@/\s]*):[^@/\s]*@", r"\1:***@", _command()),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         versions={"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
         device=device_name(device),
         threads=torch.get_num_threads(),
     )
+
+
+def _command() -> str:
+    program = Path(sys.argv[0])
+    if program.stem == "bench" or program.parts[-2:] == ("bench", "__main__.py"):
+        return shlex.join(["bench", *sys.argv[1:]])
+    return python_call.get() or shlex.join(["python", *sys.argv])
 
 
 def code_of(spec: RunSpec) -> dict[str, Any]:
@@ -61,10 +72,15 @@ def _code(task_file: Path, architecture_file: Path) -> dict[str, Any]:
         # of the code alone: results that a run writes change no number
         "dirty": bool(_git("status", "--porcelain", "--", "architectures", "bench")),
         "source": {
-            "protocol": source_digest(protocol_files(task_file)),
+            "protocol": _protocol_digest(task_file),
             "architecture": source_digest(architecture_files(architecture_file)),
         },
     }
+
+
+@cache
+def _protocol_digest(task_file: Path) -> str:
+    return source_digest(protocol_files(task_file))
 
 
 def device_name(device: torch.device) -> str:

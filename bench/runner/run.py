@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from architectures import get_architecture
+from architectures import get_architecture, package_of, source_text
 from bench.protocol.batches import Batches
 from bench.protocol.build import build, fp32_means_fp32
 from bench.protocol.checkpoint import Checkpoint
@@ -22,6 +22,7 @@ from bench.runner.cost import CLIP_SECONDS, count_macs, count_parameters, latenc
 from bench.runner.display import Display
 from bench.runner.provenance import code_digest, provenance
 from bench.store import RunRecord
+from bench.store.record import Provenance
 from bench.suites.plan import Run
 
 __all__ = ["checkpoint_of", "execute"]
@@ -45,7 +46,7 @@ def checkpoint_of(run: Run) -> Checkpoint:
 def _execute(run: Run, device: torch.device, display: Display) -> RunRecord:
     started = time.perf_counter()
     spec, task = run.spec, run.task
-    origin = provenance(spec, device)
+    origin = _origin(run, device)
     data, val = (task.data(run.pack, split, spec.recipe, device) for split in ("train", "val"))
     fp32_means_fp32()
     model = build(spec, device)
@@ -69,6 +70,15 @@ def _execute(run: Run, device: torch.device, display: Display) -> RunRecord:
     weights = save({name: w.contiguous() for name, w in model.state_dict().items()})
     run.folder.write(record, pd.DataFrame(state.history), scores, weights)
     return record
+
+
+def _origin(run: Run, device: torch.device) -> Provenance:
+    """Return where the numbers will come from; keep the text of a user's file, which an edit would lose."""
+    spec, origin = run.spec, provenance(run.spec, device)
+    if text := source_text(spec.source):
+        run.folder.write_source(text)
+        return origin
+    return origin.model_copy(update={"package": package_of(spec.architecture) if spec.source else ""})
 
 
 def _judged(run: Run, scores: np.ndarray, untrained: np.ndarray) -> dict[str, Any]:

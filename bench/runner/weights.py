@@ -1,11 +1,13 @@
 """A finished run as the model that it trained."""
 
+import shlex
+
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from architectures import ConfigError
+from architectures import ConfigError, get_architecture, text_digest
 from bench.errors import UserError, one_line
 from bench.protocol.build import build
 from bench.store import RunFolder, RunRecord
@@ -20,13 +22,29 @@ def load_model(folder: RunFolder, record: RunRecord, device: torch.device) -> nn
     again = f"move the folder away and make it again with `{record.provenance.command}`"
     if not path.is_file():
         raise UserError(f"{path}: no weights (they stay on the machine that trained, git does not keep them); {again}")
+    _require_source(folder, record, again)
     try:
         model = build(record.spec, device)
     except ConfigError as error:
-        hint = f"name its file as it was (--plugin FILE.py), or {again}" if record.spec.source else again
-        raise UserError(f"{folder.record_file}: made by another version ({error}); {hint}") from None
+        raise UserError(f"{folder.record_file}: made by another version ({error}); {again}") from None
     try:
         model.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
         raise UserError(f"{path}: damaged, or of another version ({one_line(error)[:200]}); {again}") from None
     return model
+
+
+def _require_source(folder: RunFolder, record: RunRecord, again: str) -> None:
+    """Raise UserError if the architecture is not there, or of another text; what the run kept is named, never run."""
+    spec, kept, package = record.spec, folder.source_file, record.provenance.package
+    try:
+        get_architecture(spec.architecture, spec.source)
+    except ConfigError as error:
+        fix = again
+        if spec.source and kept.is_file() and text_digest(kept.read_bytes()) == spec.source:
+            name_it = f"--plugin {shlex.quote(str(kept))}"
+            fix = f"the run kept the text that made it, as code that only you run: name it, and no other, by {name_it}"
+        elif spec.source:
+            fix = f"install {package}" if package else "name its file as it was (--plugin FILE.py)"
+            fix += f", or {again}"
+        raise UserError(f"{folder.record_file}: made by another version ({error}); {fix}") from None

@@ -27,7 +27,7 @@ from bench.searching.study import Sampler, Worker, counted, reached
 from bench.suites.plan import Run
 from bench.suites.space import Budget, Dimension
 
-__all__ = ["Search", "open_study", "run_search", "searches"]
+__all__ = ["Search", "open_study", "run_search", "searches", "trials_spent"]
 
 # complete trials before any is pruned
 _STARTUP = 5
@@ -120,6 +120,15 @@ def open_study(search: Search, storage: RDBStorage) -> Study:
         sampler=Sampler(search.seed, search.default),
         pruner=optuna.pruners.MedianPruner(_STARTUP, n_warmup_steps=search.spec.recipe.evaluations // 3),
     )
+
+
+def trials_spent(search: Search, storage: RDBStorage) -> int:
+    """Return how many trials the search's budget was spent on so far."""
+    try:
+        study = optuna.load_study(study_name=search.study, storage=storage)
+    except KeyError:
+        return 0
+    return len(counted(study.get_trials(deepcopy=False)))
 
 
 def run_search(search: Search, storage: RDBStorage, budget: Budget, device: torch.device, display: Display) -> Study:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from bench.protocol.spec import RunSpec
 
@@ -25,11 +25,18 @@ class Provenance(_Record):
     dirty: bool
     source: dict[str, str]
     command: str
-    # when the run ended, ISO 8601
+    # when the run began, ISO 8601
     date: str
     versions: dict[str, str]
     device: str
     threads: int = 0
+    # the installed package that the architecture is from, with its version; '' for one of the project, or of a file
+    package: str = ""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # trackers know a record by a digest of all that it says: those of before should not seem to be others
+        return {name: value for name, value in serialize(self).items() if name != "package" or value}
 
 
 class RunRecord(_Record):

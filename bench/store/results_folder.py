@@ -3,7 +3,7 @@
 import glob
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,19 +82,26 @@ class ResultsFolder:
         return [RunFolder(path.parent) for path in sorted(self.path.glob("*/run.json"))]
 
     def failed(self) -> list[RunFolder]:
-        """Return the runs that failed and were not done again since."""
+        """Return the runs that failed and were not done again since, of those planned where there is a plan."""
         folders = [RunFolder(path.parent) for path in sorted(self.path.glob("*/failed.json"))]
-        return [folder for folder in folders if not folder.is_finished]
+        planned = self.plan().planned if self.plan_file.exists() else None
+        return [folder for folder in folders if folder.is_failed and (planned is None or folder.name in planned)]
 
-    def find(self, name: str) -> RunFolder:
-        """Return the one finished run whose folder's name begins like this: crnn-s0, or crnn. Raises UserError."""
-        found = sorted(path.parent for path in self.path.glob(f"{glob.escape(name)}-*/run.json"))
+    def find(self, name: str, *, finished: bool = True) -> RunFolder:
+        """Return the one run whose folder's name begins like this: crnn-s0, or crnn. Raises UserError.
+
+        Args:
+            finished: whether only finished runs are looked at.
+        """
+        folders = [RunFolder(path) for path in sorted(self.path.glob(f"{glob.escape(name)}-*"))]
+        found = [folder for folder in folders if (folder.is_finished if finished else folder.is_run)]
         if not found:
-            raise UserError(f"{self.path / name}: no finished run; give a run folder, such as runs/SUITE/RUN")
+            what = "no finished run" if finished else "no run"
+            raise UserError(f"{self.path / name}: {what}; give a run folder, such as runs/SUITE/RUN")
         if len(found) > 1:
             known = ", ".join(folder.name for folder in found[:5]) + (", ..." if len(found) > 5 else "")
             raise UserError(f"{self.path / name}: {len(found)} runs begin like this; name one of {known}")
-        return RunFolder(found[0])
+        return found[0]
 
     # --- labels of the eval split, and the plan
 
@@ -119,8 +126,19 @@ class ResultsFolder:
 
     def add_to_plan(self, title: str, planned: Sequence[str]) -> None:
         """Add runs to what earlier commands planned here."""
-        names = list(dict.fromkeys([*self.plan().planned, *planned]))
-        write_json(self.plan_file, {"format": FORMAT, "title": title, "planned": names})
+        self._write_plan(title, dict.fromkeys([*self.plan().planned, *planned]))
+
+    def unfinished(self) -> list[str]:
+        """Return the names of planned runs that are not finished, failed ones included."""
+        return [name for name in self.plan().planned if not RunFolder(self.path / name).is_finished]
+
+    def forget(self, names: Collection[str]) -> None:
+        """Take runs off the plan; what is in their folders stays."""
+        plan = self.plan()
+        self._write_plan(plan.title, [name for name in plan.planned if name not in names])
+
+    def _write_plan(self, title: str, planned: Iterable[str]) -> None:
+        write_json(self.plan_file, {"format": FORMAT, "title": title, "planned": list(planned)})
 
     # --- searches
 

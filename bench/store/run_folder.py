@@ -1,5 +1,7 @@
 """One run on disk."""
 
+import os
+import re
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import ValidationError
 
-from bench.disk import write_json
+from bench.disk import partial_path, write_json
 from bench.errors import UserError, one_line
 from bench.protocol.spec import RunSpec
 from bench.store.files import File, damaged, read_arrays, read_json, read_table, write_arrays, write_table
@@ -20,6 +22,8 @@ from bench.store.record import FORMAT, RunRecord
 __all__ = ["RunFolder"]
 
 _REMEDY = "remove the folder and run the suite again"
+# ENTRY-sSEED-HASH
+_NAME = re.compile(r".+-s\d+-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class RunFolder:
     weights_file = File("model.safetensors")
     # all that training needs to resume, while it is not finished
     checkpoint_file = File("checkpoint.pt")
+    # of an architecture from a file of the user's: its text, which is run only where it is named (--plugin)
+    source_file = File("source.py")
     # if `bench filters` was called: a line a filter of the first layer, their responses, and figures (no suffix here)
     filters_table = File("filters.csv")
     filters_arrays = File("filters.npz")
@@ -49,6 +55,17 @@ class RunFolder:
     @property
     def is_finished(self) -> bool:
         return self.record_file.is_file()
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether the run failed and was not done again since."""
+        return self.failure_file.is_file() and not self.is_finished
+
+    @property
+    def is_run(self) -> bool:
+        """Whether this is the folder of a run, however far it is."""
+        named_like_one = _NAME.fullmatch(self.path.resolve().name) is not None
+        return self.path.is_dir() and (named_like_one or self.is_finished or self.is_failed)
 
     @property
     def has_filters(self) -> bool:
@@ -95,6 +112,12 @@ class RunFolder:
         self.weights_file.write_bytes(weights)
         write_json(self.record_file, record.model_dump(mode="json"))
         self.clean_up()
+
+    def write_source(self, text: bytes) -> None:
+        """Keep the text of the file that the architecture is from."""
+        temporary = partial_path(self.source_file)
+        temporary.write_bytes(text)
+        os.replace(temporary, self.source_file)
 
     def write_failure(self, spec: RunSpec, error: Exception) -> None:
         """Record why a run failed, with its traceback."""

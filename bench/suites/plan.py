@@ -1,5 +1,6 @@
 """All runs of a suite, in their order."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,8 @@ from bench.suites.suite import Entry, Suite
 __all__ = ["Run", "Selection", "entries", "entry_name", "plan", "sample_rates"]
 
 CPU = torch.device("cpu")
+# characters, of the 80 that a name may have
+_SEARCHED = 60
 
 
 @dataclass(frozen=True)
@@ -50,17 +53,47 @@ _ALL = Selection()
 
 
 def entries(suite: Suite, only: Sequence[str] = ()) -> list[Entry]:
-    """Return the suite's entries, or those named, each once, with all that they take from their bases."""
+    """Return the suite's entries, or those named, each once, with all that they take from their bases and the grid.
+
+    Raises UserError for an unknown name, and for names that the grid makes twice or too long.
+    """
     names = list_architectures(in_all_only=True) if suite.named == "all" else suite.named
     try:
         declared = [suite.resolved(entry) for entry in suite.runs]
         for entry in declared:
             get_architecture(entry.architecture)
         known = {entry.name: entry for entry in [*map(_entry_of, names), *declared]}
-        chosen = [known.get(entry_name(name)) or _entry_of(name) for name in only or known]
     except ConfigError as error:
         raise UserError(str(error)) from None
-    return list({entry.name: entry for entry in chosen}.values())
+    crossed = {name: suite.crossed(entry) for name, entry in known.items()}
+    chosen = [entry for name in only or known for entry in _chosen(name, suite, crossed)]
+    made = {entry.name: entry for entry in chosen}
+    _check_names(suite, [entry.name for of_entry in crossed.values() for entry in of_entry])
+    return list(made.values())
+
+
+def _chosen(name: str, suite: Suite, crossed: Mapping[str, list[Entry]]) -> list[Entry]:
+    """Return what a name stands for: an entry, all that the grid makes of one, or an architecture as an entry."""
+    if entry_name(name) in crossed:
+        return crossed[entry_name(name)]
+    points = {entry.name: entry for of_entry in crossed.values() for entry in of_entry}
+    if name in points:
+        return [points[name]]
+    try:
+        return suite.crossed(_entry_of(name))
+    except ConfigError as error:
+        near = difflib.get_close_matches(name, points if suite.grid else [], n=1, cutoff=0.8)
+        raise UserError(f"no entry {name!r} (did you mean {near[0]!r}?)" if near else str(error)) from None
+
+
+def _check_names(suite: Suite, names: Sequence[str]) -> None:
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"suite {suite.title!r}, [grid]: two of its entries are called {twice[0]!r}: leave one out")
+    # the best recipe's entry is called NAME_best_of_TRIALS
+    if suite.space and (longest := max(names, key=len, default="")) and len(longest) > _SEARCHED:
+        raise UserError(
+            f"suite {suite.title!r}: {longest}: an entry that is searched needs a name of {_SEARCHED} at most"
+        )
 
 
 def _entry_of(architecture: str) -> Entry:

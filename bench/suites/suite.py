@@ -12,9 +12,10 @@ from bench.errors import UserError
 from bench.protocol.recipe import Recipe
 from bench.renamed import current_name, warn_of_old_names
 from bench.schema import Strict, validated
+from bench.suites.grid import Grid, check_grid, field_of, point_name, points
 from bench.suites.space import Budget, Dimension, check_space
 
-__all__ = ["Entry", "Suite", "load_suite", "parse_overrides"]
+__all__ = ["Entry", "Suite", "known_suites", "load_suite", "parse_overrides", "suite_path"]
 
 # as in architectures, which needs torch
 Family = Literal["cnn", "transformer", "hybrid"]
@@ -65,11 +66,14 @@ class Entry(Settings):
 class Suite(Settings):
     """A declaration of runs: one recipe, family by family where that is needed, for architectures and seeds.
 
-    `runs` are entries of their own; with them, `architectures` are only those named. With a `space`, each entry's
-    recipe is searched first, within the same `budget`, and its best one becomes an entry beside it.
+    `runs` are entries of their own; with them, `architectures` are only those named. A `grid` crosses lists of values
+    over every entry. With a `space`, each entry's recipe is searched first, within the same `budget`, and its best one
+    becomes an entry beside it.
     """
 
     title: str
+    # a line for who chooses among suites
+    description: str = ""
     task: str = "tagging"
     # which part of the data is held out, in data sets that come in folds
     fold: NonNegativeInt | None = None
@@ -78,6 +82,9 @@ class Suite(Settings):
     first_seed: NonNegativeInt = 0
     family: dict[Family, Settings] = {}
     runs: list[Entry] = []
+    grid: Grid = {}
+    # files with architectures or tasks, which are loaded before the suite is planned
+    plugins: list[Path] = []
     space: Annotated[dict[str, Dimension], _renamed(lambda table: warn_of_old_names(table, "[space]"))] = {}
     budget: Budget | None = None
     search_seed: NonNegativeInt = 0
@@ -90,6 +97,14 @@ class Suite(Settings):
             raise ValueError(f"two entries are called {twice[0]!r}: each of [[runs]] needs a name of its own")
         for entry in self.runs:
             self.resolved(entry)
+        return self
+
+    @model_validator(mode="after")
+    def _grid_stands_alone(self) -> Self:
+        if both := [name for name in self.grid if field_of(name) in self.space]:
+            raise ValueError(f"{both[0]} is both in [grid] and in [space]: leave one of the two out")
+        if self.grid and (ablations := [entry.name for entry in self.runs if entry.base]):
+            raise ValueError(f"{ablations[0]}: base and [grid] exclude each other: give it an architecture instead")
         return self
 
     def resolved(self, entry: Entry) -> Entry:
@@ -105,13 +120,31 @@ class Suite(Settings):
             chain.append(known[base])
         return reduce(lambda base, entry: entry.on(base), reversed(chain))
 
+    def crossed(self, entry: Entry) -> list[Entry]:
+        """Return a resolved entry at each point of the grid, or alone where there is no grid. Raises UserError."""
+        return [self._at(point, entry) for point in points(self.grid)] if self.grid else [entry]
+
+    def _at(self, point: Mapping[str, Any], entry: Entry) -> Entry:
+        values: dict[str, Any] = {name: getattr(entry, name) for name in ("architecture", "question", "init")}
+        for table in ("train", "config"):
+            values[table] = {field_of(name): value for name, value in point.items() if name.startswith(f"{table}.")}
+        values |= {"name": f"{entry.name}-{point_name(point)}", "sample_rate": point.get("sample_rate")}
+        return validated(Entry, values, f"suite {self.title!r}, [grid], whose fields and values name entries").on(entry)
+
     @property
     def named(self) -> Literal["all"] | list[str]:
         """The architectures that are entries as they are."""
         return self.architectures or ([] if self.runs else "all")
 
     def settings(self, entry: Entry, family: str, overrides: Mapping[str, Any]) -> tuple[int, Recipe, dict[str, str]]:
-        """Return sample rate, recipe and inferred settings of a resolved entry; `overrides` (--set) go last."""
+        """Return sample rate, recipe and inferred settings of a resolved entry; `overrides` (--set) go last.
+
+        Raises UserError for values that can't be, and for overrides of what the grid sets.
+        """
+        if taken := [name for name in overrides if f"train.{name}" in self.grid]:
+            # two entries would be the same
+            reason = "which --set or --quick sets for all: leave one of the two out"
+            raise UserError(f"suite {self.title!r} has a [grid] over train.{taken[0]}, {reason}")
         of_family = self.family.get(family, Settings())  # type: ignore[call-overload]
         train = self.train | of_family.train | entry.train | dict(overrides)
         recipe = validated(Recipe, train, f"suite {self.title!r}, {entry.name}, train")
@@ -122,17 +155,32 @@ class Suite(Settings):
         return entry.sample_rate or of_family.sample_rate or self.sample_rate or 16_000, recipe, inferred
 
 
-def load_suite(name: str) -> Suite:
-    """Return a suite that comes with the project, by name, or any TOML file, by path; check it, or raise UserError."""
-    path = Path(name) if name.endswith(".toml") else _SUITES / f"{name}.toml"
+def known_suites() -> list[str]:
+    """Return the names of the suites that come with the project."""
+    return sorted(path.stem for path in _SUITES.glob("*.toml"))
+
+
+def suite_path(name: str | Path) -> Path:
+    """Return the file of a suite that comes with the project, by name, or of any, by path; raise UserError for none."""
+    path = Path(name) if str(name).endswith(".toml") else _SUITES / f"{name}.toml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in _SUITES.glob("*.toml")))
-        raise UserError(f"no suite {name!r}: use one of {known}, or the path of a .toml file")
+        raise UserError(f"no suite {str(name)!r}: use one of {', '.join(known_suites())}, or the path of a .toml file")
+    return path
+
+
+def load_suite(name: str | Path) -> Suite:
+    """Return a suite that comes with the project, by name, or any TOML file, by path; check it, or raise UserError."""
+    path = suite_path(name)
     try:
         values = tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid TOML: {error}") from None
     suite = validated(Suite, values, str(path))
+    _check(suite, path)
+    return suite.model_copy(update={"plugins": [_plugin(path, plugin) for plugin in suite.plugins]})
+
+
+def _check(suite: Suite, path: Path) -> None:
     for family in get_args(Family):
         validated(Recipe, suite.train, f"{path}, [train]")
         of_family = suite.family.get(family, Settings())
@@ -142,7 +190,15 @@ def load_suite(name: str) -> Suite:
         validated(Recipe, suite.train | entry.train, f"{path}, [[runs]] {entry.name}, train")
         _check_inferred(entry.inferred, path)
     check_space(suite.space, f"{path}, [space]")
-    return suite
+    check_grid(suite.grid, f"{path}, [grid]")
+
+
+def _plugin(suite: Path, plugin: Path) -> Path:
+    """Return a plugin's path as it is for this process. Raises UserError if there is no such file."""
+    path = suite.parent / plugin
+    if not path.is_file():
+        raise UserError(f"{suite}: plugins: {path}: no such file; paths are relative to the suite's file")
+    return path
 
 
 def _check_inferred(inferred: Mapping[str, str], path: Path) -> None:

@@ -23,7 +23,7 @@ class Tracker(AbstractContextManager["Tracker"]):
     """Keep a tracking server up to date without waiting for it: one process at a time, stopped on leaving, if `on`."""
 
     def __init__(self, folder: Path, *, on: bool = True, plugins: Sequence[Path] = ()) -> None:
-        self.on = on
+        self.on, self.plugins = on, plugins
         self.command = ["track", "sync", str(folder), *(part for path in plugins for part in ("--plugin", str(path)))]
         self.process: subprocess.Popen[bytes] | None = None
         self.messages: IO[bytes] | None = None

@@ -1,13 +1,13 @@
-"""What is seen of long work: a live line on a terminal, a line now and then in a log."""
+"""What is seen of long work: a live line on a terminal or in a notebook, a line now and then in a log."""
 
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Self
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -21,11 +21,16 @@ from bench.store import RunFolder, RunRecord
 if TYPE_CHECKING:
     from bench.protocol.train import Status
 
-__all__ = ["ConsoleDisplay"]
+__all__ = ["ConsoleDisplay", "shown"]
 
 _console = Console(stderr=True, highlight=False, soft_wrap=True)
 # between lines where there is no terminal
 _LOG_SECONDS = 30
+
+
+def shown(display: Display | None) -> Display:
+    """Return what a caller gave to show long work, or else what shows it on a terminal, in a notebook or in a log."""
+    return display or ConsoleDisplay()
 
 
 class ConsoleDisplay(Display):
@@ -34,11 +39,16 @@ class ConsoleDisplay(Display):
     def __init__(self) -> None:
         self.live = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[numbers]}"),
-            console=_console, disable=not _console.is_terminal,
+            console=_console, disable=not self.is_live,
         )  # fmt: skip
         self.task = TaskID(0)
         self.heading, self.max_steps, self.metric = "", 0, ""
         self.logged = 0.0
+
+    @property
+    def is_live(self) -> bool:
+        """Whether lines can be drawn anew: on a terminal, and in a notebook that has ipywidgets."""
+        return _console.is_terminal or (_console.is_jupyter and find_spec("ipywidgets") is not None)
 
     def __enter__(self) -> Self:
         self.live.start()
@@ -51,16 +61,13 @@ class ConsoleDisplay(Display):
         self.live.console.print(line, markup=False)
         sys.stderr.flush()
 
-    def show(self, text: str) -> None:
-        typer.echo(text)
-
     @contextmanager
     def bar(self, what: str) -> Iterator[Report]:
         """Show a bar from the first report on."""
         progress = Progress(
             TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-            console=_console, disable=not _console.is_terminal,
+            console=_console, disable=not self.is_live,
         )  # fmt: skip
         task = progress.add_task(what, total=None)
         logged = time.monotonic()
@@ -69,7 +76,7 @@ class ConsoleDisplay(Display):
             nonlocal logged
             progress.start()
             progress.update(task, completed=done, total=total)
-            if not _console.is_terminal and time.monotonic() - logged > _LOG_SECONDS:
+            if not self.is_live and time.monotonic() - logged > _LOG_SECONDS:
                 logged = time.monotonic()
                 _console.print(f"{what}: {done / total:.0%}", markup=False)
 
@@ -93,13 +100,14 @@ class ConsoleDisplay(Display):
             f"  {status.samples_per_second:.0f} samples/s  {timedelta(seconds=round(status.seconds_left))} left"
         )
         self.live.update(self.task, completed=status.step, numbers=numbers)
-        if not _console.is_terminal and time.monotonic() - self.logged > _LOG_SECONDS:
+        if not self.is_live and time.monotonic() - self.logged > _LOG_SECONDS:
             self.logged = time.monotonic()
             self.notice(f"{self.heading}: {numbers}")
 
-    def run_finished(self, record: RunRecord) -> None:
+    def run_finished(self, record: RunRecord, place: int, of: int) -> None:
         primary = get_task(record.spec.task).primary
-        self.ended(f"{primary.label} {record.metrics[primary.name]:.3f} in {record.cost['seconds']:.0f} s")
+        score = f"{primary.label} {record.metrics[primary.name]:.3f} in {record.cost['seconds']:.0f} s"
+        self.ended(f"{score}, place {place} of {of} so far" if of > 1 else score)
 
     def run_failed(self, error: Exception, folder: RunFolder) -> None:
         self.ended(f"failed: {one_line(error)} (traceback in {folder.failure_file})")

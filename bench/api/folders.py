@@ -1,0 +1,233 @@
+"""What is on disk: suites, single runs, and what a results folder expects. No torch."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UserError
+from bench.protocol.task import get_task
+from bench.store import ResultsFolder, RunFolder
+from bench.suites.suite import Suite, known_suites, load_suite, suite_path
+
+__all__ = ["Forgotten", "SuiteSummary", "describe_run", "forget", "list_suites", "show", "suite_text"]
+
+
+# --- suites
+
+
+@dataclass(frozen=True)
+class SuiteSummary:
+    """A suite in a line; `entries` is a number, or 'all' for every architecture."""
+
+    name: str
+    path: Path
+    entries: str
+    seeds: int
+    description: str
+
+
+def list_suites() -> list[SuiteSummary]:
+    """Return the suites that come with the project, by name."""
+    suites = {name: load_suite(name) for name in known_suites()}
+    return [SuiteSummary(n, suite_path(n), _entries(s), s.seeds, s.description) for n, s in suites.items()]
+
+
+def _entries(suite: Suite) -> str:
+    # not a number, since the registry needs torch
+    own, points = len(suite.runs), prod(len(values) for values in suite.grid.values())
+    if suite.named != "all":
+        return str((len(suite.named) + own) * points)
+    return f"all{f' + {own}' if own else ''}{f' x {points}' if points > 1 else ''}"
+
+
+def suite_text(suite: str | Path) -> str:
+    """Return the TOML of a suite, by its name or a file's path. Raises UserError if there is none, or a bad one."""
+    load_suite(suite)
+    return suite_path(suite).read_text("utf-8")
+
+
+# --- a run
+
+
+def show(run: str | Path) -> dict[str, Any]:
+    """Return what is known of a run: run.json of a finished one, failed.json of a failed one, or how far it is.
+
+    The run is given by its folder, or by how the folder's name begins. Beside these, `folder`, `status` ('finished',
+    'failed' or 'unfinished') and `files`, the names of what is in the folder. Raises UserError if there is no such run.
+    """
+    folder = _find(Path(run))
+    where = {"folder": folder.path, "files": sorted(path.name for path in folder.path.iterdir())}
+    if folder.is_finished:
+        return {**where, "status": "finished", **folder.record().model_dump(mode="json")}
+    if folder.is_failed:
+        return {**where, "status": "failed", **folder.failure()}
+    return {**where, "status": "unfinished", "step": _step(folder)}
+
+
+def _find(path: Path) -> RunFolder:
+    folder = RunFolder(path)
+    if not path.is_dir():
+        return ResultsFolder(path.parent).find(path.name, finished=False)
+    if not folder.is_run:
+        raise UserError(f"{path}: not the folder of a run; give one, such as runs/SUITE/RUN")
+    return folder
+
+
+def _step(folder: RunFolder) -> int | None:
+    """Return how many steps are done, None where no checkpoint says so."""
+    if not folder.checkpoint_file.is_file():
+        return None
+    from bench.protocol.checkpoint import Checkpoint, CheckpointDamaged, CheckpointOfOtherCode
+
+    try:
+        # of which code is not asked here, and none has no digest
+        Checkpoint(folder.checkpoint_file, code="").load(mmap=True)
+    except CheckpointOfOtherCode as other:
+        return other.step
+    except CheckpointDamaged:
+        pass
+    return None
+
+
+def describe_run(found: Mapping[str, Any]) -> str:
+    """Return what `show` found, as text for people."""
+    title = f"{found['folder']}: {found['status']}"
+    if found["status"] == "unfinished":
+        return f"{title}, {'no checkpoint yet' if found['step'] is None else 'stopped at step {step}'.format(**found)}"
+    parts = {"": _identity(found)}
+    if found["status"] == "failed":
+        parts |= {"why": {"error": found["error"], "traceback": found["folder"] / "failed.json"}}
+    else:
+        parts |= {"on eval": _metrics(found), "cost": _cost(found["cost"]), "origin": _origin(found)}
+    parts |= {"config": _settings(found, "config", ""), "train": _settings(found, "recipe", "train.")}
+    lines = [title]
+    for name, part in parts.items():
+        lines += ["", *([name] if name else []), *(f"  {label:22}{value}" for label, value in part.items())]
+    return "\n".join(lines)
+
+
+def _identity(found: Mapping[str, Any]) -> dict[str, Any]:
+    spec = found["spec"]
+    family = f" ({found['family']})" if "family" in found else ""
+    shown = {"entry": spec["name"], "seed": spec["seed"], "task": spec.get("task", "tagging")}
+    shown["architecture"] = f"{spec['architecture']}{family}"
+    return shown | {name: spec[name] for name in ("base", "question", "source") if spec.get(name)}
+
+
+def _metrics(found: Mapping[str, Any]) -> dict[str, Any]:
+    shown = {"": f"{'trained':>9}{'untrained':>11}"}
+    for name, value in found["metrics"].items():
+        shown[name] = f"{_number(value):>9}{_number(found['untrained'].get(name)):>11}"
+    primary = _primary(found["spec"]["task"])
+    floors = ", ".join(f"{value:.3f} ({name})" for name, value in found["floors"].items())
+    if floors:
+        shown["without learning"] = f"{primary} {floors}"
+    kept = f"after {found['best_step']} of {found['steps']} steps, val {primary} {found['val_score']:.3f}"
+    return shown | {"kept": kept}
+
+
+def _primary(task: str) -> str:
+    try:
+        return get_task(task).primary.label
+    except UserError:
+        # of a plugin that is not loaded
+        return "primary metric"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _cost(cost: Mapping[str, Any]) -> dict[str, str]:
+    units = {
+        "parameters": ("parameters", "{:,}", 1),
+        "macs": ("MMACs/s of sound", "{:.1f}", 1e-6),
+        "train_seconds": ("train s", "{:.1f}", 1),
+        "samples_per_second": ("samples/s", "{:.1f}", 1),
+        "latency_seconds": ("ms a 10 s clip", "{:.1f}", 1e3),
+        "train_memory_bytes": ("MiB to train", "{:.1f}", 2**-20),
+        "seconds": ("s in all", "{:.1f}", 1),
+    }
+    known = {name: unit for name, unit in units.items() if cost.get(name) is not None}
+    return {label: layout.format(cost[name] * scale) for name, (label, layout, scale) in known.items()}
+
+
+def _origin(found: Mapping[str, Any]) -> dict[str, Any]:
+    made, data, files = found["provenance"], found["data"], found["files"]
+    versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+    weights = "kept" if "model.safetensors" in files else "not here: they stay on the machine that trained"
+    shown = {
+        "data": f"{data['fingerprint'][:16]}, {data['sample_rate']} Hz",
+        "commit": f"{made['commit'] or 'unknown'}{', with changes since' if made['dirty'] else ''}",
+        "command": made["command"],
+        "date": made["date"],
+        "device": made["device"],
+        "versions": versions,
+        "weights": weights,
+    }
+    if found["spec"].get("source"):
+        nothing = made.get("package") or "not kept"
+        shown["architecture's text"] = "source.py, run only by --plugin" if "source.py" in files else nothing
+    return shown
+
+
+def _settings(found: Mapping[str, Any], table: str, prefix: str) -> dict[str, str]:
+    """Return fields of the spec's config or recipe; † marks one that no source documents, with what it rests on."""
+    spec, shown = found["spec"], {}
+    for name, value in spec[table].items():
+        why = spec.get("inferred", {}).get(f"{prefix}{name}")
+        shown[name] = f"{value}{f'   † {why}' if why else ''}"
+    return shown
+
+
+# --- what a results folder expects
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What `forget` took off the plan of a results folder, and what it left as finished."""
+
+    folder: Path
+    runs: list[str]
+    finished: list[str]
+
+
+def forget(*entries: str | Path) -> list[Forgotten]:
+    """Take unfinished and failed runs off a results folder's plan, so that reports no longer ask for them.
+
+    Each entry is given as RESULTS/ENTRY, or RESULTS/RUN for a single run. Nothing is deleted. Raises UserError, before
+    anything is written, for one of which nothing unfinished is planned.
+    """
+    chosen: dict[Path, list[str]] = defaultdict(list)
+    for path in map(Path, entries):
+        chosen[path.parent].append(path.name)
+    found = [_forgotten(ResultsFolder(folder), names) for folder, names in chosen.items()]
+    for each in found:
+        ResultsFolder(each.folder).forget(each.runs)
+    return found
+
+
+def _forgotten(results: ResultsFolder, names: Sequence[str]) -> Forgotten:
+    if not results.plan_file.is_file():
+        raise UserError(f"{results.path}: no results folder with a plan (suite.json); give RESULTS/ENTRY")
+    left = results.unfinished()
+    finished = [run for run in results.plan().planned if run not in left]
+    for name in names:
+        if not any(name in _names_of(run) for run in left):
+            raise UserError(f"{results.path / name}: {_why_nothing(name, finished, left)}")
+    runs, stay = ([run for run in of if _names_of(run) & {*names}] for of in (left, finished))
+    return Forgotten(results.path, runs, stay)
+
+
+def _names_of(run: str) -> set[str]:
+    """Return what a run goes by: ENTRY, ENTRY-sSEED, and its folder's name."""
+    return {run.rsplit("-s", 1)[0], run.rsplit("-", 1)[0], run}
+
+
+def _why_nothing(name: str, finished: Iterable[str], left: Sequence[str]) -> str:
+    if any(name in _names_of(run) for run in finished):
+        return "all its runs are finished, and stay; to be rid of them remove their folders, and forget them then"
+    return f"nothing planned is called so; unfinished are: {', '.join(left) or 'none'}"

@@ -1,0 +1,296 @@
+"""The docs name commands, options, fields and places that exist. `tox -e docs` builds the pages."""
+
+import ast
+import importlib
+import re
+import shlex
+import unicodedata
+from functools import reduce
+from inspect import Parameter, signature
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import typer.main
+
+import bench
+from architectures import load_file
+from architectures._registry import forget
+from architectures.checks import failed_checks
+from bench.api.options import RunOptions
+from bench.cli.app import app
+from bench.data.readers.fsd50k import read_dataset
+from bench.protocol.recipe import Recipe
+from bench.protocol.spec import RunSpec
+from bench.store import Labels, RunRecord
+from bench.store.record import Provenance
+from bench.suites.space import Budget, Dimension
+from bench.suites.suite import Entry, Settings, Suite, load_suite
+
+ROOT = Path(__file__).parent.parent
+PAGES = {path.name: path.read_text("utf-8") for path in sorted(ROOT.glob("docs/*.md"))}
+COMMAND = typer.main.get_command(app)
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INDENTED = re.compile(r"(?:^ {4}.*\n)+", re.MULTILINE)
+
+
+def without_code(text):
+    return INDENTED.sub("", FENCED.sub("", text))
+
+
+def headings(text):
+    return re.findall(r"^#+ (.+)$", without_code(text), re.MULTILINE)
+
+
+def anchor(heading):
+    """Return what a heading is linked by, as Python-Markdown has it."""
+    plain = unicodedata.normalize("NFKD", heading.replace("`", "")).encode("ascii", "ignore").decode()
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", plain).strip().lower())
+
+
+def section(text, heading):
+    """Return what stands below a heading, up to the next one."""
+    return re.split(r"^#+ ", text.split(f"# {heading}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def first_column(text):
+    cells = re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+
+
+# --- links
+
+
+@pytest.mark.parametrize("page", [*PAGES, "../README.md"])
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code((ROOT / "docs" / page).read_text("utf-8"))):
+        if target.startswith("https://"):
+            continue
+        file, _, place = target.partition("#")
+        path = (ROOT / "docs" / page).parent / file if file else ROOT / "docs" / page
+        assert path.exists(), f"{page}: {target}"
+        if place:
+            assert place in map(anchor, headings(path.read_text("utf-8"))), f"{page}: {target}"
+
+
+def test_every_page_is_in_the_navigation_once():
+    nav = re.findall(r"^ +- .+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
+    assert sorted(nav) == sorted(PAGES)
+
+
+def test_files_of_the_repository_that_are_named_exist():
+    folders = "bench|architectures|benchmarks|docs|examples|tests|results"
+    for page, text in PAGES.items():
+        for name in re.findall(rf"`((?:{folders})/[\w./-]*)`", text):
+            assert (ROOT / name).exists(), f"{page}: {name}"
+
+
+def test_pages_load_nothing_from_the_network():
+    settings = (ROOT / "mkdocs.yml").read_text("utf-8")
+    assert "font: false" in settings
+    assert "http" not in settings
+    for page, text in PAGES.items():
+        assert not re.search(r"!\[[^]]*\]\(http|<(script|img|link|iframe)\b", without_code(text)), page
+
+
+# --- commands
+
+
+def commands():
+    """Return the command lines that a reader may paste."""
+    found = []
+    for text in PAGES.values():
+        blocks = [block for language, block in FENCED.findall(text) if language in ("", "bash", "text")]
+        for line in "\n".join(blocks + INDENTED.findall(FENCED.sub("", text))).splitlines():
+            line = line.strip().removeprefix("$ ")
+            found += [part for part in line.split(" && ") if part.startswith("bench ")]
+    return list(dict.fromkeys(found))
+
+
+def find_command(words):
+    """Return the command that these words begin with, and the words behind its name."""
+    command = COMMAND
+    while hasattr(command, "commands") and words and words[0] in command.commands:
+        command, words = command.commands[words[0]], words[1:]
+    return command, words
+
+
+def option_names(command):
+    return {"--help"} | {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+
+
+@pytest.mark.parametrize("line", commands())
+def test_commands_are_understood(line):
+    command, rest = find_command(shlex.split(line.partition(" >")[0], comments=True)[1:])
+    if hasattr(command, "commands"):
+        # a group takes options: bench --version
+        assert set(rest) <= option_names(command)
+    else:
+        # parses and converts all arguments, and raises for what it does not know
+        command.make_context(line, rest)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_that_the_text_names_exist(page):
+    for line in re.findall(r"`bench ([^`]+)`", without_code(PAGES[page])):
+        command, rest = find_command(line.split())
+        options = {word.partition("=")[0] for word in rest if word.startswith("--")}
+        assert options <= option_names(command), f"{page}: bench {line}"
+        assert not hasattr(command, "commands") or options or not rest, f"{page}: bench {line}"
+
+
+def test_every_command_and_every_option_of_a_suite_is_told():
+    text = "\n".join(PAGES.values())
+
+    def told(command, path):
+        for name, each in command.commands.items():
+            assert f"bench {path}{name}" in text, name
+            if hasattr(each, "commands"):
+                told(each, f"{path}{name} ")
+
+    told(COMMAND, "")
+    for option in sorted(option_names(find_command(["run"])[0])):
+        assert option in ("--help", "--track") or option in text, option
+
+
+# --- fields
+
+
+@pytest.mark.parametrize(
+    ("heading", "model"),
+    [
+        ("Fields of a suite", Suite),
+        ("Fields of a family", Settings),
+        ("Fields of an entry", Entry),
+        ("Recipe", Recipe),
+        ("Search space", Dimension),
+        ("Budget", Budget),
+    ],
+)
+def test_the_fields_of_suites_are_those_of_the_models(heading, model):
+    assert first_column(section(PAGES["suites.md"], heading)) == set(model.model_fields)
+
+
+def test_defaults_of_the_recipe_are_the_documented_ones():
+    table = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|", section(PAGES["suites.md"], "Recipe"), re.MULTILINE)
+    for name, text in table:
+        default = Recipe.model_fields[name].default
+        if isinstance(default, bool):
+            assert text == str(default).lower(), name
+        elif isinstance(default, int | float):
+            assert float(text) == default, name
+        elif default is not None:
+            assert text == f'`"{default}"`', name
+
+
+def examples(page, language):
+    return [code for found, code in FENCED.findall(PAGES[page]) if found == language]
+
+
+def test_the_suites_that_are_shown_can_be_run(tmp_path):
+    path = tmp_path / "shown.toml"
+    shown = [code for code in examples("suites.md", "toml") if "title = " in code]
+    assert len(shown) == 2
+    for code in shown:
+        path.write_text(code)
+        load_suite(str(path))
+    (search,) = examples("search.md", "toml")
+    path.write_text(f'title = "search"\n{search}')
+    assert load_suite(str(path)).space.keys() == {"learning_rate", "weight_decay", "drop_rate"}
+
+
+def test_the_architecture_that_is_shown_passes_all_checks(tmp_path):
+    (code,) = (code for code in examples("architectures.md", "python") if "@register" in code)
+    path = tmp_path / "my_arch.py"
+    path.write_text(code)
+    names = load_file(path)
+    try:
+        assert names == ["my_arch"]
+        assert failed_checks("my_arch") == {}
+    finally:
+        forget(names)
+
+
+def test_the_data_set_that_is_shown_can_be_read(tmp_path):
+    truth, metadata = tmp_path / "FSD50K.ground_truth", tmp_path / "FSD50K.metadata"
+    for folder in (truth, metadata, tmp_path / "FSD50K.dev_audio", tmp_path / "FSD50K.eval_audio"):
+        folder.mkdir()
+    tables = [code for code in examples("fsd50k.md", "text") if "/" not in code]
+    for name, code in zip(("vocabulary", "dev", "eval"), tables, strict=True):
+        (truth / f"{name}.csv").write_text(code)
+    (metadata / "dev_clips_info_FSD50K.json").write_text(examples("fsd50k.md", "json")[0])
+    found = read_dataset(tmp_path)
+    assert found.labels == ("dog", "car", "speech")
+    assert [(clip.key, clip.labels, clip.group) for clip in found.clips] == [
+        ("train/a01", (0,), "ann"),
+        ("train/a02", (0, 2), "ben"),
+        ("val/b01", (1,), None),
+        ("eval/c01", (2,), None),
+    ]
+    assert found.problems == ()
+
+
+def test_the_keys_of_run_json_are_documented():
+    text = section(PAGES["formats.md"], "run.json")
+    for model in (RunRecord, RunSpec, Provenance):
+        assert set(model.model_fields) <= first_column(text), model
+    kept = next(ROOT.glob("results/demo/*/run.json"))
+    costs = pd.read_json(kept, typ="series")["cost"]
+    assert set(costs) <= first_column(text)
+
+
+def test_the_arrays_of_labels_are_documented():
+    assert set(Labels.__dataclass_fields__) <= first_column(section(PAGES["formats.md"], "Results folder"))
+
+
+def test_the_table_of_coverage_is_the_simulations():
+    told = re.findall(
+        r"^\| ([\d,]+) \| (.+) \|$", section(PAGES["statistics.md"], "How far to trust them"), re.MULTILINE
+    )
+    found = pd.read_csv(ROOT / "bench/stats/coverage.csv", comment="#")
+    columns = [("difference", 1), ("difference", 5), ("called significant", 5), ("absolute", 1), ("absolute", 5)]
+    for clips, cells in told:
+        rates = found[found["clips"] == int(clips.replace(",", ""))]
+        for (question, seeds), cell in zip(columns, cells.split("|"), strict=True):
+            chosen = rates[(rates["question"] == question) & (rates["seeds"] == seeds)]
+            if question == "called significant":
+                chosen = chosen[chosen["true_difference"] == 0]
+            digits = 0 if question == "absolute" else 1
+            assert cell.strip() == ("" if chosen.empty else f"{chosen['rate'].min():.{digits}%}"), (clips, question)
+    assert len(told) == found["clips"].nunique()
+
+
+# --- Python
+
+
+def test_the_names_of_the_python_page_exist_and_all_public_ones_are_on_it():
+    names = re.findall(r"^::: (\S+)$", PAGES["api.md"], re.MULTILINE)
+    for name in names:
+        parts = name.split(".")
+        # the longest module that the name begins with: bench.api.runs of bench.api.runs.SuiteOutcome
+        for length in range(len(parts) - 1, 0, -1):
+            try:
+                module = importlib.import_module(".".join(parts[:length]))
+                break
+            except ModuleNotFoundError:
+                continue
+        assert reduce(getattr, parts[length:], module) is not None
+    assert {f"bench.{name}" for name in bench.__all__} <= set(names)
+
+
+def calls():
+    """Yield the calls of bench's functions in the code that the pages show."""
+    for page in PAGES:
+        for code in examples(page, "python"):
+            for node in ast.walk(ast.parse(code)):
+                if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("bench."):
+                    yield node
+
+
+@pytest.mark.parametrize("call", calls(), ids=ast.unparse)
+def test_calls_that_are_shown_are_understood(call):
+    function = getattr(bench, call.func.attr)
+    given = {keyword.arg: None for keyword in call.keywords}
+    signature(function).bind(*call.args, **given)
+    if any(parameter.kind == Parameter.VAR_KEYWORD for parameter in signature(function).parameters.values()):
+        assert set(given) <= set(RunOptions.__annotations__) | set(signature(function).parameters)

@@ -1,0 +1,19 @@
+"""Checked by mypy, never run: users of the API see its types, and their slips.
+
+An ignore that is not needed is an error, so these lines hold that the slips are found.
+"""
+
+from typing import assert_type
+
+import pandas as pd
+from torch import nn
+
+import bench
+
+assert_type(bench.report("runs/demo").scores, pd.DataFrame)
+assert_type(bench.predict("runs/demo/crnn-s0", ["a.wav"]), pd.DataFrame)
+assert_type(bench.load("runs/demo/crnn-s0"), nn.Module)
+assert_type(bench.list_architectures(), list[str])
+bench.run("demo", seeds=2, only=["crnn"])
+bench.run("demo", sedes=2)  # type: ignore[call-arg]
+bench.run("demo", seeds="two")  # type: ignore[arg-type]
