@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -100,6 +101,11 @@ def small_results(packed: Pack, tmp_path_factory: pytest.TempPathFactory) -> Pat
     results.add_to_plan("small", [run.folder.name for run in runs])
     LocalExecutor(torch.device("cpu"))(runs)
     return out
+
+
+def no_tables(*_: object, **__: object) -> SimpleNamespace:
+    """In the place of a report, where figures would take longer than the runs."""
+    return SimpleNamespace(markdown="")
 
 
 def needs(*programs: str) -> None:

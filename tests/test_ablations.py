@@ -28,7 +28,7 @@ from bench.schema import validated
 from bench.store import ResultsFolder
 from bench.suites.plan import Selection, plan, sample_rates
 from bench.suites.suite import Suite, load_suite
-from tests.conftest import TINY, make_spec
+from tests.conftest import TINY, make_spec, no_tables
 
 CPU = torch.device("cpu")
 TASK = get_task("tagging")
@@ -171,7 +171,7 @@ def test_base_and_question_are_no_part_of_the_hash(packed):
 
 def test_the_demo_set_is_packed_at_every_rate_that_entries_need(dataset, tmp_path, bench, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bench.api.runs.report", lambda *_, **__: "")  # figures take longer than the runs
+    monkeypatch.setattr("bench.api.runs.report", no_tables)  # figures take longer than the runs
     monkeypatch.setattr("bench.data.synthetic.demo.write_demo", lambda folder, **_: shutil.copytree(dataset, folder))
     fields = [f"train.{field}" for field in ("max_steps=1", "batch_size=2", "evaluations=1")]
     options = [argument for field in fields for argument in ("--set", field)]

@@ -34,8 +34,8 @@ def one_line(done, message):
     [
         (["runn"], "No such command 'runn'"),
         (["run", "--foo"], "No such option"),
-        (["run", "demoo"], "no suite 'demoo': use one of ablations, controlled, demo, paper"),
-        (["run", "nothing.toml"], "no suite 'nothing.toml'"),
+        (["run", "demoo"], "no suite 'demoo' (did you mean 'demo'?): use one of ablations, controlled, demo, paper"),
+        (["run", "nothing.toml"], "nothing.toml: no such file"),
         (["run", "demo", "--data", GONE], "is no pack"),
         (["run", "controlled"], "needs a pack at 16000 Hz, given: none"),
         (["run", "demo", "--set", "max_steps=3"], "write --set train.FIELD=VALUE"),

@@ -31,7 +31,7 @@ from bench.store import ResultsFolder
 from bench.suites.plan import plan
 from bench.suites.space import Budget
 from bench.suites.suite import load_suite
-from tests.conftest import SMALL_SUITE, make_run, make_spec
+from tests.conftest import SMALL_SUITE, make_run, make_spec, no_tables
 
 CPU = torch.device("cpu")
 TASK = get_task("tagging")
@@ -49,7 +49,7 @@ def clock(monkeypatch):
 @pytest.fixture
 def no_report(monkeypatch):
     """Figures take longer than runs as small as these."""
-    monkeypatch.setattr("bench.api.runs.report", lambda *_, **__: "")
+    monkeypatch.setattr("bench.api.runs.report", no_tables)
 
 
 @pytest.fixture

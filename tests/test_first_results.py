@@ -15,6 +15,7 @@ from bench.runner.estimate import Estimate, Rates, remaining
 from bench.store import ResultsFolder
 from bench.suites.plan import plan
 from bench.suites.suite import load_suite
+from tests.conftest import no_tables
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def test_runs_that_were_finished_before_have_places_too(small_results, packed, s
 
 
 def test_a_result_is_a_line_with_its_place(bench, small_suite, packed, tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.api.runs.report", lambda *_, **__: None)
+    monkeypatch.setattr("bench.api.runs.report", no_tables)
     done = bench("run", small_suite, "--data", packed.folder, "--out", tmp_path / "out", "--seeds", 1)
     lines = [line for line in done.err.splitlines() if line.startswith("[")]
     assert len(lines) == 2
@@ -147,7 +148,7 @@ def test_a_dry_search_says_what_each_has_spent(bench, packed, tmp_path):
 def test_a_quick_run_is_short_and_in_a_folder_of_its_own(bench, packed, tmp_path, monkeypatch, small_suite):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("bench.api.options._QUICK", {"max_steps": 2, "evaluations": 1})
-    monkeypatch.setattr("bench.api.runs.report", lambda *_, **__: None)
+    monkeypatch.setattr("bench.api.runs.report", no_tables)
     done = bench("run", small_suite, "--data", packed.folder, "--quick", "--only", "transformer_small")
     assert done.code == 0
     (folder,) = (tmp_path / "runs").iterdir()

@@ -321,7 +321,7 @@ def test_what_a_run_lacks_is_one_line(run, results):
     run.record_file.write_text(json.dumps(other))
     refused(run, "labels.npz: of other data than")
     run.record_file.write_text(json.dumps(record | {"spec": record["spec"] | {"architecture": "mine"}}))
-    refused(run, r"run.json: made by another version .no architecture 'mine'.*make it again with `python")
+    refused(run, r"run.json: its architecture can't be made .no architecture 'mine'.*make it again with `python")
     run.record_file.write_text(json.dumps(record))
     run.weights_file.unlink()
     refused(run, "no weights .they stay on the machine that trained, git does not keep them.; move the folder away")

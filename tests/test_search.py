@@ -24,7 +24,7 @@ from bench.searching import search as searching
 from bench.store import ResultsFolder
 from bench.suites.plan import plan
 from bench.suites.suite import load_suite
-from tests.conftest import make_spec, needs
+from tests.conftest import make_spec, needs, no_tables
 
 SUITE = """
 title = "toy"
@@ -354,7 +354,7 @@ def test_run_tuned_goes_from_nothing_to_the_report_however_often_it_is_killed(tu
 
 def test_again_it_does_nothing(tuned, bench, monkeypatch):
     out, _, arguments = tuned
-    monkeypatch.setattr("bench.api.runs.report", lambda *_, **__: None)
+    monkeypatch.setattr("bench.api.runs.report", no_tables)
     before = {path: path.read_bytes() for path in [*out.glob("*/run.json"), out / "trials.csv", out / "best.toml"]}
     assert bench(*arguments).code == 0
     assert before == {path: path.read_bytes() for path in before}

@@ -21,7 +21,7 @@ from bench.protocol.checkpoint import Checkpoint
 from bench.store import ResultsFolder
 from bench.suites.plan import plan
 from bench.suites.suite import load_suite
-from tests.conftest import SMALL_SUITE, TINY
+from tests.conftest import SMALL_SUITE, TINY, no_tables
 from tests.test_cli import one_line
 
 
@@ -33,7 +33,7 @@ def packed_22050(dataset):
 @pytest.fixture
 def no_report(monkeypatch):
     """Figures take longer than runs as small as these."""
-    monkeypatch.setattr("bench.api.runs.report", lambda *_, **__: "")
+    monkeypatch.setattr("bench.api.runs.report", no_tables)
 
 
 def only_run(out):

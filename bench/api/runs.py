@@ -52,7 +52,7 @@ class SuiteOutcome:
     report: Report | None = field(default=None, repr=False)
 
     def _repr_html_(self) -> str:
-        counts = f"{len(self.done)} runs done, {len(self.skipped)} were finished before, {len(self.failed)} failed"
+        counts = f"runs done: {len(self.done)}, finished before: {len(self.skipped)}, failed: {len(self.failed)}"
         return f"<p>{counts}</p>" + (self.report._repr_html_() if self.report else "")
 
 
@@ -101,7 +101,9 @@ class _Job:
 
     def tracker(self) -> Tracker:
         plugins = [*self.suite.plugins, *self.options.plugins]
-        return Tracker(self.results.path, on=self.options.track, plugins=plugins)
+        # nothing that should be kept comes of a smoke run
+        on = self.options.track and not self.options.quick
+        return Tracker(self.results.path, on=on, plugins=plugins)
 
     def preflight(self) -> None:
         if not self.options.mixed:
@@ -149,6 +151,7 @@ def run(suite: str = "demo", **options: Unpack[RunOptions]) -> SuiteOutcome:
         outcome, made = _run(job, tracker), None
         if outcome.done or outcome.skipped:
             made = report(job.results.path, display=job.display, mixed=job.options.mixed)
+            job.display.reported(made.markdown)
         _finish(tracker, job.display)
     names = [each.folder.name for each in job.runs]
     return SuiteOutcome(job.results.path, names, outcome.done, outcome.skipped, outcome.failed, made)
@@ -159,7 +162,8 @@ def _run(job: _Job, tracker: Tracker) -> Outcome:
     job.results.add_labels(job.runs[0].pack, job.runs[0].task)
     job.results.add_to_plan(job.suite.title, [run.folder.name for run in job.runs])
     total = len(job.runs)
-    job.display.notice(f"{job.suite.title}: {total} runs on {job.device}, results in {job.results.path}")
+    runs = f"{total} run{'s' * (total != 1)}"
+    job.display.notice(f"{job.suite.title}: {runs} on {job.device}, results in {job.results.path}")
     # a line before a suite, unless that would take long beside the suite
     left = [entry for entry in estimating.remaining(job.runs) if entry.done]
     estimates = job.estimate(left, estimating.BRIEF) if estimating.worth_measuring(left) else []
@@ -210,7 +214,7 @@ def _state(run: Run) -> str:
 
 def _finish(tracker: Tracker, display: Display) -> None:
     if tracker.on:
-        display.notice(f"tracking: sending what is new, for {WAIT_SECONDS:.0f} s at most")
+        display.notice(f"copying the results to {tracker.server}, for {WAIT_SECONDS:.0f} s at most (--no-track: not)")
     for line in tracker.finish(WAIT_SECONDS):
         display.notice(f"warning: {line}")
 

@@ -60,8 +60,12 @@ def console(plugins: Sequence[Path] = ()) -> "ConsoleDisplay":
     from bench.api.console import ConsoleDisplay
     from bench.api.plugins import load_plugins
 
+    class Terminal(ConsoleDisplay):
+        def reported(self, text: str) -> None:
+            typer.echo(text)
+
     load_plugins(plugins)
-    return ConsoleDisplay()
+    return Terminal()
 
 
 def options(*names: str) -> Callable[[Command], Command]:

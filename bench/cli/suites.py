@@ -25,13 +25,11 @@ def run(
 
     Interrupted, the same command resumes. Exit code 1: a run failed.
     """
-    given = _with_overrides(given)
+    given = _with_overrides(given, suite)
     from bench.api import runs
 
     display = console()
     outcome = runs.run(suite, display=display, **given)
-    if outcome.report:
-        typer.echo(outcome.report.markdown)
     if outcome.failed:
         display.notice(f"failed: {', '.join(outcome.failed)}; the same command tries them again")
         raise typer.Exit(1)
@@ -47,7 +45,7 @@ def cost(
 
     A few steps of each entry are measured; nothing of them is kept. Exit code 1: an entry could not be measured.
     """
-    as_json, given = given.pop("as_json"), _with_overrides(given)
+    as_json, given = given.pop("as_json"), _with_overrides(given, suite)
     from bench.api import runs
 
     found = runs.cost(suite, display=console(), **given)
@@ -76,15 +74,17 @@ def search(
 
     Scored on val; eval is not read. The same command resumes, or joins in from elsewhere.
     """
-    given = _with_overrides({**given, "fields": fields, "only": names or []})
+    given = _with_overrides({**given, "fields": fields, "only": names or []}, suite)
     from bench.api import runs
 
     typer.echo(runs.search(suite, display=console(), export_best=export, **given).markdown, nl=False)
 
 
-def _with_overrides(given: dict[str, Any]) -> dict[str, Any]:
-    """Replace --set and --precision by the recipe fields that they mean."""
-    from bench.suites.suite import parse_overrides
+def _with_overrides(given: dict[str, Any], suite: str) -> dict[str, Any]:
+    """Replace --set and --precision by the recipe fields that they mean; raise UserError for these, or for no suite."""
+    from bench.suites.suite import parse_overrides, suite_path
 
+    # now, since all else has to wait for torch
+    suite_path(suite)
     fields, precision = given.pop("fields"), given.pop("precision", None)
     return given | {"overrides": parse_overrides(fields + ([f"train.precision={precision}"] if precision else []))}

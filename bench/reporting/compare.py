@@ -101,8 +101,11 @@ def find_system(path: Path) -> System:
     systems = load_results(path.parent, mixed=True).systems
     found = [system for system in systems if path.name in (system.label, system.name)]
     if len(found) != 1:
-        known = ", ".join(system.label for system in systems)
-        raise UserError(f"{path}: {len(found) or 'no'} systems of that name in {path.parent} (it has: {known})")
+        known = ", ".join(repr(system.label) for system in found or systems)
+        fix = (
+            "name one of them in quotes, with what is in brackets, or a run's folder" if found else "name one of these"
+        )
+        raise UserError(f"{path}: {len(found) or 'no'} systems of that name in {path.parent}; {fix}: {known}")
     return found[0]
 
 
@@ -115,7 +118,8 @@ def describe(found: Comparison) -> str:
     for line in found.metrics.to_dict("records"):
         scores = (f"{line[name]:.3f}" for name in ("first", "second"))
         span = f"{line['low']:+.3f} to {line['high']:+.3f}"
-        values = (*scores, f"{line['difference']:+.3f}", span, f"{line['p']:.4f}", line["verdict"])
+        p = "< 0.0001" if line["p"] < 0.0001 else f"{line['p']:.4f}"
+        values = (*scores, f"{line['difference']:+.3f}", span, p, line["verdict"])
         lines.append(layout.format(line["metric"], *values))
     return "\n".join([*lines, "", _scope(found), *(_classes(found.by_class) if found.by_class else [])])
 

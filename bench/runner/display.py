@@ -29,6 +29,9 @@ class Display:
     def notice(self, line: str) -> None:
         """Take a line that a user should read."""
 
+    def reported(self, text: str) -> None:
+        """Take a report's tables, before the results are sent anywhere."""
+
     def bar(self, what: str) -> AbstractContextManager[Progress]:  # noqa: ARG002
         """Return what takes how far some work is."""
         return nullcontext(lambda _done, _total: None)

@@ -89,13 +89,20 @@ def _judged(run: Run, scores: np.ndarray, untrained: np.ndarray) -> dict[str, An
     by_class = task.class_scores(targets, scores) if task.class_metric else np.empty(0)
     return {
         "family": entry.family,
-        "published": asdict(entry.published) if entry.published else None,
+        "published": asdict(entry.published) if entry.published and _is_as_published(run.spec) else None,
         "metrics": task.evaluate(targets, scores, pack.leaf),
         "untrained": task.evaluate(targets, untrained, pack.leaf),
         "floors": task.floors(targets),
         "class_scores": {pack.labels[k]: float(by_class[k]) for k in np.flatnonzero(np.isfinite(by_class))},
         "data": {"sample_rate": pack.sample_rate, "fingerprint": pack.fingerprint, "dataset": pack.dataset},
     }
+
+
+def _is_as_published(spec: RunSpec) -> bool:
+    """Return whether the config is the registered one, but for what follows from the pack."""
+    usual = asdict(get_architecture(spec.architecture).config)
+    follows = ("sample_rate", "num_classes")
+    return all(value == usual[name] for name, value in spec.config.items() if name not in follows)
 
 
 def _cost(spec: RunSpec, model: nn.Module, data: Batches, device: torch.device, state: State) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def load_model(folder: RunFolder, record: RunRecord, device: torch.device) -> nn
     try:
         model = build(record.spec, device)
     except ConfigError as error:
-        raise UserError(f"{folder.record_file}: made by another version ({error}); {again}") from None
+        raise UserError(f"{folder.record_file}: its architecture can't be made ({error}); {again}") from None
     try:
         model.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
@@ -43,8 +43,8 @@ def _require_source(folder: RunFolder, record: RunRecord, again: str) -> None:
         fix = again
         if spec.source and kept.is_file() and text_digest(kept.read_bytes()) == spec.source:
             name_it = f"--plugin {shlex.quote(str(kept))}"
-            fix = f"the run kept the text that made it, as code that only you run: name it, and no other, by {name_it}"
+            fix = f"its text was kept with the run; to run that, and no other, say {name_it}"
         elif spec.source:
             fix = f"install {package}" if package else "name its file as it was (--plugin FILE.py)"
             fix += f", or {again}"
-        raise UserError(f"{folder.record_file}: made by another version ({error}); {fix}") from None
+        raise UserError(f"{folder.record_file}: its architecture can't be made ({error}); {fix}") from None

@@ -1,5 +1,6 @@
 """A suite: which runs there are to be, declared in TOML and checked where it is read."""
 
+import difflib
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
@@ -162,10 +163,16 @@ def known_suites() -> list[str]:
 
 def suite_path(name: str | Path) -> Path:
     """Return the file of a suite that comes with the project, by name, or of any, by path; raise UserError for none."""
-    path = Path(name) if str(name).endswith(".toml") else _SUITES / f"{name}.toml"
-    if not path.is_file():
-        raise UserError(f"no suite {str(name)!r}: use one of {', '.join(known_suites())}, or the path of a .toml file")
-    return path
+    if str(name).endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; `bench suites` lists the suites that need none")
+        return path
+    known = known_suites()
+    if str(name) not in known:
+        near = "".join(f" (did you mean {near!r}?)" for near in difflib.get_close_matches(str(name), known, n=1))
+        raise UserError(f"no suite {str(name)!r}{near}: use one of {', '.join(known)}, or the path of a .toml file")
+    return _SUITES / f"{name}.toml"
 
 
 def load_suite(name: str | Path) -> Suite:

@@ -11,6 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
+from bench.tracking.sync import local_store, without_password
+
 __all__ = ["WAIT_SECONDS", "Tracker"]
 
 WAIT_SECONDS = 60.0
@@ -23,12 +25,17 @@ class Tracker(AbstractContextManager["Tracker"]):
     """Keep a tracking server up to date without waiting for it: one process at a time, stopped on leaving, if `on`."""
 
     def __init__(self, folder: Path, *, on: bool = True, plugins: Sequence[Path] = ()) -> None:
-        self.on, self.plugins = on, plugins
+        self.on, self.plugins, self.folder = on, plugins, folder
         self.command = ["track", "sync", str(folder), *(part for path in plugins for part in ("--plugin", str(path)))]
         self.process: subprocess.Popen[bytes] | None = None
         self.messages: IO[bytes] | None = None
         # of all processes, each once
         self.warnings: list[str] = []
+
+    @property
+    def server(self) -> str:
+        """Where the results go, as it may be shown."""
+        return without_password(os.environ.get("MLFLOW_TRACKING_URI") or local_store(self.folder))
 
     def __exit__(self, *error: object) -> None:
         if self.process:
