@@ -186,7 +186,8 @@ def test_a_suite_is_shown_as_it_is_declared(bench, small_suite):
         done = bench("suites", "show", name)
         assert (done.code, done.err, done.out) == (0, "", suite_path(name).read_text())
     one_line(
-        bench("suites", "show", "papers"), "no suite 'papers': use one of ablations, controlled, demo, paper, tuned"
+        bench("suites", "show", "papers"),
+        "no suite 'papers' (did you mean 'paper'?): use one of ablations, controlled, demo, paper, tuned",
     )
     small_suite.write_text("title =")
     one_line(bench("suites", "show", small_suite), "not valid TOML")

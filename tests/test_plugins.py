@@ -147,7 +147,7 @@ def test_it_runs_beside_the_others_and_its_source_is_part_of_the_run(bench, smal
     assert (out / "table.md").read_text() == before
     one_line(bench(*command), "no architecture 'mine'; `bench list` shows all, --plugin FILE.py adds your own")
     folder = next(out.glob("mine-*"))
-    one_line(bench("filters", folder), f"name it, and no other, by --plugin {folder / 'source.py'}")
+    one_line(bench("filters", folder), f"to run that, and no other, say --plugin {folder / 'source.py'}")
     one_line(bench("filters", folder, "--plugin", mine), "begins with Linear")
 
     # a changed file is another architecture, and the runs of the old one are not taken for those of the new
@@ -186,7 +186,7 @@ def test_the_text_that_was_loaded_is_kept_and_runs_only_if_it_is_named(
 ):
     source, sounds = trained.source_file, sorted(dataset.glob("*eval_audio/*.wav"))[:2]
     command = ("predict", trained.path, *sounds, "--csv", tmp_path / "a.csv")
-    hint = "the run kept the text that made it, as code that only you run: name it, and no other, by --plugin "
+    hint = "its text was kept with the run; to run that, and no other, say --plugin "
     for plugins in ((), ("--plugin", mine)):
         one_line(bench(*command, *plugins), f"{hint}{source}")
         fresh()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from bench.api.console import shown
 from bench.api.plugins import Paths, paths_of
@@ -102,7 +102,10 @@ class Options:
     @staticmethod
     def written(function: str, suite: str, given: RunOptions) -> str:
         """Return a call as Python, for the record."""
-        values = {key: value for key, value in given.items() if key != "display"}
+        values = {key: value for key, value in given.items() if key != "display" and value not in (None, False, [])}
+        for key in {"data", "plugins", "out"} & values.keys():
+            paths = [str(path) for path in paths_of(cast(Paths, values[key]))]
+            values[key] = paths[0] if key == "out" else paths
         return f"bench.{function}({', '.join([repr(suite), *(f'{key}={value!r}' for key, value in values.items())])})"
 
     @property

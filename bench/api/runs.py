@@ -139,11 +139,10 @@ def run(suite: str = "demo", **options: Unpack[RunOptions]) -> SuiteOutcome:
     something is wrong with the suite, the data or the folder; nothing was trained. A run that fails stops no other.
     """
     declared, given = load_suite(suite), Options.of(options)
-    python_call.set(Options.written("run", suite, options))
     if given.dry_run:
         return _dry_run(declared, suite, given)
     job = _Job.of(declared, suite, given)
-    with job.tracker() as tracker:
+    with python_call(Options.written("run", suite, options)), job.tracker() as tracker:
         if job.budget:
             job.preflight()
             best = job.export(_search(job, job.budget, tracker))
@@ -239,7 +238,6 @@ def search(suite: str = "tuned", *, export_best: bool = False, **options: Unpack
     the best recipes as a suite, OUT/best.toml. Takes the keyword arguments of RunOptions; raises UserError as `run`.
     """
     declared, given = load_suite(suite), Options.of({"seeds": 1, **options})
-    python_call.set(Options.written("search", suite, options))
     if not declared.space:
         raise UserError(f"suite {declared.title!r} has no [space] to search")
     if given.dry_run and is_demo_missing(_data(suite, given), sample_rates(declared, given.selection)):
@@ -250,7 +248,7 @@ def search(suite: str = "tuned", *, export_best: bool = False, **options: Unpack
     if given.dry_run:
         return _dry_search(job, job.budget)
     check_runs(job.runs, job.results)
-    with job.tracker() as tracker:
+    with python_call(Options.written("search", suite, options)), job.tracker() as tracker:
         found = _search(job, job.budget, tracker)
         draw_search(job.results)
         job.display.notice(f"on record: {job.results.search_file}, trials.csv, figures")

@@ -6,6 +6,8 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
@@ -25,10 +27,20 @@ from bench.store.record import Provenance
 __all__ = ["code_digest", "code_of", "device_name", "provenance", "python_call"]
 
 # what was called, where that was in Python: the command line is then a notebook's, or a script's
-python_call: ContextVar[str] = ContextVar("python_call", default="")
+_call: ContextVar[str] = ContextVar("python_call", default="")
 
 _ROOT = Path(__file__).parents[2]
 _PACKAGES = ("torch", "torchaudio", "timm", "numpy", "soxr", "soundfile")
+
+
+@contextmanager
+def python_call(text: str) -> Iterator[None]:
+    """Record what is run inside as made by this call."""
+    token = _call.set(text)
+    try:
+        yield
+    finally:
+        _call.reset(token)
 
 
 def provenance(spec: RunSpec, device: torch.device) -> Provenance:
@@ -48,7 +60,7 @@ def _command() -> str:
     program = Path(sys.argv[0])
     if program.stem == "bench" or program.parts[-2:] == ("bench", "__main__.py"):
         return shlex.join(["bench", *sys.argv[1:]])
-    return python_call.get() or shlex.join(["python", *sys.argv])
+    return _call.get() or shlex.join(["python", *sys.argv])
 
 
 def code_of(spec: RunSpec) -> dict[str, Any]:
