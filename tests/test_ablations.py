@@ -423,7 +423,7 @@ def test_another_wording_of_the_question_is_no_other_system(few, tmp_path):
 
 
 def test_files_are_heard_as_eval_was_with_long_chunks_and_the_mean_logit(few, dataset, packed):
-    from bench.api.models import find_run
+    from bench.api.folders import find_run
     from bench.data.audio import probe_file
     from bench.inspect.predict import Tagger
 

@@ -29,6 +29,7 @@ from bench.suites.suite import Entry, Settings, Suite, load_suite
 
 ROOT = Path(__file__).parent.parent
 PAGES = {path.name: path.read_text("utf-8") for path in sorted(ROOT.glob("docs/*.md"))}
+TEXTS = PAGES | {"README.md": (ROOT / "README.md").read_text("utf-8")}
 COMMAND = typer.main.get_command(app)
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"(?:^ {4}.*\n)+", re.MULTILINE)
@@ -99,7 +100,7 @@ def test_pages_load_nothing_from_the_network():
 def commands():
     """Return the command lines that a reader may paste."""
     found = []
-    for text in PAGES.values():
+    for text in TEXTS.values():
         blocks = [block for language, block in FENCED.findall(text) if language in ("", "bash", "text")]
         for line in "\n".join(blocks + INDENTED.findall(FENCED.sub("", text))).splitlines():
             line = line.strip().removeprefix("$ ")
@@ -130,9 +131,9 @@ def test_commands_are_understood(line):
         command.make_context(line, rest)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", TEXTS)
 def test_commands_that_the_text_names_exist(page):
-    for line in re.findall(r"`bench ([^`]+)`", without_code(PAGES[page])):
+    for line in re.findall(r"`bench ([^`]+)`", without_code(TEXTS[page])):
         command, rest = find_command(line.split())
         options = {word.partition("=")[0] for word in rest if word.startswith("--")}
         assert options <= option_names(command), f"{page}: bench {line}"

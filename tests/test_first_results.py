@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from architectures.template import write_architecture
 from bench.api.runs import _fastest_first
 from bench.runner import executor
 from bench.runner.display import Display
@@ -140,6 +141,14 @@ def test_a_dry_search_says_what_each_has_spent(bench, packed, tmp_path):
     assert (done.code, done.out) == (0, "")
     assert done.err == "transformer_small: 0 trials on record, of a budget of 2 trials\n"
     assert not out.exists()
+
+
+def test_a_dry_search_knows_the_architectures_of_plugins_before_there_is_data(bench, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_architecture("mine", tmp_path, [])
+    done = bench("search", "mine", "--plugin", "mine.py", "--data", "demo", "--trials", 2, "--dry-run")
+    assert (done.code, done.out) == (0, "")
+    assert "the demo set is not made yet" in done.err
 
 
 # --- smoke runs

@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 import architectures
-from bench.api.models import create, find_run, list_architectures, load, predict
+from bench.api.folders import find_run
+from bench.api.models import create, list_architectures, load, predict
 from bench.data import audio, ffmpeg
 from bench.data.audio import blocks, decode, packed_length, probe_file, sound_files, spectrogram, windows
 from bench.data.dataset import AudioError

@@ -9,9 +9,7 @@ import venv
 from pathlib import Path
 
 import pytest
-import typer
 
-from bench.cli import app
 from bench.reporting.report import write_report
 from bench.reporting.systems import load_results
 from tests.file_server import serving
@@ -39,21 +37,6 @@ def test_links_lead_somewhere():
 def test_its_first_two_commands_are_what_they_were():
     assert FIRST == "python3 -m venv .venv && .venv/bin/pip install -q -e . && .venv/bin/bench run demo"
     assert TESTS == "python3 -m venv .venv && .venv/bin/pip install -q tox && .venv/bin/tox"
-
-
-def bench_commands(text):
-    return [line.split() for line in re.findall(r"^    bench (.+)$|`bench (.+?)`", text, re.MULTILINE) for line in line]
-
-
-@pytest.mark.parametrize("words", [words for words in bench_commands(README) if words], ids=" ".join)
-def test_every_command_exists_with_its_options(words):
-    command = typer.main.get_command(app)
-    rest = list(words)
-    while hasattr(command, "commands") and rest:
-        assert rest[0] in command.commands, words
-        command = command.commands[rest.pop(0)]
-    options = {name for parameter in command.params for name in parameter.opts + parameter.secondary_opts}
-    assert {word for word in rest if word.startswith("--")} <= options, words
 
 
 # --- what it shows

@@ -9,10 +9,11 @@ from typing import Any
 
 from bench.errors import UserError
 from bench.protocol.task import get_task
+from bench.reporting.tables.table import COSTS
 from bench.store import ResultsFolder, RunFolder
 from bench.suites.suite import Suite, known_suites, load_suite, suite_path
 
-__all__ = ["Forgotten", "SuiteSummary", "describe_run", "forget", "list_suites", "show", "suite_text"]
+__all__ = ["Forgotten", "SuiteSummary", "describe_run", "find_run", "forget", "list_suites", "show", "suite_text"]
 
 
 # --- suites
@@ -58,7 +59,7 @@ def show(run: str | Path) -> dict[str, Any]:
     The run is given by its folder, or by how the folder's name begins. Beside these, `folder`, `status` ('finished',
     'failed' or 'unfinished') and `files`, the names of what is in the folder. Raises UserError if there is no such run.
     """
-    folder = _find(Path(run))
+    folder = find_run(run, finished=False)
     where = {"folder": folder.path, "files": sorted(path.name for path in folder.path.iterdir())}
     if folder.is_finished:
         return {**where, "status": "finished", **folder.record().model_dump(mode="json")}
@@ -67,11 +68,15 @@ def show(run: str | Path) -> dict[str, Any]:
     return {**where, "status": "unfinished", "step": _step(folder)}
 
 
-def _find(path: Path) -> RunFolder:
-    folder = RunFolder(path)
+def find_run(path: str | Path, *, finished: bool = True) -> RunFolder:
+    """Return a run's folder, given as it is or by how its name begins: runs/demo/crnn-s0, or runs/demo/crnn.
+
+    Raises UserError if no run, or several, begin like this; of others than finished ones, also for any other folder.
+    """
+    path, folder = Path(path), RunFolder(Path(path))
     if not path.is_dir():
-        return ResultsFolder(path.parent).find(path.name, finished=False)
-    if not folder.is_run:
+        return ResultsFolder(path.parent).find(path.name, finished=finished)
+    if not finished and not folder.is_run:
         raise UserError(f"{path}: not the folder of a run; give one, such as runs/SUITE/RUN")
     return folder
 
@@ -99,7 +104,7 @@ def describe_run(found: Mapping[str, Any]) -> str:
         return f"{title}, {'no checkpoint yet' if found['step'] is None else 'stopped at step {step}'.format(**found)}"
     parts = {"": _identity(found)}
     if found["status"] == "failed":
-        parts |= {"why": {"error": found["error"], "traceback": found["folder"] / "failed.json"}}
+        parts |= {"why": {"error": found["error"], "traceback": RunFolder(found["folder"]).failure_file}}
     else:
         parts |= {"on eval": _metrics(found), "cost": _cost(found["cost"]), "origin": _origin(found)}
     parts |= {"config": _settings(found, "config", ""), "train": _settings(found, "recipe", "train.")}
@@ -142,23 +147,15 @@ def _number(value: float | None) -> str:
 
 
 def _cost(cost: Mapping[str, Any]) -> dict[str, str]:
-    units = {
-        "parameters": ("parameters", "{:,}", 1),
-        "macs": ("MMACs/s of sound", "{:.1f}", 1e-6),
-        "train_seconds": ("train s", "{:.1f}", 1),
-        "samples_per_second": ("samples/s", "{:.1f}", 1),
-        "latency_seconds": ("ms a 10 s clip", "{:.1f}", 1e3),
-        "train_memory_bytes": ("MiB to train", "{:.1f}", 2**-20),
-        "seconds": ("s in all", "{:.1f}", 1),
-    }
-    known = {name: unit for name, unit in units.items() if cost.get(name) is not None}
-    return {label: layout.format(cost[name] * scale) for name, (label, layout, scale) in known.items()}
+    patterns = {"parameters": "{:,}"}
+    known = {name: of for name, of in {**COSTS, "seconds": ("s in all", 1)}.items() if cost.get(name) is not None}
+    return {label: patterns.get(name, "{:.1f}").format(cost[name] * unit) for name, (label, unit) in known.items()}
 
 
 def _origin(found: Mapping[str, Any]) -> dict[str, Any]:
-    made, data, files = found["provenance"], found["data"], found["files"]
+    made, data, folder = found["provenance"], found["data"], RunFolder(found["folder"])
     versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
-    weights = "kept" if "model.safetensors" in files else "not here: they stay on the machine that trained"
+    weights = "kept" if folder.weights_file.is_file() else "not here: they stay on the machine that trained"
     shown = {
         "data": f"{data['fingerprint'][:16]}, {data['sample_rate']} Hz",
         "commit": f"{made['commit'] or 'unknown'}{', with changes since' if made['dirty'] else ''}",
@@ -170,7 +167,9 @@ def _origin(found: Mapping[str, Any]) -> dict[str, Any]:
     }
     if found["spec"].get("source"):
         nothing = made.get("package") or "not kept"
-        shown["architecture's text"] = "source.py, run only by --plugin" if "source.py" in files else nothing
+        shown["architecture's text"] = (
+            f"{folder.source_file.name}, run only by --plugin" if folder.source_file.is_file() else nothing
+        )
     return shown
 
 

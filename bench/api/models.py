@@ -12,6 +12,7 @@ from torch import nn
 
 import architectures
 from bench.api.console import shown
+from bench.api.folders import find_run
 from bench.api.plugins import Paths, device_of, listed, load_plugins, paths_of
 from bench.data.audio import spectrogram
 from bench.data.dataset import AudioError, AudioInfo
@@ -24,10 +25,10 @@ from bench.reporting.figures.tags import PIXELS, tags_figure
 from bench.reporting.tags import ScoreTable, Tags, as_frame, figure_paths
 from bench.runner.display import Display
 from bench.runner.weights import load_model
-from bench.store import ResultsFolder, RunFolder
+from bench.store import RunFolder
 
 __all__ = [
-    "PredictOptions", "create", "filters", "find_run", "iterate_tags", "list_architectures", "load", "predict",
+    "PredictOptions", "create", "filters", "iterate_tags", "list_architectures", "load", "predict",
 ]  # fmt: skip
 
 
@@ -161,9 +162,3 @@ def _draw(tags: Tags, info: AudioInfo, tagger: Tagger, count: int, path: Path) -
     power = spectrogram(tags.file, info, tagger.sample_rate, PIXELS, tagger.least)
     path.parent.mkdir(parents=True, exist_ok=True)
     tags_figure(tags, power, tagger.sample_rate, count, path)
-
-
-def find_run(path: str | Path) -> RunFolder:
-    """Return a run's folder, given as it is or by how its name begins: runs/demo/crnn-s0, or runs/demo/crnn."""
-    path = Path(path)
-    return RunFolder(path) if path.is_dir() else ResultsFolder(path.parent).find(path.name)

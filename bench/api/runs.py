@@ -86,7 +86,7 @@ class _Job:
     @classmethod
     def of(cls, suite: Suite, name: str, options: Options) -> "_Job":
         budget = options.budget(suite)
-        load_plugins([*suite.plugins, *options.plugins])
+        load_plugins(_plugins(suite, options))
         device = device_of(options.device)
         # a wrong name should not wait for the demo set to be made
         rates = sample_rates(suite, options.selection)
@@ -100,10 +100,9 @@ class _Job:
         return self.options.display
 
     def tracker(self) -> Tracker:
-        plugins = [*self.suite.plugins, *self.options.plugins]
         # nothing that should be kept comes of a smoke run
         on = self.options.track and not self.options.quick
-        return Tracker(self.results.path, on=on, plugins=plugins)
+        return Tracker(self.results.path, on=on, plugins=_plugins(self.suite, self.options))
 
     def preflight(self) -> None:
         if not self.options.mixed:
@@ -129,6 +128,16 @@ class _Job:
 
 def _data(name: str, options: Options) -> Sequence[Path]:
     return options.data or ([Path("demo")] if name == "demo" else [])
+
+
+def _plugins(suite: Suite, options: Options) -> list[Path]:
+    return [*suite.plugins, *options.plugins]
+
+
+def _is_data_missing(suite: Suite, name: str, options: Options) -> bool:
+    """Return whether the demo set has still to be made, at the rates of the suite's entries, which may be plugins'."""
+    load_plugins(_plugins(suite, options))
+    return is_demo_missing(_data(name, options), sample_rates(suite, options.selection))
 
 
 def run(suite: str = "demo", **options: Unpack[RunOptions]) -> SuiteOutcome:
@@ -184,9 +193,8 @@ def _fastest_first(runs: Sequence[Run], estimates: Sequence[Estimate]) -> list[R
 def _dry_run(suite: Suite, name: str, options: Options) -> SuiteOutcome:
     """Say of each run what would become of it; nothing is written."""
     options.budget(suite)
-    load_plugins([*suite.plugins, *options.plugins])
     results = ResultsFolder(options.folder(name))
-    if is_demo_missing(_data(name, options), sample_rates(suite, options.selection)):
+    if _is_data_missing(suite, name, options):
         # without data runs have no hash, and so no folder
         names = [entry.name for entry in entries(suite, options.only)]
         options.display.notice(f"{suite.title}: the demo set is not made yet; all would run: {', '.join(names)}")
@@ -240,7 +248,7 @@ def search(suite: str = "tuned", *, export_best: bool = False, **options: Unpack
     declared, given = load_suite(suite), Options.of({"seeds": 1, **options})
     if not declared.space:
         raise UserError(f"suite {declared.title!r} has no [space] to search")
-    if given.dry_run and is_demo_missing(_data(suite, given), sample_rates(declared, given.selection)):
+    if given.dry_run and _is_data_missing(declared, suite, given):
         given.display.notice(f"{declared.title}: the demo set is not made yet, so nothing was searched on it")
         return SearchOutcome(given.folder(suite), [])
     job = _Job.of(declared, suite, given)

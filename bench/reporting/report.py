@@ -19,12 +19,12 @@ from bench.reporting.page import data_uri, page
 from bench.reporting.systems import load_results
 from bench.reporting.tables.scores import class_table, tables
 from bench.reporting.tables.search import tuning_table
-from bench.reporting.tables.table import Table
+from bench.reporting.tables.table import COSTS, Table
 
 __all__ = ["Figure", "Report", "Sampling", "write_report"]
 
 # fields of a record of scores that are its costs; the entry and its score are told in both tables
-_COSTS = ("parameters", "macs", "train_seconds", "samples_per_second", "latency_seconds", "train_memory_bytes", "front")
+_COSTS = (*COSTS, "front")
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,21 @@ import math
 from typing import Any
 
 from bench.reporting.analysis import Ablation, Analysis, ClassDifferences, Pair, Standing, no_ablations
-from bench.reporting.pareto import COSTS, on_front
+from bench.reporting.pareto import COSTS as AXES
+from bench.reporting.pareto import on_front
 from bench.reporting.systems import Results, System
-from bench.reporting.tables.table import INFERRED, Column, Record, Table, claimed, difference, interval, number, words
+from bench.reporting.tables.table import (
+    COSTS,
+    INFERRED,
+    Column,
+    Record,
+    Table,
+    claimed,
+    difference,
+    interval,
+    number,
+    words,
+)
 
 __all__ = ["class_table", "inferred_settings", "tables", "unfinished"]
 
@@ -86,7 +98,7 @@ def _record(standing: Standing, analysis: Analysis) -> dict[str, Any]:
         **{key: system.mean("cost", key) for key in ("train_seconds", "samples_per_second")},
         "latency_seconds": system.mean("cost", "latency_seconds") if "latency_seconds" in cost else None,
         "train_memory_bytes": cost.get("train_memory_bytes"),
-        "front": "".join(letter for letter, axis in COSTS.items() if on_front(system, systems, axis.of)),
+        "front": "".join(letter for letter, axis in AXES.items() if on_front(system, systems, axis.of)),
         **{f"published_{key}": published.get(key) or None for key in (primary, *_OF_PAPERS)},
     }
 
@@ -136,16 +148,16 @@ def _scores(analysis: Analysis) -> tuple[Column, ...]:
 
 
 def _cost(analysis: Analysis) -> tuple[Column, ...]:
+    patterns = {"parameters": "{:,}", "latency_seconds": "{:.1f}"}
+    parameters, *others = (
+        number(header, field, patterns.get(field, "{:.0f}"), unit) for field, (header, unit) in COSTS.items()
+    )
     return (
         _NAME,
         number(analysis.primary.label, analysis.primary.name),
-        number("parameters", "parameters", "{:,}"),
+        parameters,
         number("published parameters", "published_parameters", "{:.2f}M", 1e-6),
-        number("MMACs/s of sound", "macs", "{:.0f}", 1e-6),
-        number("train s", "train_seconds", "{:.0f}"),
-        number("samples/s", "samples_per_second", "{:.0f}"),
-        number("ms a 10 s clip", "latency_seconds", "{:.1f}", 1e3),
-        number("MiB to train", "train_memory_bytes", "{:.0f}", 2**-20),
+        *others,
         words("Pareto front", "front"),
     )
 

@@ -6,11 +6,20 @@ from typing import Any
 
 from bench.reporting.analysis import Claim
 
-__all__ = ["INFERRED", "Column", "Record", "Table", "claimed", "difference", "interval", "number", "words"]
+__all__ = ["COSTS", "INFERRED", "Column", "Record", "Table", "claimed", "difference", "interval", "number", "words"]
 
 Record = Mapping[str, Any]
 # marks architectures with inferred settings; legend and footnotes say so
 INFERRED = "†"
+# what a run costs: field of its record to header and unit (what to multiply by)
+COSTS: Mapping[str, tuple[str, float]] = {
+    "parameters": ("parameters", 1),
+    "macs": ("MMACs/s of sound", 1e-6),
+    "train_seconds": ("train s", 1),
+    "samples_per_second": ("samples/s", 1),
+    "latency_seconds": ("ms a 10 s clip", 1e3),
+    "train_memory_bytes": ("MiB to train", 2**-20),
+}
 
 
 @dataclass(frozen=True)
