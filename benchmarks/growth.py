@@ -128,7 +128,7 @@ def _classes(classes: int, _: Path) -> Callable[[], object]:
 
     def work() -> None:
         task.evaluate(targets, scores, leaf)
-        bootstrap({"one": [task.statistic(targets, scores, leaf)]}, Resampler(2_000, resamples=512))
+        bootstrap({"one": {0: task.statistic(targets, scores, leaf)}}, Resampler(2_000, resamples=512))
 
     return work
 

@@ -333,7 +333,7 @@ def _resamples(setup: Setup) -> Iterator[Row]:
         average_precision_score(targets[ids][:, drawn], scores[ids][:, drawn], average="macro")
 
     def ours() -> None:
-        bootstrap({"one": [_TASK.statistic(targets, scores, leaf)]}, Resampler(2_000, resamples=_RESAMPLES))
+        bootstrap({"one": {0: _TASK.statistic(targets, scores, leaf)}}, Resampler(2_000, resamples=_RESAMPLES))
 
     turns = in_turns(other, ours, seconds=setup.seconds).per_unit(1, _RESAMPLES)
     share = 2_000 * 200 / (setup.machine.copy_bytes * min(turns.ours))

@@ -96,9 +96,10 @@ def _estimates(
     clips = np.random.default_rng((n, seed)).integers(len(people.targets), size=n)
     task, targets = get_task("tagging"), people.targets[clips]
     leaf = np.ones(targets.shape[1], bool)
+    # seeds of their own, since nothing but the clips is shared
     systems = {
-        name: [task.statistic(targets, run[clips], leaf) for run in runs]
-        for name, runs in (("a", first), ("b", second))
+        name: {seed: task.statistic(targets, run[clips], leaf) for seed, run in enumerate(runs, start=first_seed)}
+        for name, runs, first_seed in (("a", first, 0), ("b", second, len(first)))
     }
     return bootstrap(systems, Resampler(n, resamples, seed))
 

@@ -92,8 +92,8 @@ def test_means_over_seeds_and_the_spread_of_single_runs():
     leaf = np.array([True, True, True, False, False, False])
     resampler, seen = Resampler(200, 300), []
     of_first, of_second = statistics(targets, leaf, first, second)
-    both = bootstrap({"both": [of_first, of_second]}, resampler, lambda done, total: seen.append(done / total))
-    alone = bootstrap({"first": [of_first], "second": [of_second]}, resampler)
+    both = bootstrap({"both": {0: of_first, 1: of_second}}, resampler, lambda done, total: seen.append(done / total))
+    alone = bootstrap({"first": {0: of_first}, "second": {0: of_second}}, resampler)
     assert seen[-1] == 1.0
     has = targets.any(axis=0)
     for name in ("map", "leaf_map", "lwlrap", "class_ap"):
@@ -116,7 +116,7 @@ def test_it_leaves_pytorchs_threads_alone():
         "import torch, numpy as np; torch.set_num_threads(1); from bench.stats.bootstrap import Resampler, bootstrap;"
         "from bench.protocol.task import get_task; t = np.eye(20, dtype=bool).repeat(9, axis=0);"
         "of = get_task('tagging').statistic(t, np.random.rand(180, 20), np.ones(20, bool));"
-        "bootstrap({'a': [of]}, Resampler(180, resamples=100)); print(torch.get_num_threads())"
+        "bootstrap({'a': {0: of}}, Resampler(180, resamples=100)); print(torch.get_num_threads())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"

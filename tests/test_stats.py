@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import ttest_ind
+from scipy.stats import norm, ttest_ind, ttest_rel
 
 from bench.protocol.task import get_task
-from bench.stats.bootstrap import Estimate, Resampler, bootstrap
+from bench.stats.bootstrap import Estimate, Resampler, bootstrap, contrast
 from bench.stats.inference import (
     CHECKPOINTS_ONLY,
     GENERALISES,
@@ -15,20 +15,24 @@ from bench.stats.inference import (
     difference,
     group_letters,
     holm,
+    of_contrast,
     verdicts,
 )
 from benchmarks.simulation import COVERAGE, checkpoints, groups_of_seeds, label_sets
 
 
-def estimate(runs, replicates=None):
+def estimate(runs, replicates=None, first_seed=0):
+    """A system that varies over clips alike for all its seeds."""
     runs = np.asarray(runs, float)
     replicates = np.full(1000, runs.mean()) if replicates is None else np.asarray(replicates)
-    return Estimate(runs, replicates, np.array(replicates.var(ddof=1)))
+    by_seed = replicates + (runs - runs.mean())[:, None]
+    seeds = tuple(range(first_seed, first_seed + len(runs)))
+    return Estimate(seeds, runs, replicates, np.array(replicates.var(ddof=1)), by_seed)
 
 
 def test_where_clips_do_not_matter_it_is_welchs_t_test():
     a, b = [0.41, 0.43, 0.40, 0.45, 0.42], [0.40, 0.38, 0.41, 0.36, 0.39, 0.37]
-    found, welch = difference(estimate(a), estimate(b)), ttest_ind(a, b, equal_var=False)
+    found, welch = difference(estimate(a), estimate(b, first_seed=9)), ttest_ind(a, b, equal_var=False)
     assert found.generalises
     assert found.scope == GENERALISES
     assert found.p == pytest.approx(welch.pvalue)
@@ -39,10 +43,63 @@ def test_where_clips_do_not_matter_it_is_welchs_t_test():
 def test_clips_widen_what_seeds_alone_would_say():
     rng = np.random.default_rng(0)
     a, b = [0.41, 0.43, 0.40, 0.45, 0.42], [0.40, 0.38, 0.41, 0.36, 0.39]
-    narrow = difference(estimate(a), estimate(b))
-    wide = difference(estimate(a, rng.normal(0.42, 0.02, 1000)), estimate(b, rng.normal(0.39, 0.02, 1000)))
+    narrow = difference(estimate(a), estimate(b, first_seed=9))
+    noisy = estimate(a, rng.normal(0.42, 0.02, 1000)), estimate(b, rng.normal(0.39, 0.02, 1000), first_seed=9)
+    wide = difference(*noisy)
     assert wide.high - wide.low > narrow.high - narrow.low
     assert wide.p > narrow.p
+
+
+def test_where_clips_do_not_matter_shared_seeds_are_paired_in_a_t_test():
+    a, b = [0.41, 0.43, 0.40, 0.45, 0.42], [0.40, 0.425, 0.385, 0.44, 0.42]
+    found, paired = difference(estimate(a), estimate(b)), ttest_rel(a, b)
+    assert found.generalises
+    assert found.p == pytest.approx(paired.pvalue)
+    interval = paired.confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.p < difference(estimate(a), estimate(b, first_seed=9)).p
+
+
+def test_where_seeds_do_not_matter_it_is_a_z_test():
+    rng = np.random.default_rng(0)
+    a, b = estimate([0.4] * 3, rng.normal(0.4, 0.01, 1000)), estimate([0.38] * 3, rng.normal(0.38, 0.01, 1000))
+    found, spread = difference(a, b), (a.replicates - b.replicates).std(ddof=1)
+    assert (found.high - found.low) / 2 == pytest.approx(1.959964 * spread)
+    assert found.p == pytest.approx(2 * norm.sf(0.02 / spread))
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_p_is_the_level_whose_interval_touches_zero(seeds):
+    rng = np.random.default_rng(seeds)
+    for _ in range(20):
+        a = estimate(rng.normal(0.42, 0.01, seeds), rng.normal(0.42, 0.01, 1000))
+        b = estimate(rng.normal(0.40, 0.01, seeds), rng.normal(0.40, 0.01, 1000))
+        of_pair = contrast([(1.0, a), (-1.0, b)])
+        p = float(of_contrast(of_pair).p)
+        ends = of_contrast(of_pair, level=p)
+        assert min(abs(ends.low), abs(ends.high)) == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "used"), [(range(5), range(2, 7), (2, 3, 4)), (range(5), range(5), (0, 1, 2, 3, 4))]
+)
+def test_only_seeds_that_both_have_are_paired(first, second, used):
+    rng = np.random.default_rng(0)
+    a = estimate(rng.normal(0.4, 0.01, 5), rng.normal(0.4, 0.01, 1000), first[0])
+    b = estimate(rng.normal(0.4, 0.01, 5), rng.normal(0.4, 0.01, 1000), second[0])
+    found = contrast([(1.0, a), (-1.0, b)])
+    assert found.seeds == used
+    expected = [a.runs[a.seeds.index(seed)] - b.runs[b.seeds.index(seed)] for seed in used]
+    np.testing.assert_allclose(found.runs, expected)
+    assert difference(a, b).value == pytest.approx(np.mean(expected))
+
+
+def test_with_two_shared_seeds_of_five_they_are_independent():
+    rng = np.random.default_rng(0)
+    a, b = (estimate(rng.normal(0.4, 0.01, 5), rng.normal(0.4, 0.01, 1000), first) for first in (0, 3))
+    found = difference(a, b)
+    assert found.generalises
+    assert found.value == pytest.approx(a.value - b.value)
 
 
 def test_under_five_seeds_it_is_about_checkpoints():
@@ -96,7 +153,7 @@ def test_whole_uploaders_leave_more_doubt_than_clips():
     scores = np.repeat((rng.normal(size=(200, 5)) + np.repeat(targets[::2], 1, axis=0)).astype(np.float32), 2, axis=0)
     statistic, spread = get_task("tagging").statistic(targets, scores, np.ones(5, bool)), {}
     for groups in (None, [f"uploader {i // 2}" for i in range(400)]):
-        found = bootstrap({"a": [statistic]}, Resampler(400, 1000, groups=groups))
+        found = bootstrap({"a": {0: statistic}}, Resampler(400, 1000, groups=groups))
         spread[groups is None] = found["a"]["map"].replicates.std()
     assert spread[False] == pytest.approx(2**0.5 * spread[True], rel=0.1)
 

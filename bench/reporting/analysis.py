@@ -57,10 +57,13 @@ class Standing:
 
 @dataclass(frozen=True)
 class Claim:
-    """A difference, its p corrected for all that it was found among (Holm), and the verdict."""
+    """A difference, its p corrected for all that it was found among (Holm), and the verdict.
+
+    A claim on checkpoints only is not corrected, and has no `adjusted_p`: it is no test among others.
+    """
 
     difference: Inference
-    adjusted_p: float
+    adjusted_p: float | None
     verdict: Verdict
 
 
@@ -129,9 +132,11 @@ def analyse(results: Results, sampling: Sampling, progress: Progress = lambda *_
     """Bootstrap all systems on the same resamples. Raises UserError for missing or damaged scores."""
     labels, task = results.labels, results.task
     statistics = {system.label: system.statistics(labels) for system in results.systems}
-    estimates = bootstrap(statistics, sampling.resampler(labels), progress)
     ranked = sorted(results.systems, key=lambda system: task.primary.key(system.score))
     compared = no_ablations(ranked)
+    best = _best_of_families(compared)
+    names = [(best[0].label, best[1].label)] if best else []
+    estimates = bootstrap(statistics, sampling.resampler(labels), progress, names)
     pairs = _compare_pairs(compared, estimates)
     letters = _letters(compared, pairs)
     standings = []
@@ -140,15 +145,20 @@ def analyse(results: Results, sampling: Sampling, progress: Progress = lambda *_
         intervals = {metric.name: inference.absolute(of_system[metric.name]) for metric in task.metrics}
         standings.append(Standing(system, rank, of_system, intervals, letters.get(system.label, "")))
     ablations = _compare_ablations(results.systems, estimates)
-    classes = _best_of_families(compared, estimates, labels)
+    classes = class_differences(*best, estimates, labels) if best else None
     return Analysis(results, sampling, tuple(standings), pairs, ablations, classes)
 
 
 def judge(found: Sequence[Inference]) -> list[Claim]:
     """Return what may be claimed of differences that are looked at together."""
-    adjusted = inference.holm(np.array([float(d.p) for d in found]))
-    both = zip(found, adjusted, strict=True)
-    return [Claim(d, float(p), verdicts(np.array([d.p]), np.array([p]), d.floor)[0]) for d, p in both]
+    adjusted = iter(inference.holm(np.array([float(d.p) for d in found if d.generalises])))
+    return [_claim(d, float(next(adjusted)) if d.generalises else None) for d in found]
+
+
+def _claim(found: Inference, adjusted: float | None) -> Claim:
+    corrected = np.array([found.p if adjusted is None else adjusted])
+    (verdict,) = verdicts(np.array([found.p]), corrected, found.floor, generalises=found.generalises)
+    return Claim(found, adjusted, verdict)
 
 
 def no_ablations(systems: Sequence[System]) -> list[System]:
@@ -189,20 +199,30 @@ def _compare_pairs(systems: Sequence[System], estimates: Estimates) -> tuple[Pai
 
 
 def _letters(systems: Sequence[System], pairs: Sequence[Pair]) -> dict[str, str]:
+    """Return group letters of the systems whose seeds allow claims that generalise, on each with each other."""
     differ = {(p.first.label, p.second.label) for p in pairs if p.primary.verdict == "significant"}
-    names = [system.label for system in systems if len(system.runs) >= SEEDS_NEEDED]
+    only_checkpoints = [(p.first.label, p.second.label) for p in pairs if not p.primary.difference.generalises]
+    seeds = {system.label: len(system.runs) for system in systems}
+    names = list(seeds)
+    for pair in only_checkpoints:
+        # the one with fewer seeds is why
+        names = [name for name in names if name != min(pair, key=seeds.__getitem__) or not {*pair} <= {*names}]
     return inference.group_letters(names, lambda a, b: (a, b) in differ) if len(names) > 1 else {}
 
 
-def _best_of_families(ranked: Sequence[System], estimates: Estimates, labels: Labels) -> ClassDifferences | None:
-    """Compare the best convolutional network and the best transformer, the question of the whole; else the two best."""
-    if len(ranked) < 2:
+def _best_of_families(systems: Sequence[System]) -> tuple[System, System] | None:
+    """Return the best convolutional network and the best transformer, the question of the whole; else the two best.
+
+    The best is so on val: chosen on eval, they would be tested on what they were chosen by.
+    """
+    if len(systems) < 2:
         return None
+    ranked = sorted(systems, key=lambda system: system.task.primary.key(system.val_score))
     best: dict[str, System] = {}
     for system in ranked:
         best.setdefault(system.first.family, system)
     first, second = (best["cnn"], best["transformer"]) if {"cnn", "transformer"} <= set(best) else ranked[:2]
-    return class_differences(first, second, estimates, labels)
+    return first, second
 
 
 def class_differences(a: System, b: System, estimates: Estimates, labels: Labels) -> ClassDifferences | None:
@@ -212,7 +232,8 @@ def class_differences(a: System, b: System, estimates: Estimates, labels: Labels
         return None
     first, second = estimates[a.label][metric.name], estimates[b.label][metric.name]
     has = np.asarray(labels.targets.any(axis=0))
-    found = difference(first.of(has), second.of(has))
+    paired = estimates.get(f"{a.label} - {b.label}", {}).get(metric.name)
+    found = difference(first.of(has), second.of(has), paired.of(has) if paired else None)
     adjusted = inference.benjamini_hochberg(found.p)
     table = pd.DataFrame(
         {
@@ -224,7 +245,7 @@ def class_differences(a: System, b: System, estimates: Estimates, labels: Labels
             "difference": found.value,
             **{name: getattr(found, name) for name in ("low", "high", "p")},
             "p_adjusted": adjusted,
-            "verdict": verdicts(found.p, adjusted, found.floor),
+            "verdict": verdicts(found.p, adjusted, found.floor, generalises=found.generalises),
         }
     )
     return ClassDifferences(a, b, metric, table)

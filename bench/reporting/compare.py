@@ -14,8 +14,9 @@ from bench.errors import UserError
 from bench.protocol.task import Metric
 from bench.reporting.analysis import ClassDifferences, Sampling, class_differences, judge
 from bench.reporting.systems import FinishedRun, System, different_origins, load_results
+from bench.reporting.tables.table import CLAIMED
 from bench.stats.bootstrap import Estimate, bootstrap
-from bench.stats.inference import LEVEL, SEEDS_NEEDED, Inference, difference
+from bench.stats.inference import LEVEL, SEEDS_NEEDED, SHARED_SEEDS_NEEDED, Inference, difference
 from bench.store import ResultsFolder, RunFolder
 
 __all__ = ["Comparison", "compare", "describe", "find_system"]
@@ -87,7 +88,7 @@ def compare(
     if reasons and not mixed:
         raise UserError(f"not compared: {'; '.join(reasons)}; say --mixed to compare them all the same")
     statistics = {system.label: system.statistics(labels) for system in (a, b)}
-    estimates = bootstrap(statistics, sampling.resampler(labels), progress)
+    estimates = bootstrap(statistics, sampling.resampler(labels), progress, [(a.label, b.label)])
     return Comparison(a, b, estimates, class_differences(a, b, estimates, labels))
 
 
@@ -125,9 +126,14 @@ def describe(found: Comparison) -> str:
 
 
 def _scope(found: Comparison) -> str:
-    if min(len(found.first.runs), len(found.second.runs)) < SEEDS_NEEDED:
-        return f"These checkpoints only: with fewer than {SEEDS_NEEDED} seeds a side, only clips were resampled."
-    return "Generalises to architectures under their recipes: clips and seeds were both resampled."
+    primary = found._difference(found.first.task.primary)
+    if not primary.generalises:
+        return (
+            f"These checkpoints only: with fewer than {SHARED_SEEDS_NEEDED} seeds in common, and fewer than "
+            f"{SEEDS_NEEDED} a side, only clips were resampled; another seed may turn it around."
+        )
+    how = f"{primary.paired} seeds that both have, paired" if primary.paired else "seeds, which are others on each side"
+    return f"Generalises to architectures under their recipes: clips were resampled, and {how}."
 
 
 def _seeds(system: System) -> str:
@@ -136,7 +142,7 @@ def _seeds(system: System) -> str:
 
 def _classes(classes: ClassDifferences) -> list[str]:
     table, name = classes.table, classes.metric.label
-    differ = table[table["verdict"] == "significant"]
+    differ = table[table["verdict"].isin(CLAIMED)]
     end = "." if differ.empty else ":"
     lines = [f"{name} differs in {len(differ)} of {len(table)} classes (p of {LEVEL} or less, Benjamini-Hochberg){end}"]
     for line in differ.sort_values("difference", key=abs, ascending=False, kind="stable")[:_SHOWN].to_dict("records"):

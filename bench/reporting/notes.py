@@ -5,7 +5,7 @@ import json
 from bench.reporting.analysis import Analysis, simulated_coverage
 from bench.reporting.systems import Results
 from bench.reporting.tables.table import INFERRED
-from bench.stats.inference import SEEDS_NEEDED
+from bench.stats.inference import SEEDS_NEEDED, SHARED_SEEDS_NEEDED
 
 __all__ = ["origin", "reading_notes"]
 
@@ -75,19 +75,21 @@ def _intervals(analysis: Analysis) -> str:
 
 
 def _claims(analysis: Analysis) -> str:
-    enough = [s for s in analysis.standings if len(s.system.runs) >= SEEDS_NEEDED]
-    text = "p is corrected over all pairs (Holm), 'significant' is p of .05 or less. "
-    if len(enough) > 1:
-        text += (
-            "Between systems of five seeds and more, clips and seeds are both resampled: the claim generalises to "
-            "architectures under this recipe; between systems that share a group letter no difference is significant. "
-        )
-    if len(enough) < len(analysis.standings):
-        text += (
-            f"With fewer than {SEEDS_NEEDED} seeds a side only clips are resampled: the claim is about these "
-            "checkpoints only, another seed may turn it around, and there are no group letters. "
-        )
     claims = [pair.primary for pair in analysis.pairs] + [ablation.claim for ablation in analysis.ablations]
+    text = ""
+    if any(claim.difference.generalises for claim in claims):
+        text += (
+            "p is corrected over all pairs that generalise (Holm), 'significant' is p of .05 or less. Two systems with "
+            f"{SHARED_SEEDS_NEEDED} seeds or more in common are compared seed by seed, since a seed gives both one "
+            f"order of the data; with fewer, but {SEEDS_NEEDED} a side, their seeds are independent. Clips and seeds "
+            "both vary then: the claim generalises to architectures under this recipe; between systems that share a "
+            "group letter no difference is significant. "
+        )
+    if not all(claim.difference.generalises for claim in claims):
+        text += (
+            "With fewer seeds only clips are resampled: the claim is about these checkpoints only, p is not corrected, "
+            "'checkpoints differ' is p of .05 or less, another seed may turn it around, and there is no group letter. "
+        )
     if any(claim.verdict == "undecided" for claim in claims):
         text += (
             "'Undecided': the difference is as clear as this number of resamples can show, which is too few for so "

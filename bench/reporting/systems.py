@@ -66,6 +66,11 @@ class System:
         """The primary metric on eval, mean over seeds."""
         return self.mean("metrics", self.task.primary.name)
 
+    @property
+    def val_score(self) -> float:
+        """The primary metric on val, at the step that was kept, mean over seeds."""
+        return fmean(run.record.val_score for run in self.runs)
+
     def values(self, table: str, key: str) -> list[float]:
         """Return a number of each seed's record, NaN where it does not exist."""
         found = [getattr(run.record, table)[key] for run in self.runs]
@@ -78,10 +83,10 @@ class System:
         """Return the standard deviation over seeds, with n - 1; None for a single one."""
         return stdev(values) if len(values := self.values(table, key)) > 1 else None
 
-    def statistics(self, labels: Labels) -> list[Statistic]:
-        """Return what computes each seed's metrics on resampled clips. Raises UserError for missing or wrong scores."""
-        scores = [run.folder.scores(labels.targets.shape) for run in self.runs]
-        return [self.task.statistic(labels.targets, of_seed, labels.leaf) for of_seed in scores]
+    def statistics(self, labels: Labels) -> dict[int, Statistic]:
+        """Return what computes metrics on resampled clips, by seed. Raises UserError for missing or wrong scores."""
+        scores = {run.record.spec.seed: run.folder.scores(labels.targets.shape) for run in self.runs}
+        return {seed: self.task.statistic(labels.targets, run, labels.leaf) for seed, run in scores.items()}
 
 
 @dataclass(frozen=True)

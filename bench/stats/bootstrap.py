@@ -1,8 +1,8 @@
 """One paired bootstrap over clips for all systems.
 
-A system is an architecture under one recipe: the scores of its seeds. A replicate takes the eval clips (or whole groups
-of them) anew, with replacement, and every run of every system is scored on the same resample, so that what it has in
-common for all cancels in their differences.
+A system is an architecture under one recipe: the scores of its runs, by seed. A replicate takes the eval clips (or
+whole groups of them) anew, with replacement, and every run of every system is scored on the same resample, so that what
+it has in common for all cancels in their differences.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from bench.stats.ranking import Bools, Floats
 
-__all__ = ["RESAMPLES", "Estimate", "Resampler", "bootstrap", "nanvar"]
+__all__ = ["RESAMPLES", "Estimate", "Resampler", "bootstrap", "contrast", "nanvar"]
 
 # with 1,000, no p is under .002, and Holm's correction over 28 pairs asks for .0018
 RESAMPLES = 10_000
@@ -22,6 +22,8 @@ _BLOCK = 256
 
 # weights (n, b) -> by name, a metric (b,) or its values by class (b, k); as a task's `statistic`
 Statistic = Callable[[npt.NDArray[np.uint8]], Mapping[str, Floats]]
+# what statistics return, by seed
+_Runs = Mapping[int, Mapping[str, Floats]]
 
 
 @dataclass(frozen=True)
@@ -53,30 +55,33 @@ class Resampler:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic of one system; the last axes are those of the statistic: () for a metric, (k,) for one by class."""
+    """A statistic of one system, or of a contrast between systems, on the clips as they are and resampled.
 
+    The last axes are those of the statistic: () for a metric, (k,) for one by class.
+    """
+
+    # numbers of the seeds, ascending
+    seeds: tuple[int, ...]
     # (seeds, ...), on the clips as they are
     runs: Floats
     # (resamples, ...), of the mean over seeds
     replicates: Floats
     # (...), of a single run over replicates, mean over seeds
     run_variance: Floats
+    # (seeds, resamples), of a metric; by class they would take gigabytes, and are not kept
+    by_seed: Floats | None = None
 
     @property
     def value(self) -> Floats:
         return self.runs.mean(axis=0)
 
-    @property
-    def seeds(self) -> int:
-        return len(self.runs)
-
     def of(self, chosen: Bools) -> "Estimate":
         """Return the estimate of some classes."""
-        return Estimate(self.runs[:, chosen], self.replicates[:, chosen], self.run_variance[chosen])
+        return Estimate(self.seeds, self.runs[:, chosen], self.replicates[:, chosen], self.run_variance[chosen])
 
     def seed_variance(self) -> Floats:
         """Return the variance of the mean over seeds, as far as it is that of seeds: on the same clips."""
-        return self.runs.var(axis=0, ddof=1) / self.seeds
+        return self.runs.var(axis=0, ddof=1) / len(self.seeds)
 
     def interaction(self) -> Floats:
         """Return the share of seed_variance that resampling clips shows once more: what a seed gets right on one clip
@@ -85,56 +90,106 @@ class Estimate:
         With clips c and seeds s crossed, a run varies over resamples by c + cs and the mean over n seeds by c + cs / n,
         while seeds differ on the given clips by s + cs.
         """
-        shared = nanvar(self.replicates)
-        return np.clip((self.run_variance - shared) / (self.seeds - 1), 0.0, self.run_variance / self.seeds)
+        n, shared = len(self.seeds), nanvar(self.replicates)
+        return np.clip((self.run_variance - shared) / (n - 1), 0.0, self.run_variance / n)
+
+
+def contrast(weights: Sequence[tuple[float, Estimate]]) -> Estimate | None:
+    """Return the weighted sum of one metric of several systems, seed by seed: of the seeds that all of them have.
+
+    What a seed gives to all of them, such as the order of the data, cancels in it. None where they share no seed, or
+    replicates were not kept by seed.
+    """
+    estimates = [estimate for _, estimate in weights]
+    common = sorted(set.intersection(*(set(estimate.seeds) for estimate in estimates)))
+    if not common or any(estimate.by_seed is None for estimate in estimates):
+        return None
+    runs, by_seed = np.zeros(len(common)), np.zeros((len(common), len(estimates[0].replicates)))
+    for weight, estimate in weights:
+        places = [estimate.seeds.index(seed) for seed in common]
+        assert estimate.by_seed is not None
+        runs += weight * estimate.runs[places]
+        by_seed += weight * estimate.by_seed[places]
+    return _of_metric(tuple(common), runs, by_seed)
+
+
+def _of_metric(seeds: tuple[int, ...], runs: Floats, by_seed: Floats) -> Estimate:
+    variance = np.asarray(nanvar(by_seed.T).mean())
+    return Estimate(seeds, runs, by_seed.mean(axis=0), variance, by_seed)
 
 
 def bootstrap(
-    systems: Mapping[str, Sequence[Statistic]],
+    systems: Mapping[str, Mapping[int, Statistic]],
     resampler: Resampler,
     progress: Callable[[float, float], None] = lambda done, total: None,
+    differences: Sequence[tuple[str, str]] = (),
 ) -> dict[str, dict[str, Estimate]]:
     """Estimate every statistic of every system, given by its seeds, on the same resamples of the clips that these were
     scored on; return system to statistic to Estimate. `progress` takes how many replicates are done, and of how many.
+
+    Of pairs of systems in `differences` that share seeds, statistics by class are also estimated for first - second,
+    seed by seed, under the name 'first - second'; those of metrics follow from `contrast`.
     """
-    collected = {name: _Collector(runs, resampler) for name, runs in systems.items()}
+
+    def observe(weights: npt.NDArray[np.uint8]) -> dict[str, _Runs]:
+        runs = {name: {seed: of(weights) for seed, of in sorted(seeds.items())} for name, seeds in systems.items()}
+        return runs | {f"{a} - {b}": _by_class(runs[a], runs[b]) for a, b in differences}
+
+    collectors = {
+        name: _Collector(runs, resampler.resamples)
+        for name, runs in observe(np.ones((resampler.n, 1), np.uint8)).items()
+        if runs
+    }
     done = 0
     for weights in resampler.blocks():
-        for collector in collected.values():
-            collector.add(weights, slice(done, done + weights.shape[1]))
+        observed = observe(weights)
+        for name, collector in collectors.items():
+            collector.add(observed[name], slice(done, done + weights.shape[1]))
         done += weights.shape[1]
         progress(done, resampler.resamples)
-    return {name: collector.estimates() for name, collector in collected.items()}
+    return {name: collector.estimates() for name, collector in collectors.items()}
+
+
+def _by_class(a: _Runs, b: _Runs) -> _Runs:
+    """Return the difference of statistics by class, of the seeds that both have."""
+    return {
+        seed: {name: values - b[seed][name] for name, values in of_seed.items() if values.ndim > 1}
+        for seed, of_seed in a.items()
+        if seed in b
+    }
 
 
 class _Collector:
-    """One system's replicates: means over seeds are kept, single runs only as sums and sums of squares."""
+    """One system's replicates: of metrics all, by class their means over seeds and the variance of single runs."""
 
-    def __init__(self, runs: Sequence[Statistic], resampler: Resampler) -> None:
-        self.runs = runs
-        self.observed = [run(np.ones((resampler.n, 1), np.uint8)) for run in runs]
-        self.replicates = {
-            # by class, they would take twice the memory
-            name: np.zeros((resampler.resamples, *values.shape[1:]), np.float32 if values.ndim > 1 else np.float64)
-            for name, values in self.observed[0].items()
-        }
-        self.moments = [{name: _Moments(values.shape[1:]) for name, values in o.items()} for o in self.observed]
+    def __init__(self, observed: _Runs, resamples: int) -> None:
+        self.observed = observed
+        first = next(iter(observed.values()))
+        shapes = {name: values.shape[1:] for name, values in first.items()}
+        self.by_seed = {name: np.empty((len(observed), resamples)) for name, shape in shapes.items() if not shape}
+        self.means = {name: np.zeros((resamples, *shape), np.float32) for name, shape in shapes.items() if shape}
+        self.moments = {name: [_Moments(shapes[name]) for _ in observed] for name in self.means}
 
-    def add(self, weights: npt.NDArray[np.uint8], place: slice) -> None:
-        for run, moments in zip(self.runs, self.moments, strict=True):
-            for name, values in run(weights).items():
-                self.replicates[name][place] += values / len(self.runs)
-                moments[name].add(values)
+    def add(self, runs: _Runs, place: slice) -> None:
+        for i, of_seed in enumerate(runs.values()):
+            for name, values in of_seed.items():
+                if name in self.by_seed:
+                    self.by_seed[name][i, place] = values
+                else:
+                    self.means[name][place] += values / len(runs)
+                    self.moments[name][i].add(values)
 
     def estimates(self) -> dict[str, Estimate]:
-        return {
-            name: Estimate(
-                runs=np.concatenate([observed[name] for observed in self.observed]),
-                replicates=replicates,
-                run_variance=np.mean([moments[name].variance() for moments in self.moments], axis=0),
-            )
-            for name, replicates in self.replicates.items()
+        seeds = tuple(self.observed)
+        runs = {
+            name: np.concatenate([of_seed[name] for of_seed in self.observed.values()])
+            for name in [*self.by_seed, *self.means]
         }
+        found = {name: _of_metric(seeds, runs[name], by_seed) for name, by_seed in self.by_seed.items()}
+        for name, means in self.means.items():
+            variance = np.mean([moments.variance() for moments in self.moments[name]], axis=0)
+            found[name] = Estimate(seeds, runs[name], means, variance)
+        return found
 
 
 class _Moments:

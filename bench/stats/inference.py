@@ -7,23 +7,26 @@ from typing import Literal, get_args
 
 import networkx
 import numpy as np
+from scipy import special
 from scipy import stats as distributions
 
-from bench.stats.bootstrap import Estimate, nanvar
+from bench.stats.bootstrap import Estimate, contrast, nanvar
 from bench.stats.ranking import Floats
 
 __all__ = [
-    "CHECKPOINTS_ONLY", "GENERALISES", "LEVEL", "SEEDS_NEEDED", "Inference", "Verdict", "absolute",
-    "benjamini_hochberg", "difference", "group_letters", "holm", "verdicts",
+    "CHECKPOINTS_ONLY", "GENERALISES", "LEVEL", "SEEDS_NEEDED", "SHARED_SEEDS_NEEDED", "Inference", "Verdict",
+    "absolute", "benjamini_hochberg", "difference", "group_letters", "holm", "of_contrast", "verdicts",
 ]  # fmt: skip
 
-# a side, for a claim that generalises to architectures
-SEEDS_NEEDED = 5
+# for a claim that generalises to architectures: a side, or where both sides have the same ones
+SEEDS_NEEDED, SHARED_SEEDS_NEEDED = 5, 3
 LEVEL = 0.05
 # what a claim generalises to
 GENERALISES, CHECKPOINTS_ONLY = "architectures (seeds resampled)", "these checkpoints only"
-# undecided: as far apart as these resamples can tell, which is not enough for so many comparisons; more would decide
-Verdict = Literal["significant", "undecided", "not significant"]
+# undecided: as far apart as these resamples can tell, which is not enough for so many comparisons; more would decide.
+# The last two are of claims on these checkpoints only: two seeds of one system differ so in a third of all cases, which
+# is no claim on systems
+Verdict = Literal["significant", "undecided", "not significant", "checkpoints differ", "not shown"]
 
 
 @dataclass(frozen=True)
@@ -38,25 +41,64 @@ class Inference:
     floor: float
     # to architectures, since seeds were resampled; else it is about these checkpoints only
     generalises: bool
+    # how many seeds of both sides were paired; 0: they were taken as independent, or for granted
+    paired: int = 0
 
     @property
     def scope(self) -> str:
         return GENERALISES if self.generalises else CHECKPOINTS_ONLY
 
 
-def difference(a: Estimate, b: Estimate) -> Inference:
+def difference(a: Estimate, b: Estimate, paired: Estimate | None = None) -> Inference:
     """Return a - b, for a metric or class by class.
 
-    With SEEDS_NEEDED seeds a side it generalises to architectures: clips and seeds vary, and t has Satterthwaite's
-    degrees of freedom (Biometrics Bulletin 2, 1946). With fewer it is about these checkpoints: only clips vary, and
-    interval and p are read off the replicates.
+    Which seeds are compared is decided by their numbers alone. With SHARED_SEEDS_NEEDED in common these are paired, as
+    in `of_contrast`: seed s gives every system the same order of the data. With fewer in common, but SEEDS_NEEDED a
+    side, seeds are independent, and t has Satterthwaite's degrees of freedom (Biometrics Bulletin 2, 1946). With fewer
+    still it is about these checkpoints: only clips vary, and interval and p are read off the replicates. `paired` is
+    the difference seed by seed, where `bootstrap` had to estimate it: by class.
     """
-    replicates = a.replicates - b.replicates
-    if min(a.seeds, b.seeds) < SEEDS_NEEDED:
-        return _from_replicates(a.value - b.value, replicates)
-    clips = nanvar(replicates) - a.interaction() - b.interaction()
-    parts = [(clips, np.inf), (a.seed_variance(), a.seeds - 1), (b.seed_variance(), b.seeds - 1)]
+    together = paired or contrast([(1.0, a), (-1.0, b)])
+    if together and len(together.seeds) >= SHARED_SEEDS_NEEDED:
+        return of_contrast(together)
+    if min(len(a.seeds), len(b.seeds)) < SEEDS_NEEDED:
+        return _from_replicates(a.value - b.value, a.replicates - b.replicates)
+    clips = nanvar(a.replicates - b.replicates) - a.interaction() - b.interaction()
+    parts = [(clips, np.inf), (a.seed_variance(), len(a.seeds) - 1), (b.seed_variance(), len(b.seeds) - 1)]
     return _from_t(a.value - b.value, parts)
+
+
+def of_contrast(found: Estimate, level: float = LEVEL) -> Inference:
+    """Return a contrast with its interval at 1 - `level`, clips and seeds both varying; it has two seeds at least.
+
+    The variance is V, that of the mean over seeds on these clips, and C, that of clips on these seeds, less what V has
+    already of their interaction. The critical value is the mean of t's (seeds - 1 degrees of freedom) and the normal's,
+    weighted by V and C (Cochran & Cox, Experimental Designs, 1957, 4.14): t alone would reject next to never where
+    clips decide, and Satterthwaite's degrees of freedom too often where there are few seeds.
+    """
+    seeds = found.seed_variance()
+    clips = np.maximum(nanvar(found.replicates) - found.interaction(), 0.0)
+    freedom, error = len(found.seeds) - 1, np.sqrt(seeds + clips)
+    share = seeds / np.maximum(seeds + clips, np.finfo(float).tiny)
+    half, p = _critical(level, share, freedom) * error, _p(found.value, error, share, freedom)
+    return Inference(found.value, found.value - half, found.value + half, p, 0.0, True, len(found.seeds))
+
+
+def _critical(level: Floats | float, share: Floats, freedom: int) -> Floats:
+    """Return Cochran and Cox's critical value, two-sided, where `share` of the variance is that of seeds."""
+    tail = np.asarray(level) / 2
+    return -(share * special.stdtrit(freedom, tail) + (1 - share) * special.ndtri(tail))
+
+
+def _p(value: Floats, error: Floats, share: Floats, freedom: int) -> Floats:
+    """Return the level at which the interval would touch zero, by bisection of its logarithm."""
+    size = np.abs(value) / np.maximum(error, np.finfo(float).tiny)
+    low, high = np.full(np.shape(size), np.log(1e-300)), np.zeros(np.shape(size))
+    for _ in range(60):
+        middle = (low + high) / 2
+        beyond = _critical(np.exp(middle), share, freedom) > size
+        low, high = np.where(beyond, middle, low), np.where(beyond, high, middle)
+    return np.where(np.isfinite(size), np.exp(high), np.nan)
 
 
 def absolute(a: Estimate) -> Inference:
@@ -65,12 +107,12 @@ def absolute(a: Estimate) -> Inference:
     AP on few clips is too high, and on a resample once more by as much: the basic interval (Davison & Hinkley 1997,
     5.2.1) takes it off again, and with seeds, so does the centre of the t interval.
     """
-    if a.seeds < SEEDS_NEEDED:
+    if len(a.seeds) < SEEDS_NEEDED:
         low, high = np.nanquantile(a.replicates, [0.025, 0.975], axis=0)
         none = np.full_like(a.value, np.nan)
         return Inference(a.value, 2 * a.value - high, 2 * a.value - low, none, 0.0, False)
     centre = 2 * a.value - np.nanmean(a.replicates, axis=0)
-    found = _from_t(centre, [(nanvar(a.replicates) - a.interaction(), np.inf), (a.seed_variance(), a.seeds - 1)])
+    found = _from_t(centre, [(nanvar(a.replicates) - a.interaction(), np.inf), (a.seed_variance(), len(a.seeds) - 1)])
     return Inference(a.value, found.low, found.high, np.full_like(a.value, np.nan), 0.0, True)
 
 
@@ -121,10 +163,15 @@ def _where_known(p: Floats, adjust: Callable[[Floats], Floats]) -> Floats:
     return adjusted
 
 
-def verdicts(p: Floats, adjusted: Floats, floor: float, level: float = LEVEL) -> list[Verdict]:
-    """Return the verdict on each p, given it with and without the correction for many comparisons."""
-    significant, undecided, not_significant = get_args(Verdict)
-    return list(np.where(adjusted <= level, significant, np.where(p <= floor, undecided, not_significant)).tolist())
+def verdicts(p: Floats, adjusted: Floats, floor: float, *, generalises: bool = True) -> list[Verdict]:
+    """Return the verdict on each p, given it with and without the correction for many comparisons.
+
+    Of claims that do not generalise it is in words of its own; where they were not corrected, `adjusted` is p itself.
+    """
+    significant, undecided, not_significant, differ, not_shown = get_args(Verdict)
+    if not generalises:
+        return list(np.where(adjusted <= LEVEL, differ, not_shown).tolist())
+    return list(np.where(adjusted <= LEVEL, significant, np.where(p <= floor, undecided, not_significant)).tolist())
 
 
 def group_letters(names: Sequence[str], differ: Callable[[str, str], bool]) -> dict[str, str]:

@@ -15,6 +15,8 @@ _LOOKS: dict[Verdict, dict[str, Any]] = {
     "significant": {"color": "#0173b2"},
     "undecided": {"color": "#de8f05", "markerfacecolor": "white"},
     "not significant": {"color": "#7f7f7f", "markerfacecolor": "white"},
+    "checkpoints differ": {"color": "#7f7f7f"},
+    "not shown": {"color": "#7f7f7f", "markerfacecolor": "white"},
 }
 
 
@@ -51,7 +53,11 @@ def _forest(analysis: Analysis) -> Figure | None:
     axes.set_xlabel(f"difference in {analysis.primary.label} on eval to the base, 95% interval")
     axes.set_title(analysis.results.title)
     present = {ablation.claim.verdict for ablation in analysis.ablations}
-    words = {"significant": "significant (p of .05 or less, Holm)"}
+    words = {
+        "significant": "significant (p of .05 or less, Holm)",
+        "checkpoints differ": "these checkpoints differ (another seed may turn it around)",
+        "not shown": "not shown, of these checkpoints",
+    }
     handles = [
         Line2D([], [], marker="o", markersize=4.5, label=words.get(verdict, verdict), **_LOOKS[verdict])
         for verdict in get_args(Verdict)

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from bench.reporting.analysis import Analysis
 from bench.reporting.figures.style import Figures, appearance, draw, heatmap, legend_beside, log_x, new_figure
 from bench.reporting.pareto import COSTS, Cost, on_front
+from bench.reporting.tables.table import CLAIMED
 
 __all__ = ["draw_scores"]
 
@@ -116,7 +117,7 @@ def _wins(analysis: Analysis) -> Figure | None:
     for pair in analysis.pairs:
         i, j = names.index(pair.first.label), names.index(pair.second.label)
         difference = float(pair.primary.difference.value)
-        mark = {"significant": "*", "undecided": "?"}.get(pair.primary.verdict, "")
+        mark = {"significant": "*", "undecided": "?", "checkpoints differ": "c"}.get(pair.primary.verdict, "")
         matrix[i, j], matrix[j, i] = difference, -difference
         text[i, j], text[j, i] = f"{difference:+.3f}{mark}", f"{-difference:+.3f}{mark}"
     figure, axes = new_figure(max(5.0, 2.6 + 0.75 * len(names)), max(3.2, 1.8 + 0.45 * len(names)))
@@ -125,7 +126,7 @@ def _wins(analysis: Analysis) -> Figure | None:
         axes, matrix, f"row - column, {analysis.primary.label}", annot=text, fmt="", cmap="PuOr", center=0,
         vmin=-limit, vmax=limit, linewidths=0.5, xticklabels=names, yticklabels=names,
     )  # fmt: skip
-    axes.set_title(f"{analysis.results.title}: * significant (p of .05 or less, Holm), ? undecided")
+    axes.set_title(f"{analysis.results.title}: * significant (p of .05 or less, Holm), ? undecided, c checkpoints only")
     return figure
 
 
@@ -134,7 +135,7 @@ def _class_ap(analysis: Analysis) -> Figure | None:
     if classes is None:
         return None
     metric = classes.metric
-    table = classes.table.assign(differs=classes.table["verdict"] == "significant")
+    table = classes.table.assign(differs=classes.table["verdict"].isin(CLAIMED))
     figure, axes = new_figure(7.6, 5.6)
     axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
     size = 8 + 30 * np.sqrt(table["eval_clips"] / table["eval_clips"].max())

@@ -8,6 +8,7 @@ from bench.reporting.pareto import COSTS as AXES
 from bench.reporting.pareto import on_front
 from bench.reporting.systems import Results, System
 from bench.reporting.tables.table import (
+    CLAIMED,
     COSTS,
     INFERRED,
     Column,
@@ -17,6 +18,7 @@ from bench.reporting.tables.table import (
     difference,
     interval,
     number,
+    scope_of,
     words,
 )
 
@@ -68,7 +70,7 @@ def class_table(classes: ClassDifferences) -> Table:
         *difference("difference", by="Benjamini-Hochberg", scope=False),
     )
     by = ["verdict", "difference"]
-    order = classes.table.sort_values(by, key=lambda c: c != "significant" if c.name == "verdict" else -c.abs())
+    order = classes.table.sort_values(by, key=lambda c: ~c.isin(CLAIMED) if c.name == "verdict" else -c.abs())
     records = tuple({str(k): v for k, v in record.items()} for record in order.to_dict("records"))
     title = f"{classes.metric.label} of {classes.first.label} and {classes.second.label}, class by class"
     return Table("classes", title, columns, records)
@@ -90,7 +92,7 @@ def _record(standing: Standing, analysis: Analysis) -> dict[str, Any]:
         **{f"{primary}_{end}": float(getattr(between, end)) for end in ("low", "high")},
         "group": standing.letters,
         **{key: None if math.isnan(mean := system.mean("metrics", key)) else mean for key in others},
-        "val_score": sum(run.record.val_score for run in system.runs) / len(system.runs),
+        "val_score": system.val_score,
         f"untrained_{primary}": system.mean("untrained", primary),
         **{f"{floor}_{primary}": value for floor, value in analysis.results.floors.items()},
         "parameters": cost["parameters"],
@@ -104,7 +106,7 @@ def _record(standing: Standing, analysis: Analysis) -> dict[str, Any]:
 
 
 def _pair_record(pair: Pair) -> dict[str, Any]:
-    record = {"first": pair.first.label, "second": pair.second.label, "generalises_to": pair.primary.difference.scope}
+    record = {"first": pair.first.label, "second": pair.second.label, **scope_of(pair.primary, pair.first, pair.second)}
     for metric, claim in pair.claims.items():
         record |= claimed(claim, metric, f"{metric}_")
     return record
@@ -122,7 +124,7 @@ def _ablation_record(ablation: Ablation) -> dict[str, Any]:
         primary: system.score,
         f"{primary}_sd": system.spread("metrics", primary),
         **claimed(ablation.claim),
-        "generalises_to": ablation.claim.difference.scope,
+        **scope_of(ablation.claim, ablation.system, ablation.base),
         "parameters_ratio": system.mean("cost", "parameters") / base.mean("cost", "parameters"),
     }
 

@@ -8,13 +8,13 @@ from bench.protocol.task import Metric, get_task
 from bench.reporting.analysis import Analysis, judge
 from bench.reporting.formats import markdown_table
 from bench.reporting.systems import System
-from bench.reporting.tables.table import Column, Table, claimed, difference, number, words
+from bench.reporting.tables.table import Column, Table, claimed, difference, number, scope_of, words
 from bench.stats.inference import Inference
 
 __all__ = ["summary", "tuning_table"]
 
 _RECIPE = words("best recipe", "best_recipe")
-_CLAIM = ("difference", "low", "high", "p", "p_adjusted", "verdict", "generalises_to")
+_CLAIM = ("difference", "low", "high", "p", "p_adjusted", "verdict", "generalises_to", "seeds_paired")
 
 
 def summary(search: Mapping[str, Any]) -> str:
@@ -62,14 +62,15 @@ def tuning_table(analysis: Analysis, search: Mapping[str, Any]) -> Table:
             "best_score": best.score if best else None,
             **dict.fromkeys(_CLAIM),
         }
-        if found := _best_minus_default(analysis, default, best):
-            compared.append((record, found))
+        if default and best and (found := _best_minus_default(analysis, default, best)):
+            compared.append((record, found, (best, default)))
         else:
             same = default and best and default.label == best.label
             record["verdict"] = "the default was the best" if same else "not retrained"
         records.append(record)
-    for (record, found), claim in zip(compared, judge([found for _, found in compared]), strict=True):
-        record |= claimed(claim) | {"generalises_to": found.scope}
+    claims = judge([found for _, found, _ in compared])
+    for (record, _, both), claim in zip(compared, claims, strict=True):
+        record |= claimed(claim) | scope_of(claim, *both)
     columns = (
         *_searched(primary),
         *(number(f"eval {primary.label}, {which}", f"{which}_score") for which in ("default", "best")),
@@ -87,9 +88,9 @@ def _system_of(analysis: Analysis, result: Mapping[str, Any] | None) -> System |
     return None
 
 
-def _best_minus_default(analysis: Analysis, default: System | None, best: System | None) -> Inference | None:
+def _best_minus_default(analysis: Analysis, default: System, best: System) -> Inference | None:
     for pair in analysis.pairs:
-        if default and best and {pair.first.label, pair.second.label} == {default.label, best.label}:
+        if {pair.first.label, pair.second.label} == {default.label, best.label}:
             found = pair.primary.difference
             # a pair has the better one first, whichever that is
             turned = replace(found, value=-found.value, low=-found.high, high=-found.low)

@@ -5,8 +5,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.reporting.analysis import Claim
+from bench.reporting.systems import System
 
-__all__ = ["COSTS", "INFERRED", "Column", "Record", "Table", "claimed", "difference", "interval", "number", "words"]
+__all__ = [
+    "CLAIMED",
+    "COSTS",
+    "INFERRED",
+    "Column",
+    "Record",
+    "Table",
+    "claimed",
+    "difference",
+    "interval",
+    "number",
+    "scope_of",
+    "words",
+]
 
 Record = Mapping[str, Any]
 # marks architectures with inferred settings; legend and footnotes say so
@@ -20,6 +34,8 @@ COSTS: Mapping[str, tuple[str, float]] = {
     "latency_seconds": ("ms a 10 s clip", 1e3),
     "train_memory_bytes": ("MiB to train", 2**-20),
 }
+# verdicts by which two systems, or two sets of checkpoints, differ
+CLAIMED = ("significant", "checkpoints differ")
 
 
 @dataclass(frozen=True)
@@ -78,8 +94,15 @@ def difference(
         interval(prefix, "{:+.3f}"),
         _column(f"p ({by})", f"{prefix}p_adjusted", lambda p: "< 0.0001" if p < 0.0001 else f"{p:.4f}"),
         words("verdict", f"{prefix}verdict"),
-        *([words("generalises to", "generalises_to")] if scope else []),
+        *([words("generalises to", "generalises_to"), words("seeds paired", "seeds_paired")] if scope else []),
     )
+
+
+def scope_of(claim: Claim, first: System, second: System) -> dict[str, Any]:
+    """Return the fields of a record that say what a claim generalises to, and which seeds it rests on: '5 of 5'."""
+    paired = claim.difference.paired
+    of = max(len(first.runs), len(second.runs))
+    return {"generalises_to": claim.difference.scope, "seeds_paired": f"{paired} of {of}" if paired else None}
 
 
 def claimed(claim: Claim, field: str = "difference", prefix: str = "") -> dict[str, Any]:
