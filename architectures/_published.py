@@ -4,6 +4,8 @@ from functools import partial
 
 from architectures._registry import Published
 
+_REIMPLEMENTED = "github.com/SarthakYadav/fsd50k-pytorch, a re-implementation of arXiv:2010.00475"
+
 # Fonseca et al., FSD50K: an open dataset of human-labeled sound events (arXiv:2010.00475)
 fsd50k_paper = partial(
     Published,
@@ -12,6 +14,13 @@ fsd50k_paper = partial(
     chunks="1 s, half overlapping, shorter clips repeated",
     aggregation="mean of chunk scores",
     selection="early stop on val PR-AUC",
+    second_hand={
+        "parameters": "what others report of the table in arXiv:2105.00335v1",
+        "sample_rate": _REIMPLEMENTED,
+        "chunks": _REIMPLEMENTED,
+        "aggregation": "github.com/marc1701/fsd_fed, a re-implementation of arXiv:2010.00475",
+        "selection": "github.com/marc1701/fsd_fed, a re-implementation of arXiv:2010.00475",
+    },
 )
 
 # Verma & Berger, Audio Transformers (arXiv:2105.00335; v1, since the v2 of 2025 is another paper in all but name)
@@ -21,5 +30,13 @@ audio_transformers_paper = partial(
     sample_rate=16_000,
     chunks="1 s",
     aggregation="not documented",
-    selection="not documented; '40k train, 10k validation' as spoken suggests that eval was used (inferred)",
+    selection="not documented, perhaps on eval",
+    second_hand={
+        "map": "what others report of the table in arXiv:2105.00335v1",
+        "parameters": "what others report of the table in arXiv:2105.00335v1",
+    },
+    inferred={
+        "selection": "https://www.youtube.com/watch?v=wvE2n8u3drA at 38:03 has 40,000 clips for training and 10,000 "
+        "for validation, the sizes of dev and eval",
+    },
 )

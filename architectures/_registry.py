@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
@@ -34,7 +34,11 @@ class ArchitectureConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A line of a paper's table: macro mAP on FSD50K's eval split, and the protocol under which it was obtained."""
+    """A line of a paper's table: macro mAP on FSD50K's eval split, and the protocol under which it was obtained.
+
+    `second_hand` and `inferred` mark fields that were not read in the paper itself, with what they rest on, as those of
+    `register` do.
+    """
 
     map: float
     parameters: float
@@ -44,6 +48,12 @@ class Published:
     aggregation: str
     selection: str
     note: str = ""
+    second_hand: Mapping[str, str] = field(default_factory=dict)
+    inferred: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        fields = {f.name for f in dataclasses.fields(self)} - {"second_hand", "inferred"}
+        _check_marks("published", fields, second_hand=self.second_hand, inferred=self.inferred)
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,9 @@ class Architecture:
     model: type[nn.Module]
     published: Published | None = None
     in_all: bool = True
+    # where values come from: config field, or name of a choice that no field sets, to source or reason
+    documented: Mapping[str, str] = field(default_factory=dict)
+    second_hand: Mapping[str, str] = field(default_factory=dict)
     inferred: Mapping[str, str] = field(default_factory=dict)
     # of one from outside this package, a digest of its text, else ''
     source: str = ""
@@ -94,16 +107,27 @@ def register(
     config: ArchitectureConfig,
     published: Published | None = None,
     in_all: bool = True,
+    documented: Mapping[str, str] | None = None,
+    second_hand: Mapping[str, str] | None = None,
     inferred: Mapping[str, str] | None = None,
+    choices: Collection[str] = (),
 ) -> Callable[[_Model], _Model]:
     """Enter a class into the benchmark under `name`; a class may be entered several times, with other configs.
 
-    What cannot be entered is a ConfigError: a name that is taken or can name no folder, an unknown family or field.
+    Of a published architecture, `documented`, `second_hand` and `inferred` say where each value comes from; a field is
+    in one of the three. What cannot be entered is a ConfigError: a name that is taken or can name no folder, an unknown
+    family or field, or a field of two kinds.
 
     Args:
         in_all: whether suites that run all architectures include it.
-        inferred: config fields that no source documents, with what the chosen value rests on. Tables footnote them.
+        documented: config fields whose values the paper gives, with where.
+        second_hand: config fields whose values rest on somebody else's account of the paper, with whose. Tables mark
+            the architecture with ‡ and footnote them.
+        inferred: config fields that no source documents, with what the chosen value rests on. Tables mark the
+            architecture with † and footnote them.
+        choices: names for what the code decides and no field sets; the three may name them like fields.
     """
+    marks = {"documented": documented or {}, "second_hand": second_hand or {}, "inferred": inferred or {}}
 
     def enter(model: _Model) -> _Model:
         if not _NAME.fullmatch(name):
@@ -118,15 +142,27 @@ def register(
             raise ConfigError(f"{name}: config should be an instance: {config.__name__}()")
         if family not in _FAMILIES:
             raise ConfigError(f"{name}: family {family!r} should be one of {', '.join(_FAMILIES)}")
-        unknown = set(inferred or {}) - {f.name for f in dataclasses.fields(config)}
-        if unknown:
-            raise ConfigError(f"{name}: inferred names fields that the config lacks: {', '.join(sorted(unknown))}")
+        fields = {f.name for f in dataclasses.fields(config)}
+        if both := fields.intersection(choices):
+            raise ConfigError(f"{name}: choices are what no field sets, but the config has {', '.join(sorted(both))}")
+        _check_marks(name, fields.union(choices), **marks)
         # a class of ours may come with a config from outside, which then makes it another architecture
         source = source_of(model.__module__) or source_of(type(config).__module__)
-        _architectures[name] = Architecture(name, family, config, model, published, in_all, inferred or {}, source)
+        _architectures[name] = Architecture(name, family, config, model, published, in_all, **marks, source=source)
         return model
 
     return enter
+
+
+def _check_marks(name: str, fields: Collection[str], **marks: Mapping[str, str]) -> None:
+    """Raise ConfigError if one of the marks, by kind, is of no field, or if two are of the same one."""
+    kinds: dict[str, str] = {}
+    for kind, marked in marks.items():
+        if unknown := sorted(set(marked) - set(fields)):
+            raise ConfigError(f"{name}: {kind} names what is no field: {', '.join(unknown)}")
+        if twice := sorted(kinds.keys() & marked.keys()):
+            raise ConfigError(f"{name}: {twice[0]} is both {kinds[twice[0]]} and {kind}: leave one of the two out")
+        kinds |= dict.fromkeys(marked, kind)
 
 
 def _registered_twice(name: str, first: type, second: type) -> str:

@@ -1,7 +1,7 @@
 """Audio Transformers (Verma & Berger, arXiv:2105.00335v1): attention on raw waveforms, no convolution.
 
 Small, large, pooled and multi-scale are configs of one class. What the paper leaves out matters as much as what it
-compares, so each such choice is a field; the registrations at the end say which values are inferred, and from what.
+compares, so each such choice is a field; _sources.py says which values are documented, second-hand or inferred.
 """
 
 import math
@@ -16,6 +16,7 @@ from torchaudio.functional import melscale_fbanks
 
 from architectures._published import audio_transformers_paper
 from architectures._registry import ArchitectureConfig, Published, register
+from architectures._sources import SOURCES
 from architectures.layers import fft_length, mlp
 
 __all__ = ["Attention", "AudioTransformer", "AudioTransformerConfig", "Block"]
@@ -239,44 +240,27 @@ def _averaging_matrices(t: int, windows: tuple[int, ...], kind: _MeanKind, devic
     return mask / mask.sum(dim=-1, keepdim=True)
 
 
-_SIZES = ("head_dim", "mlp_dim", "head_hidden_dim")
-_INFERRED = dict.fromkeys(_SIZES, "one of the settings that give the published size") | {
-    "norm": "not documented; post-norm trains far worse on a small real set",
-    "input_level": "not documented; raw levels train far worse on a small real set",
-    "position_scale": "not documented; at 1 the positions drown the front end's first output, and training is slower",
-    "causal": "not documented for classification",
-    "drop_rate": "not documented",
-}
-
-
-def _register(name: str, published: Published, config: AudioTransformerConfig, **inferred: str) -> None:
-    enter = register(name, family="transformer", config=config, published=published, inferred=_INFERRED | inferred)
-    enter(AudioTransformer)
+def _register(name: str, published: Published, config: AudioTransformerConfig) -> None:
+    register(name, family="transformer", config=config, published=published, **SOURCES[name])(AudioTransformer)
 
 
 _register(
     "transformer_small",
     audio_transformers_paper(map=0.469, parameters=0.9e6),
     AudioTransformerConfig(depth=3, front_end_dim=256),
-    front_end_dim="a front end of 2048 alone is larger than the published 0.9M",
 )
 _register("transformer_large", audio_transformers_paper(map=0.525, parameters=2.3e6), AudioTransformerConfig())
 _register(
     "transformer_pooled",
     audio_transformers_paper(map=0.537, parameters=2.3e6),
     AudioTransformerConfig(pool_after=(2, 4)),
-    pool_stride="'by a factor of 2' and 'stride 1' contradict each other",
-    pool_after="after every two layers; after the sixth it would change nothing before the mean",
 )
 _register(
     "transformer_multiscale",
     audio_transformers_paper(map=0.54, parameters=2.3e6, note="given as 'about .54'"),
     AudioTransformerConfig(multiscale_after=(2, 4)),
-    multiscale_after="'intermediate layers'; taken where the pooled one pools",
-    multiscale_windows="dyadic up to the whole sequence; which dimension gets which is not documented",
-    multiscale_mean="block or moving mean is not documented",
 )
-# the listing in the notes that this project started from: a torch.nn.TransformerEncoder with its defaults
+# a plain torch.nn.TransformerEncoder behind the same front end, with its defaults but for the sizes
 _notes = AudioTransformerConfig(
     head_dim=8, mlp_dim=128, head_hidden_dim=0, norm="post", input_level="raw", position_scale=1.0, drop_rate=0.1
 )

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from architectures._published import fsd50k_paper
 from architectures._registry import register
-from architectures.layers import LEFT_OUT, LogMel, LogMelConfig, conv_block
+from architectures._sources import SOURCES
+from architectures.layers import LogMel, LogMelConfig, conv_block
 
 __all__ = ["CRNN", "CRNNConfig"]
 
@@ -47,7 +48,7 @@ class CRNNConfig(LogMelConfig):
     family="cnn",
     config=CRNNConfig(),
     published=fsd50k_paper(map=0.417, parameters=0.96e6),
-    inferred=LEFT_OUT | {"merge": "the sum gives the published 0.96M parameters, the concatenation 0.97M"},
+    **SOURCES["crnn"],
 )
 class CRNN(nn.Module):
     """Three 5x5 convolutions with pooling, a bidirectional GRU over the remaining frames, one dense layer."""

@@ -2,7 +2,8 @@
 
 from architectures._published import fsd50k_paper
 from architectures._registry import register
-from architectures.layers import LEFT_OUT, TimmConfig, TimmOnLogMel
+from architectures._sources import SOURCES
+from architectures.layers import TimmConfig, TimmOnLogMel
 
 __all__ = ["DenseNet"]
 
@@ -16,7 +17,7 @@ __all__ = ["DenseNet"]
         parameters=12.5e6,
         note="DenseNet-121 with 200 outputs has 7.2M parameters; 12.5M is the size of a DenseNet-169",
     ),
-    inferred=LEFT_OUT,
+    **SOURCES["densenet121"],
 )
 class DenseNet(TimmOnLogMel):
     """timm's DenseNet with one input channel."""

@@ -9,7 +9,7 @@ from torchaudio.transforms import MelSpectrogram
 
 from architectures._registry import ArchitectureConfig
 
-__all__ = ["LEFT_OUT", "LogMel", "LogMelConfig", "TimmConfig", "TimmOnLogMel", "conv_block", "fft_length", "mlp"]
+__all__ = ["LogMel", "LogMelConfig", "TimmConfig", "TimmOnLogMel", "conv_block", "fft_length", "mlp"]
 
 
 def fft_length(window: int) -> int:
@@ -42,13 +42,6 @@ class LogMelConfig(ArchitectureConfig):
     @property
     def fft_length(self) -> int:
         return self.n_fft or fft_length(self.win_length)
-
-
-# what the FSD50K paper, as far as it could be read, leaves out: `inferred` of its four CNNs
-LEFT_OUT = {
-    "n_fft": "not documented; None is the smallest power of two of 1.5 windows or more, so that no band is empty",
-    "drop_rate": "not documented",
-}
 
 
 class LogMel(nn.Module):

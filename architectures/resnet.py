@@ -2,7 +2,8 @@
 
 from architectures._published import fsd50k_paper
 from architectures._registry import register
-from architectures.layers import LEFT_OUT, TimmConfig, TimmOnLogMel
+from architectures._sources import SOURCES
+from architectures.layers import TimmConfig, TimmOnLogMel
 
 __all__ = ["ResNet"]
 
@@ -12,7 +13,7 @@ __all__ = ["ResNet"]
     family="cnn",
     config=TimmConfig(body="resnet18"),
     published=fsd50k_paper(map=0.373, parameters=11.3e6),
-    inferred=LEFT_OUT,
+    **SOURCES["resnet18"],
 )
 class ResNet(TimmOnLogMel):
     """timm's ResNet with one input channel."""

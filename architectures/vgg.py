@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from architectures._published import fsd50k_paper
 from architectures._registry import register
-from architectures.layers import LEFT_OUT, LogMel, LogMelConfig, conv_block, mlp
+from architectures._sources import SOURCES
+from architectures.layers import LogMel, LogMelConfig, conv_block, mlp
 
 __all__ = ["VGGConfig", "VGGLike"]
 
@@ -33,7 +34,7 @@ class VGGConfig(LogMelConfig):
     family="cnn",
     config=VGGConfig(),
     published=fsd50k_paper(map=0.434, parameters=0.27e6),
-    inferred=LEFT_OUT,
+    **SOURCES["vgg_like"],
 )
 class VGGLike(nn.Module):
     """3x3 convolutions in stages, halved between stages; global mean and maximum; two dense layers."""

@@ -22,19 +22,21 @@ if "OMP_WAIT_POLICY" not in os.environ:
 if TYPE_CHECKING:
     from bench.api.datasets import pack
     from bench.api.models import create, filters, list_architectures, load, predict
+    from bench.api.planning import plan
     from bench.api.results import compare, report
     from bench.api.runs import cost, run, search
     from bench.errors import UserError
     from bench.runner.display import Display
 
 __all__ = [
-    "Display", "UserError", "compare", "cost", "create", "filters", "list_architectures", "load", "pack", "predict",
-    "report", "run", "search",
+    "Display", "UserError", "compare", "cost", "create", "filters", "list_architectures", "load", "pack", "plan",
+    "predict", "report", "run", "search",
 ]  # fmt: skip
 
 _PLACES = {
     "bench.api.datasets": ("pack",),
     "bench.api.models": ("create", "filters", "list_architectures", "load", "predict"),
+    "bench.api.planning": ("plan",),
     "bench.api.results": ("compare", "report"),
     "bench.api.runs": ("cost", "run", "search"),
     "bench.errors": ("UserError",),

@@ -12,7 +12,7 @@ from matplotlib.ticker import NullFormatter
 from bench.reporting.figures.style import appearance, new_figure, save, set_style
 from benchmarks.growth import exponent
 
-__all__ = ["growth", "roofline"]
+__all__ = ["coverage", "growth", "roofline"]
 
 
 def roofline(frame: pd.DataFrame, machine: Mapping[str, Any], path: Path) -> None:
@@ -66,3 +66,42 @@ def growth(points: pd.DataFrame, path: Path) -> None:
                 axes.set_ylim(bottom=0)
     grid[0, 0].legend(fontsize=7)
     save(figure, path)
+
+
+# what seeds have in common, to its colour
+_OF_SEEDS = {
+    "correlation 0": "#0173b2",
+    "correlation 0.5": "#029e73",
+    "correlation 0.96": "#cc78bc",
+    "heavy tails": "#de8f05",
+}
+
+
+def coverage(table: pd.DataFrame, path: Path) -> None:
+    """Draw how often a simulated test calls equals different, and finds the paper's difference, by number of seeds."""
+    set_style()
+    figure, panels = plt.subplots(1, 2, figsize=(9.0, 4.0), layout="constrained")
+    chosen = table[(table["group"] == 1) & table["clips"].isin([2_000, 10_231]) & (table["classes"] == 50)]
+    drawn = {
+        "equals": "called significant, where there is no difference",
+        "better": "called significant, where .012 is true",
+    }
+    for axes, (question, label) in zip(panels, drawn.items(), strict=True):
+        lines = chosen[(chosen["question"] == question) & chosen["scenario"].ne("10231-planned")]
+        for _, line in lines.groupby("scenario", sort=False):
+            first = line.iloc[0]
+            seeds = "heavy tails" if first["tails"] == "t3" else f"correlation {first['correlation']:g}"
+            name, large = f"{first['clips']:,} clips, {seeds}", first["clips"] > 5_000
+            colour = _OF_SEEDS[seeds]
+            style: dict[str, Any] = {"linestyle": "-" if large else ":", "marker": "o" if large else "s"}
+            axes.plot(line["seeds"].astype(str), line["significant"], color=colour, label=name, markersize=4, **style)
+        axes.set(xlabel="seeds of each system", ylabel=label)
+    panels[0].axhspan(0.025, 0.075, color="0.9", zorder=0)
+    panels[0].axhline(0.05, color="0.5", linewidth=0.8, zorder=1)
+    panels[0].set_ylim(0, 0.12)
+    panels[1].axhline(0.8, color="0.5", linewidth=0.8, zorder=1)
+    panels[1].set_ylim(0, 1)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=7)
+    figure.savefig(path, metadata={"Software": None})
+    plt.close(figure)

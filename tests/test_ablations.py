@@ -366,7 +366,9 @@ def test_each_ablation_is_a_line_with_its_difference_to_its_base(few):
         expected = systems[name].mean("metrics", "map") - systems[line["base"]].mean("metrics", "map")
         assert float(line["difference"]) == pytest.approx(expected, abs=1e-9)
         assert float(line["low"]) < expected < float(line["high"])
-        assert float(line["p"]) <= float(line["p_adjusted"])
+        # two seeds make no claim that could be corrected
+        assert (line["p_adjusted"], line["equivalence"]) == ("", "")
+        assert line["verdict"] in ("checkpoints differ", "not shown")
         assert (line["generalises_to"], line["seeds"]) == ("these checkpoints only", "2")
     assert lines["deep"]["changed"] == "depth 1 -> 2"
     assert lines["deep_huber"]["changed"] == "train.loss bce -> huber"

@@ -14,6 +14,7 @@ import torch
 
 import bench
 from bench.api.options import Options, RunOptions
+from bench.api.planning import PowerPlan
 from bench.api.results import Comparison, Report
 from bench.api.runs import SearchOutcome, SuiteCost, SuiteOutcome
 from bench.data.pack import Pack
@@ -51,6 +52,7 @@ def calls(results, packed, dataset, tmp_path):
         "list_architectures": ((), {}, list),
         "load": ((run,), {}, torch.nn.Module),
         "pack": ((dataset, tmp_path / "pack"), {"display": QUIET}, Pack),
+        "plan": ((str(suite), 0.01), {"seed_sd": 0.01, "clip_sd": 0.004, "clips": 300, "display": QUIET}, PowerPlan),
         "predict": ((run, sound), {"display": QUIET}, pd.DataFrame),
         "report": ((results,), {"resamples": 100, "display": QUIET}, Report),
         "run": ((str(suite),), {**given, "out": tmp_path / "out", "dry_run": True}, SuiteOutcome),

@@ -24,6 +24,7 @@ from bench.protocol.recipe import Recipe
 from bench.protocol.spec import RunSpec
 from bench.store import Labels, RunRecord
 from bench.store.record import Provenance
+from bench.suites.contrasts import Contrast
 from bench.suites.space import Budget, Dimension
 from bench.suites.suite import Entry, Settings, Suite, load_suite
 
@@ -163,6 +164,7 @@ def test_every_command_and_every_option_of_a_suite_is_told():
         ("Fields of a suite", Suite),
         ("Fields of a family", Settings),
         ("Fields of an entry", Entry),
+        ("Contrasts", Contrast),
         ("Recipe", Recipe),
         ("Search space", Dimension),
         ("Budget", Budget),
@@ -244,21 +246,46 @@ def test_the_arrays_of_labels_are_documented():
     assert set(Labels.__dataclass_fields__) <= first_column(section(PAGES["formats.md"], "Results folder"))
 
 
-def test_the_table_of_coverage_is_the_simulations():
-    told = re.findall(
-        r"^\| ([\d,]+) \| (.+) \|$", section(PAGES["statistics.md"], "How far to trust them"), re.MULTILINE
-    )
-    found = pd.read_csv(ROOT / "bench/stats/coverage.csv", comment="#")
-    columns = [("difference", 1), ("difference", 5), ("called significant", 5), ("absolute", 1), ("absolute", 5)]
-    for clips, cells in told:
-        rates = found[found["clips"] == int(clips.replace(",", ""))]
-        for (question, seeds), cell in zip(columns, cells.split("|"), strict=True):
-            chosen = rates[(rates["question"] == question) & (rates["seeds"] == seeds)]
-            if question == "called significant":
-                chosen = chosen[chosen["true_difference"] == 0]
-            digits = 0 if question == "absolute" else 1
-            assert cell.strip() == ("" if chosen.empty else f"{chosen['rate'].min():.{digits}%}"), (clips, question)
-    assert len(told) == found["clips"].nunique()
+def test_the_tables_of_coverage_are_the_simulations():
+    text = section(PAGES["statistics.md"], "How far to trust them")
+    told = [line for line in text.splitlines() if re.match(r"\| (2,000|10,231) \|", line)]
+    kept = pd.read_csv(ROOT / "bench/stats/coverage.csv", comment="#").set_index(["scenario", "question", "seeds"])
+    assert told == [_of_scenario(kept["significant"], name) for name in _SCENARIOS]
+    rates = {
+        f"any false call among 28 pairs of eight alike, 5 seeds, Holm (correlation {c})": kept["significant"][
+            f"2000-eight{s}", "any of 28 pairs", 5
+        ]
+        for c, s in ((".5", ""), (".96", "-correlation-0.96"))
+    }
+    for uploaders, clips in ((200, 10), (20, 50)):
+        scenario = f"{uploaders * clips}-uploaders-of-{clips}"
+        for how, question in (("clip by clip", "equals"), ("by uploader", "equals, by uploader")):
+            name = f"a false call, {uploaders} uploaders of {clips} clips nearly alike, {how}"
+            rates[name] = kept["significant"][scenario, question, 5]
+    rates["found, of a difference that `bench plan` finds in 80% of cases with 5 seeds"] = kept["significant"][
+        "10231-planned", "better", 5
+    ]
+    told = dict(re.findall(r"^\| ([^|]+) \| ([\d.]+%) \|$", text, re.MULTILINE))
+    assert told == {name: f"{rate:.1%}" for name, rate in rates.items()}
+
+
+_SCENARIOS = {
+    f"{clips}-{name}": f"{clips:,} | {words}"
+    for clips in (2_000, 10_231)
+    for name, words in {
+        "correlation-0.0": "nothing",
+        "correlation-0.5": "correlation .5",
+        "correlation-0.96": "correlation .96",
+        "heavy-tails": "correlation .5, heavy tails",
+    }.items()
+    if clips == 2_000 or name != "heavy-tails"
+}
+
+
+def _of_scenario(rates, name):
+    asked = [("equals", seeds) for seeds in (2, 3, 5, 10)] + [("better", seeds) for seeds in (3, 5, 10)]
+    cells = [f"{rates[name, *key]:.1%}" if (name, *key) in rates.index else "" for key in asked]
+    return f"| {_SCENARIOS[name]} | {' | '.join(cells)} |"
 
 
 # --- Python

@@ -64,7 +64,8 @@ def test_show_says_all_of_a_finished_run(bench, run):
         ["date", origin.date],
         ["data", f"{record.spec.pack[:16]},", "16000", "Hz"],
         ["weights", "kept"],
-        ["depth", "3"],
+        ["causal", "False", *f"† {record.spec.inferred['causal']}".split()],
+        ["mlp_dim", "512", *f"† {record.spec.inferred['mlp_dim']}".split()],
         ["max_steps", "4"],
     ):
         assert line in lines, line

@@ -161,7 +161,8 @@ def test_hashes_of_stored_specs_stay():
 
 def test_words_are_no_part_of_the_hash_and_settings_are():
     spec = RunSpec.model_validate(STORED)
-    words = {"name": "other", "inferred": {"merge": "why"}, "base": "vgg_like", "question": "is it?"}
+    words = {"name": "other", "inferred": {"merge": "why"}, "second_hand": {"widths": "whose"}}
+    words |= {"base": "vgg_like", "question": "is it?"}
     assert spec.model_copy(update=words).hash == spec.hash
     for field, value in (("seed", 5), ("pack", "f"), ("task", "other"), ("source", "f"), ("config", {})):
         assert spec.model_copy(update={field: value}).hash != spec.hash

@@ -50,6 +50,7 @@ def reported(small_results, tmp_path_factory):
 def undrawn(monkeypatch):
     """Reports without figures, which take seconds: for what is not about them."""
     monkeypatch.setattr("bench.reporting.report.draw_scores", lambda analysis: {})
+    monkeypatch.setattr("bench.reporting.report.draw_ensembles", lambda results, found: {})
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,7 @@ def latex_cells(text, name):
         body.replace(r"$\pm$", "±")
         .replace("$<$", "<")
         .replace(r"\textdagger{}", "†")
+        .replace(r"\textdaggerdbl{}", "‡")
         .replace("$-$", "-")
         .replace("\\_", "_")
     )
@@ -190,7 +192,7 @@ def test_classes_hold_the_ap_of_the_runs(reported):
 
 def test_no_claim_of_few_seeds_generalises(reported):
     text = (reported / "table.md").read_text()
-    assert CHECKPOINTS_ONLY in text
+    assert f"| {CHECKPOINTS_ONLY} |" in text
     assert {record["generalises_to"] for record in records(reported / "differences.csv")} == {CHECKPOINTS_ONLY}
     assert all(record["group"] == "" for record in records(reported / "table.csv"))
 
@@ -220,7 +222,7 @@ def test_claims_of_five_seeds_generalise_and_there_are_groups(copy):
     write_report(copy, QUICK)
     assert {record["generalises_to"] for record in records(copy / "differences.csv")} == {GENERALISES}
     assert all(record["group"] for record in records(copy / "table.csv"))
-    assert CHECKPOINTS_ONLY not in (copy / "table.md").read_text()
+    assert f"| {CHECKPOINTS_ONLY} |" not in (copy / "table.md").read_text()
 
 
 def test_the_same_results_give_the_same_bytes(reported):
@@ -343,20 +345,22 @@ def test_groups_must_be_known(copy, bench):
     assert done.code == 2
 
 
-def test_every_inferred_setting_is_footnoted_with_its_value(reported):
+def test_every_marked_setting_is_footnoted_with_its_value(reported):
     markdown = (reported / "table.md").read_text()
     (system,) = [system for system in load_results(reported).systems if system.name == "transformer_small"]
-    inferred = system.spec.inferred
-    assert {"norm", "input_level", "front_end_dim"} <= set(inferred)
-    for name, reason in inferred.items():
-        assert f"- `{name} = {system.spec.config[name]}`: {reason}" in markdown
+    assert {"norm", "input_level", "front_end_dim", "readout"} <= system.spec.inferred.keys()
+    assert {"embed_dim", "depth", "class_token"} <= system.spec.second_hand.keys()
+    config = system.spec.config
+    for name, reason in (system.spec.inferred | system.spec.second_hand).items():
+        setting = f"{name} = {config[name]}" if name in config else name
+        assert f"- `{setting}`: {reason}" in markdown
 
 
 def test_published_figures_come_with_their_protocol(reported):
     markdown = (reported / "table.md").read_text()
     cells = {row[0]: row for row in markdown_cells(markdown, "Published figures")}
-    assert cells["vgg_like"][1:4] == ["0.434", "0.27M", "22,050 Hz"]
-    assert cells["transformer_small"][1:4] == ["0.469", "0.90M", "16,000 Hz"]
+    assert cells["vgg_like"][1:4] == ["0.434", "0.27M ‡", "22,050 Hz ‡"]
+    assert cells["transformer_small"][1:4] == ["0.469 ‡", "0.90M ‡", "16,000 Hz"]
     assert "can't be compared with these runs directly" in markdown
 
 

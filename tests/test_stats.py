@@ -1,7 +1,6 @@
-"""Inference against textbook cases, and by simulation where the truth is known."""
+"""Inference against textbook cases."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.stats import norm, ttest_ind, ttest_rel
 
@@ -18,7 +17,6 @@ from bench.stats.inference import (
     of_contrast,
     verdicts,
 )
-from benchmarks.simulation import COVERAGE, checkpoints, groups_of_seeds, label_sets
 
 
 def estimate(runs, replicates=None, first_seed=0):
@@ -156,50 +154,3 @@ def test_whole_uploaders_leave_more_doubt_than_clips():
         found = bootstrap({"a": {0: statistic}}, Resampler(400, 1000, groups=groups))
         spread[groups is None] = found["a"]["map"].replicates.std()
     assert spread[False] == pytest.approx(2**0.5 * spread[True], rel=0.1)
-
-
-def test_label_sets_are_those_of_real_clips():
-    targets = label_sets()
-    assert targets.shape == (2048, 200)
-    assert 3 < targets.sum(axis=1).mean() < 5
-
-
-@pytest.fixture(scope="module")
-def simulated():
-    return pd.read_csv(COVERAGE, comment="#")
-
-
-def rates(simulated, question, seeds, clips):
-    chosen = simulated[(simulated["question"] == question) & (simulated["seeds"] == seeds)]
-    chosen = chosen[chosen["clips"] == clips]
-    assert len(chosen)
-    return chosen.set_index("true_difference")["rate"]
-
-
-@pytest.mark.parametrize(("clips", "seeds"), [(2_000, 1), (5_000, 1), (10_231, 1), (2_000, 5), (5_000, 5)])
-def test_paired_intervals_hold_the_truth(simulated, clips, seeds):
-    assert rates(simulated, "difference", seeds, clips).between(0.93, 0.97).all()
-
-
-@pytest.mark.parametrize("clips", [300, 1_000, 2_000, 5_000])
-def test_seeds_of_one_architecture_are_not_called_significant(simulated, clips):
-    assert (simulated["repeats"] >= 1_000).all()
-    assert rates(simulated, "called significant", 5, clips)[0.0] <= 0.07
-
-
-@pytest.mark.slow
-def test_a_simulation_of_now_agrees_with_the_one_that_is_kept(simulated):
-    """Fewer repeats: within three standard errors, and a little for fewer resamples."""
-    repeats = 200
-    for (question, truly), rate in checkpoints(1_000, repeats, 300).items():
-        kept = rates(simulated, question, 1, 1_000)[round(truly, 4)]
-        assert rate == pytest.approx(kept, abs=3 * (kept * (1 - kept) / repeats) ** 0.5 + 0.02), question
-
-
-@pytest.mark.slow
-def test_with_seeds_it_rejects_at_its_level_and_finds_what_is_there():
-    same = groups_of_seeds(1_000, 200, 200, advantage=0.0)
-    assert same["called significant", 0.0] <= 0.07
-    other = groups_of_seeds(1_000, 100, 200, advantage=0.4)
-    (power,) = [rate for (question, _), rate in other.items() if question == "called significant"]
-    assert power >= 0.9

@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.errors import UserError
 from bench.protocol.task import get_task
+from bench.reporting.marks import KINDS
 from bench.reporting.tables.table import COSTS
 from bench.store import ResultsFolder, RunFolder
 from bench.suites.suite import Suite, known_suites, load_suite, suite_path
@@ -107,9 +108,10 @@ def describe_run(found: Mapping[str, Any]) -> str:
         parts |= {"why": {"error": found["error"], "traceback": RunFolder(found["folder"]).failure_file}}
     else:
         parts |= {"on eval": _metrics(found), "cost": _cost(found["cost"]), "origin": _origin(found)}
-    parts |= {"config": _settings(found, "config", ""), "train": _settings(found, "recipe", "train.")}
+    config, train = _settings(found, "config", ""), _settings(found, "recipe", "train.")
+    parts |= {"config": config, "train": train, "choices": _choices(found)}
     lines = [title]
-    for name, part in parts.items():
+    for name, part in ((name, part) for name, part in parts.items() if part):
         lines += ["", *([name] if name else []), *(f"  {label:22}{value}" for label, value in part.items())]
     return "\n".join(lines)
 
@@ -174,12 +176,22 @@ def _origin(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settings(found: Mapping[str, Any], table: str, prefix: str) -> dict[str, str]:
-    """Return fields of the spec's config or recipe; † marks one that no source documents, with what it rests on."""
-    spec, shown = found["spec"], {}
-    for name, value in spec[table].items():
-        why = spec.get("inferred", {}).get(f"{prefix}{name}")
-        shown[name] = f"{value}{f'   † {why}' if why else ''}"
-    return shown
+    """Return fields of the spec's config or recipe, with † or ‡ and what they rest on where no paper documents them."""
+    marked = _marked(found)
+    shown = {name: (str(value), marked.get(f"{prefix}{name}")) for name, value in found["spec"][table].items()}
+    return {name: f"{value}   {why}" if why else value for name, (value, why) in shown.items()}
+
+
+def _choices(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is marked though no field sets it."""
+    fields = found["spec"]["config"].keys() | {f"train.{name}" for name in found["spec"]["recipe"]}
+    return {name: why for name, why in _marked(found).items() if name not in fields}
+
+
+def _marked(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return each marked setting's mark and reason."""
+    of_kinds = [(kind.symbol, found["spec"].get(kind.name, {})) for kind in KINDS]
+    return {name: f"{symbol} {why}" for symbol, marked in of_kinds for name, why in marked.items()}
 
 
 # --- what a results folder expects

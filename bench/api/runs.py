@@ -29,7 +29,7 @@ from bench.searching.record import SearchResult, export, write_record
 from bench.searching.search import Search, run_search, searches, trials_spent
 from bench.searching.study import open_storage
 from bench.store import ResultsFolder
-from bench.suites.plan import Run, entries, plan, sample_rates
+from bench.suites.plan import Run, contrasts, entries, plan, sample_rates
 from bench.suites.space import Budget
 from bench.suites.suite import Suite, load_suite
 from bench.tracking.process import WAIT_SECONDS, Tracker
@@ -168,7 +168,7 @@ def run(suite: str = "demo", **options: Unpack[RunOptions]) -> SuiteOutcome:
 def _run(job: _Job, tracker: Tracker) -> Outcome:
     job.preflight()
     job.results.add_labels(job.runs[0].pack, job.runs[0].task)
-    job.results.add_to_plan(job.suite.title, [run.folder.name for run in job.runs])
+    job.results.add_to_plan(job.suite.title, [run.folder.name for run in job.runs], contrasts(job.suite))
     total = len(job.runs)
     runs = f"{total} run{'s' * (total != 1)}"
     job.display.notice(f"{job.suite.title}: {runs} on {job.device}, results in {job.results.path}")

@@ -2,12 +2,15 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bench.cli.options import options
 from bench.cli.output import print_json
+
+if TYPE_CHECKING:
+    from architectures import Published
 
 app = typer.Typer()
 
@@ -28,9 +31,21 @@ def list_(**given: Any) -> None:
     for name in list_architectures():
         entry = get_architecture(name)
         paper, module = entry.published, entry.model.__module__ if entry.source else ""
-        figures = (f"{paper.map:.3f}", f"{paper.parameters / 1e6:.2f}M", paper.source) if paper else ("", "", module)
+        figures = (*_figures(paper), paper.source) if paper else ("", "", module)
         typer.echo(layout.format(name if entry.in_all else f"{name} *", entry.family, *figures).rstrip())
+    typer.echo("‡ is known second-hand, from somebody else's account of the paper: docs/sources.md")
     typer.echo("* runs only where it is named: bench run --only NAME; so does timm:MODEL, any of timm's models")
+
+
+def _figures(paper: "Published") -> tuple[str, str]:
+    """Return published mAP and parameters, marked where they were not read in the paper itself."""
+    from bench.reporting.marks import KINDS, symbols
+
+    def marked(text: str, field: str) -> str:
+        kinds = [kind.name for kind in KINDS if field in getattr(paper, kind.name)]
+        return f"{text} {symbols(kinds)}".strip()
+
+    return marked(f"{paper.map:.3f}", "map"), marked(f"{paper.parameters / 1e6:.2f}M", "parameters")
 
 
 def _document(name: str) -> dict[str, Any]:
@@ -43,6 +58,8 @@ def _document(name: str) -> dict[str, Any]:
         "in_all": entry.in_all,
         "config": asdict(entry.config),
         "published": asdict(entry.published) if entry.published else None,
+        "documented": dict(entry.documented),
+        "second_hand": dict(entry.second_hand),
         "inferred": dict(entry.inferred),
         "module": entry.model.__module__,
     }

@@ -43,7 +43,13 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
     "heartbeat": _option(int, 10, min=1, help="Search: seconds; a worker silent for three is dead."),
     "track": _option(bool, True, "--track/--no-track", envvar="BENCH_TRACK", help="Copy the results to MLflow."),
     "resamples": _option(int, 10_000, min=100, help="Of the bootstrap."),
-    "by_group": _option(bool, False, "--by-group", help="Resample whole uploaders instead of clips."),
+    "by_group": _option(
+        bool | None,
+        None,
+        "--by-group/--by-clip",
+        help="Resample whole uploaders, or single clips [default: uploaders where 20 are known].",
+    ),
+    "margin": _option(float, 0.01, help="Differences within this, in the primary metric, are no difference."),
     "as_json": (JsonOption, False),
     "plugins": _option(list[Path], [], "--plugin", help="A Python file with architectures or tasks; repeatable."),
 }

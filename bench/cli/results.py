@@ -17,7 +17,7 @@ tracking = typer.Typer(help="Copy results to MLflow.", rich_markup_mode=None)
 
 
 @app.command()
-@options("resamples", "by_group", "mixed", "as_json", "plugins")
+@options("resamples", "by_group", "margin", "mixed", "as_json", "plugins")
 def report(folder: Annotated[Path, typer.Argument(help="A results folder.")], **given: Any) -> None:
     """Write a results folder's tables and figures.
 
@@ -39,7 +39,7 @@ def _report_document(made: "Report") -> dict[str, Any]:
 
 
 @app.command()
-@options("resamples", "by_group", "mixed", "as_json", "plugins")
+@options("resamples", "by_group", "margin", "mixed", "as_json", "plugins")
 def compare(
     first: Annotated[Path, typer.Argument(help="A run's folder, or RESULTS/ENTRY for all its seeds.")],
     second: Annotated[Path, typer.Argument(help="The same, of what it is compared with.")],

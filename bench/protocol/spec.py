@@ -10,7 +10,7 @@ from bench.schema import LATER, Strict, digest
 __all__ = ["RunSpec"]
 
 # what a run is called and compared with: no part of what it computes
-_WORDS = ("name", "inferred", "base", "question")
+_WORDS = ("name", "second_hand", "inferred", "base", "question")
 
 
 class RunSpec(Strict):
@@ -33,7 +33,9 @@ class RunSpec(Strict):
     init: Annotated[str, LATER] = ""
     # digest of the architecture's text, if it is a plugin's
     source: Annotated[str, LATER] = ""
-    # field -> what its value rests on, where no source documents it
+    # What values rest on, by field (train.FIELD of the recipe) or name of a choice that no field sets: those known from
+    # others' accounts of a paper, and those that no source documents.
+    second_hand: dict[str, str] = {}
     inferred: dict[str, str] = {}
     # the entry that this one is compared with, if it is an ablation, and the question that it answers
     base: str = ""

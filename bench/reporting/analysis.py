@@ -1,9 +1,9 @@
 """What the results say: every system's intervals and rank, and which pairs of systems differ."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,37 +11,26 @@ import pandas as pd
 
 from bench.data.dataset import Progress
 from bench.errors import UserError
-from bench.protocol.task import Metric
+from bench.protocol.task import Metric, Task
+from bench.reporting.contrasts import WeighedContrast, weigh
+from bench.reporting.sampling import Sampling, Units, compare_units
 from bench.reporting.systems import Results, System
 from bench.stats import inference
-from bench.stats.bootstrap import RESAMPLES, Estimate, Resampler, bootstrap
-from bench.stats.inference import SEEDS_NEEDED, Inference, Verdict, difference, verdicts
+from bench.stats.bootstrap import Estimate, bootstrap
+from bench.stats.inference import Equivalence, Inference, Verdict, difference, verdicts
+from bench.stats.ranks import rank_intervals
 from bench.store import Labels
 
 __all__ = [
-    "Ablation", "Analysis", "Claim", "ClassDifferences", "Pair", "Sampling", "Standing", "analyse",
-    "class_differences", "judge", "no_ablations", "simulated_coverage",
+    "CLIPS_NEEDED", "MARGIN", "Ablation", "Analysis", "Claim", "ClassDifferences", "Contrast", "Pair", "Standing",
+    "analyse", "check_margin", "class_differences", "is_simulated", "judge", "no_ablations",
 ]  # fmt: skip
 
-_COVERAGE = Path(__file__).parents[1] / "stats" / "coverage.csv"
+# the smallest difference in mAP that the field takes for one
+MARGIN = 0.01
+# for an interval of a single mAP: on fewer, average precision is biased by as much as the interval is wide
+CLIPS_NEEDED = 5_000
 Estimates = Mapping[str, Mapping[str, Estimate]]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the bootstrap resamples."""
-
-    resamples: int = RESAMPLES
-    by_group: bool = False
-    seed: int = 0
-
-    def resampler(self, labels: Labels) -> Resampler:
-        """Return the resamples of these clips. Raises UserError where groups are asked for and none are known."""
-        groups = labels.groups if self.by_group else None
-        if groups is not None and not any(groups):
-            why = "the uploaders of these eval clips are not known (the data set had no metadata)"
-            raise UserError(f"--by-group: {why}")
-        return Resampler(len(labels.clips), self.resamples, self.seed, groups)
 
 
 @dataclass(frozen=True)
@@ -50,8 +39,11 @@ class Standing:
 
     system: System
     rank: int
+    # from the best to the worst that 95% of draws of clips and seeds give it
+    rank_interval: tuple[int, int]
     estimates: Mapping[str, Estimate]
-    intervals: Mapping[str, Inference]
+    # by metric; None where no interval of a single system can be trusted
+    intervals: Mapping[str, Inference] | None
     letters: str
 
 
@@ -59,12 +51,14 @@ class Standing:
 class Claim:
     """A difference, its p corrected for all that it was found among (Holm), and the verdict.
 
-    A claim on checkpoints only is not corrected, and has no `adjusted_p`: it is no test among others.
+    A claim on checkpoints only is not corrected, and has no `adjusted_p`: it is no test among others. Nor does it say
+    anything on equivalence.
     """
 
     difference: Inference
     adjusted_p: float | None
     verdict: Verdict
+    equivalence: Equivalence | None
 
 
 @dataclass(frozen=True)
@@ -93,6 +87,15 @@ class Ablation:
 
 
 @dataclass(frozen=True)
+class Contrast:
+    """What a suite asked of several systems together; one that could not be computed has no claim."""
+
+    weighed: WeighedContrast
+    # in the primary metric, among all contrasts
+    claim: Claim | None
+
+
+@dataclass(frozen=True)
 class ClassDifferences:
     """Two systems, class by class: `table` has a line a class."""
 
@@ -108,12 +111,17 @@ class Analysis:
 
     results: Results
     sampling: Sampling
+    # what differences are equivalent within, in the primary metric's unit
+    margin: float
+    units: Units
     # best first
     standings: tuple[Standing, ...]
     # of the systems that are no ablations
     pairs: tuple[Pair, ...]
     # in the suite's order
     ablations: tuple[Ablation, ...]
+    # as they were declared
+    contrasts: tuple[Contrast, ...]
     # of the best of each family; None with a single system, or a task without values by class
     classes: ClassDifferences | None
 
@@ -128,8 +136,11 @@ class Analysis:
         return tuple(standing for standing in self.standings if standing.system.label in labels)
 
 
-def analyse(results: Results, sampling: Sampling, progress: Progress = lambda *_: None) -> Analysis:
-    """Bootstrap all systems on the same resamples. Raises UserError for missing or damaged scores."""
+def analyse(
+    results: Results, sampling: Sampling, progress: Progress = lambda *_: None, margin: float = MARGIN
+) -> Analysis:
+    """Bootstrap all systems on the same resamples. Raises UserError for a wrong margin or damaged scores."""
+    check_margin(margin)
     labels, task = results.labels, results.task
     statistics = {system.label: system.statistics(labels) for system in results.systems}
     ranked = sorted(results.systems, key=lambda system: task.primary.key(system.score))
@@ -137,28 +148,61 @@ def analyse(results: Results, sampling: Sampling, progress: Progress = lambda *_
     best = _best_of_families(compared)
     names = [(best[0].label, best[1].label)] if best else []
     estimates = bootstrap(statistics, sampling.resampler(labels), progress, names)
-    pairs = _compare_pairs(compared, estimates)
-    letters = _letters(compared, pairs)
+    pairs = _compare_pairs(compared, estimates, margin)
+    ablations = _compare_ablations(results.systems, estimates, margin)
+    contrasts = _judge_contrasts(weigh(results.contrasts, results.systems, estimates), margin)
+    classes = class_differences(*best, estimates, labels) if best else None
+    differences = [(each.first, each.second) for each in pairs] or [(each.system, each.base) for each in ablations]
+    couples = [(first.label, second.label) for first, second in differences]
+    of_primary = {label: estimates[label][task.primary.name] for label in statistics}
+    units = compare_units(sampling, labels, statistics, couples, of_primary, task.primary)
+    standings = _standings(ranked, estimates, _letters(compared, pairs), len(labels.clips))
+    return Analysis(results, sampling, margin, units, standings, pairs, ablations, contrasts, classes)
+
+
+def _standings(
+    ranked: Sequence[System], estimates: Estimates, letters: Mapping[str, str], clips: int
+) -> tuple[Standing, ...]:
+    task = ranked[0].task
+    of_primary = [estimates[system.label][task.primary.name] for system in ranked]
+    ranges = rank_intervals(of_primary, higher_is_better=task.primary.higher_is_better)
+    trusted = clips >= CLIPS_NEEDED or not is_simulated(task)
     standings = []
-    for rank, system in enumerate(ranked, start=1):
+    for rank, (system, between) in enumerate(zip(ranked, ranges, strict=True), start=1):
         of_system = estimates[system.label]
         intervals = {metric.name: inference.absolute(of_system[metric.name]) for metric in task.metrics}
-        standings.append(Standing(system, rank, of_system, intervals, letters.get(system.label, "")))
-    ablations = _compare_ablations(results.systems, estimates)
-    classes = class_differences(*best, estimates, labels) if best else None
-    return Analysis(results, sampling, tuple(standings), pairs, ablations, classes)
+        letter = letters.get(system.label, "")
+        standings.append(Standing(system, rank, between, of_system, intervals if trusted else None, letter))
+    return tuple(standings)
 
 
-def judge(found: Sequence[Inference]) -> list[Claim]:
-    """Return what may be claimed of differences that are looked at together."""
+def is_simulated(task: Task) -> bool:
+    """Return whether the simulations are of this task's primary metric: average precision, which few clips bias."""
+    return task.name == "tagging"
+
+
+def check_margin(margin: float) -> None:
+    """Raise UserError unless two systems could lie within this of each other."""
+    if not 0 < margin < math.inf:
+        raise UserError(f"--margin {margin:g}: give one above 0, such as .01, in the primary metric's unit")
+
+
+def judge(found: Sequence[Inference], margin: float | None = None) -> list[Claim]:
+    """Return what may be claimed of differences that are looked at together; on equivalence within `margin`, if any."""
     adjusted = iter(inference.holm(np.array([float(d.p) for d in found if d.generalises])))
-    return [_claim(d, float(next(adjusted)) if d.generalises else None) for d in found]
+    return [_claim(d, float(next(adjusted)) if d.generalises else None, margin) for d in found]
 
 
-def _claim(found: Inference, adjusted: float | None) -> Claim:
+def _claim(found: Inference, adjusted: float | None, margin: float | None) -> Claim:
     corrected = np.array([found.p if adjusted is None else adjusted])
     (verdict,) = verdicts(np.array([found.p]), corrected, found.floor, generalises=found.generalises)
-    return Claim(found, adjusted, verdict)
+    return Claim(found, adjusted, verdict, None if margin is None else inference.equivalence(found, margin))
+
+
+def _judge_contrasts(weighed: Sequence[WeighedContrast], margin: float) -> tuple[Contrast, ...]:
+    """Judge those that could be computed together: they were declared, whatever other pairs there are."""
+    claims = iter(judge([each.found for each in weighed if each.found], margin))
+    return tuple(Contrast(each, next(claims) if each.found else None) for each in weighed)
 
 
 def no_ablations(systems: Sequence[System]) -> list[System]:
@@ -167,15 +211,20 @@ def no_ablations(systems: Sequence[System]) -> list[System]:
     return [system for system in systems if system.spec.base not in names]
 
 
-def _compare_ablations(systems: Sequence[System], estimates: Estimates) -> tuple[Ablation, ...]:
+def _compare_ablations(systems: Sequence[System], estimates: Estimates, margin: float) -> tuple[Ablation, ...]:
     couples = [(system, base) for system in systems if (base := _base_of(system, systems))]
     # p is corrected over these differences alone, which were planned
-    claims = _claims(couples, estimates, systems[0].task.primary)
+    claims = _claims(couples, estimates, systems[0].task.primary, margin)
     return tuple(Ablation(a, b, _changes(a, b), claim) for (a, b), claim in zip(couples, claims, strict=True))
 
 
-def _claims(couples: Sequence[tuple[System, System]], estimates: Estimates, metric: Metric) -> list[Claim]:
-    return judge([difference(estimates[a.label][metric.name], estimates[b.label][metric.name]) for a, b in couples])
+def _claims(
+    couples: Sequence[tuple[System, System]], estimates: Estimates, metric: Metric, margin: float
+) -> list[Claim]:
+    # the margin is in the primary metric's unit, and says nothing of the others
+    of_primary = metric == couples[0][0].task.primary if couples else True
+    found = [difference(estimates[a.label][metric.name], estimates[b.label][metric.name]) for a, b in couples]
+    return judge(found, margin if of_primary else None)
 
 
 def _base_of(system: System, systems: Sequence[System]) -> System | None:
@@ -190,10 +239,10 @@ def _changes(system: System, base: System) -> dict[str, tuple[Any, Any]]:
     return {name: (old.get(name), value) for name, value in system.settings.items() if value != old.get(name)}
 
 
-def _compare_pairs(systems: Sequence[System], estimates: Estimates) -> tuple[Pair, ...]:
+def _compare_pairs(systems: Sequence[System], estimates: Estimates, margin: float) -> tuple[Pair, ...]:
     """Compare every pair, in the order of the systems; p corrected over all of them, metric by metric."""
     couples = list(itertools.combinations(systems, 2))
-    claims = {metric.name: _claims(couples, estimates, metric) for metric in systems[0].task.metrics}
+    claims = {metric.name: _claims(couples, estimates, metric, margin) for metric in systems[0].task.metrics}
     each = (dict(zip(claims, of_pair, strict=True)) for of_pair in zip(*claims.values(), strict=True))
     return tuple(Pair(a, b, of_pair) for (a, b), of_pair in zip(couples, each, strict=True))
 
@@ -249,12 +298,3 @@ def class_differences(a: System, b: System, estimates: Estimates, labels: Labels
         }
     )
     return ClassDifferences(a, b, metric, table)
-
-
-def simulated_coverage(question: str, clips: int, seeds: int) -> tuple[float, int]:
-    """Return how often simulated intervals of an mAP ("absolute") or a "difference" hold, and at what nearest clips."""
-    table = pd.read_csv(_COVERAGE, comment="#")
-    table = table[(table["question"] == question) & (table["seeds"] == (5 if seeds >= SEEDS_NEEDED else 1))]
-    nearest = table["clips"].iloc[(np.log(table["clips"]) - np.log(clips)).abs().argmin()]
-    # of several simulations, the worst
-    return float(table.loc[table["clips"] == nearest, "rate"].min()), int(nearest)

@@ -12,7 +12,9 @@ import pandas as pd
 from bench.data.dataset import Progress
 from bench.errors import UserError
 from bench.protocol.task import Metric
-from bench.reporting.analysis import ClassDifferences, Sampling, class_differences, judge
+from bench.reporting.analysis import MARGIN, ClassDifferences, check_margin, class_differences, judge
+from bench.reporting.notes import units_cautions, units_note
+from bench.reporting.sampling import Sampling, Units, compare_units
 from bench.reporting.systems import FinishedRun, System, different_origins, load_results
 from bench.reporting.tables.table import CLAIMED
 from bench.stats.bootstrap import Estimate, bootstrap
@@ -31,11 +33,17 @@ class Comparison:
     first: System
     second: System
     estimates: Mapping[str, Mapping[str, Estimate]]
+    # what differences are equivalent within, in the primary metric's unit
+    margin: float
+    units: Units
     by_class: ClassDifferences | None
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
-        """A row a metric: first, second, difference (first - second), its 95% interval from low to high, p, verdict."""
+        """A row a metric: first, second, difference (first - second), its 95% interval from low to high, p, verdict.
+
+        Of the primary metric also whether the two are equivalent within `margin`, where the claim generalises.
+        """
         return pd.DataFrame([self._metric(metric) for metric in self.first.task.metrics])
 
     @property
@@ -53,7 +61,8 @@ class Comparison:
         return difference(one, other)
 
     def _metric(self, metric: Metric) -> dict[str, Any]:
-        (claim,) = judge([found := self._difference(metric)])
+        margin = self.margin if metric == self.first.task.primary else None
+        (claim,) = judge([found := self._difference(metric)], margin)
         sides = {"first": self.first, "second": self.second}
         return {
             "metric": metric.label,
@@ -61,6 +70,7 @@ class Comparison:
             "difference": float(found.value),
             **{name: float(getattr(found, name)) for name in ("low", "high", "p")},
             "verdict": claim.verdict,
+            "equivalence": claim.equivalence,
         }
 
     def __repr__(self) -> str:
@@ -73,9 +83,16 @@ class Comparison:
 
 
 def compare(
-    first: Path, second: Path, sampling: Sampling, *, mixed: bool = False, progress: Progress = lambda *_: None
+    first: Path,
+    second: Path,
+    sampling: Sampling,
+    *,
+    mixed: bool = False,
+    margin: float = MARGIN,
+    progress: Progress = lambda *_: None,
 ) -> Comparison:
     """Compare run folders, or RESULTS/ENTRY for all seeds. Raises UserError for none, or for two that don't compare."""
+    check_margin(margin)
     a, b = replace(find_system(first), label=f"{first}"), replace(find_system(second), label=f"{second}")
     if a.label == b.label:
         raise UserError(f"{first} is compared with itself: name two runs or two entries")
@@ -89,7 +106,9 @@ def compare(
         raise UserError(f"not compared: {'; '.join(reasons)}; say --mixed to compare them all the same")
     statistics = {system.label: system.statistics(labels) for system in (a, b)}
     estimates = bootstrap(statistics, sampling.resampler(labels), progress, [(a.label, b.label)])
-    return Comparison(a, b, estimates, class_differences(a, b, estimates, labels))
+    of_primary = {label: estimates[label][a.task.primary.name] for label in statistics}
+    units = compare_units(sampling, labels, statistics, [(a.label, b.label)], of_primary, a.task.primary)
+    return Comparison(a, b, estimates, margin, units, class_differences(a, b, estimates, labels))
 
 
 def find_system(path: Path) -> System:
@@ -122,7 +141,13 @@ def describe(found: Comparison) -> str:
         p = "< 0.0001" if line["p"] < 0.0001 else f"{line['p']:.4f}"
         values = (*scores, f"{line['difference']:+.3f}", span, p, line["verdict"])
         lines.append(layout.format(line["metric"], *values))
-    return "\n".join([*lines, "", _scope(found), *(_classes(found.by_class) if found.by_class else [])])
+    lines += ["", *_equivalence(found), _scope(found), units_note(found.units), *units_cautions(found.units)]
+    return "\n".join([*lines, *(_classes(found.by_class) if found.by_class else [])])
+
+
+def _equivalence(found: Comparison) -> list[str]:
+    label, equivalence = found.first.task.primary.label, found.metrics["equivalence"].iloc[0]
+    return [] if equivalence is None else [f"In {label}, within {found.margin:g}: {equivalence}."]
 
 
 def _scope(found: Comparison) -> str:

@@ -8,16 +8,17 @@ from collections.abc import Sequence
 import pandas as pd
 
 from bench.reporting.analysis import Analysis
+from bench.reporting.marks import KINDS, Footnote, footnotes
 from bench.reporting.notes import origin, reading_notes
-from bench.reporting.tables.scores import inferred_settings, unfinished
-from bench.reporting.tables.table import INFERRED, Record, Table
+from bench.reporting.tables.scores import unfinished
+from bench.reporting.tables.table import Record, Table
 
 __all__ = ["csv_text", "escaped", "html_table", "latex", "markdown", "markdown_table"]
 
 _LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "†": r"\textdagger{}",
-    "<": r"$<$", ">": r"$>$",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
+    "†": r"\textdagger{}", "‡": r"\textdaggerdbl{}", "<": r"$<$", ">": r"$>$",
 })  # fmt: skip
 _PREAMBLE = r"""\documentclass{article}
 \usepackage[utf8]{inputenc}
@@ -38,9 +39,10 @@ def markdown(analysis: Analysis, made: Sequence[Table]) -> str:
         lines += [f"**{note}**" if note.startswith("Caution") else note, ""]
     sentence, commands = origin(results)
     lines += [sentence, "", *(f"    {command}" for command in commands)]
-    if inferred := inferred_settings(results):
-        lines += ["", f"{INFERRED} Inferred, since no source documents it:", ""]
-        lines += [f"- `{field} = {value}`: {why} ({', '.join(systems)})" for field, value, why, systems in inferred]
+    for kind in KINDS:
+        if notes := footnotes(results, kind):
+            lines += ["", f"{kind.symbol} {kind.heading}", ""]
+            lines += [f"- `{note.setting}`: {note.reason} ({', '.join(note.systems)})" for note in notes]
     if left_out := unfinished(results):
         lines += ["", "Not in the tables:", "", *(f"- {line}" for line in left_out)]
     return "\n".join(lines) + "\n"
@@ -74,7 +76,16 @@ def latex(analysis: Analysis, made: Sequence[Table]) -> str:
         lines += ["", *_latex_table(table, f"{analysis.results.title}: {table.title[0].lower()}{table.title[1:]}")]
     for note in reading_notes(analysis):
         lines += ["", r"\noindent " + escaped(note)]
+    for kind in KINDS:
+        if notes := footnotes(analysis.results, kind):
+            lines += ["", r"\noindent " + escaped(f"{kind.symbol} {kind.heading}"), r"\begin{itemize}\raggedright"]
+            lines += [rf"\item {_latex_footnote(note)}" for note in notes]
+            lines.append(r"\end{itemize}")
     return "\n".join([*lines, "", r"\end{document}"]) + "\n"
+
+
+def _latex_footnote(note: Footnote) -> str:
+    return rf"\texttt{{{escaped(note.setting)}}}: {escaped(note.reason)} ({escaped(', '.join(note.systems))})"
 
 
 def _latex_table(table: Table, caption: str) -> list[str]:

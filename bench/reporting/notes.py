@@ -1,10 +1,15 @@
 """What has to be known to read the tables rightly: paragraphs of plain text."""
 
 import json
+from collections.abc import Sequence
 
-from bench.reporting.analysis import Analysis, simulated_coverage
-from bench.reporting.systems import Results
-from bench.reporting.tables.table import INFERRED
+from bench.reporting.analysis import CLIPS_NEEDED, Analysis, is_simulated, no_ablations
+from bench.reporting.coverage import held
+from bench.reporting.ensembles import MOST_SYSTEMS, ensembled
+from bench.reporting.marks import KINDS, footnotes
+from bench.reporting.planning import detectable
+from bench.reporting.sampling import UPLOADERS_NEEDED, Units
+from bench.reporting.systems import Results, System
 from bench.stats.inference import SEEDS_NEEDED, SHARED_SEEDS_NEEDED
 
 __all__ = ["origin", "reading_notes"]
@@ -14,15 +19,17 @@ def reading_notes(analysis: Analysis) -> list[str]:
     """Return chance, intervals, groups, costs, and why published figures are no reference."""
     results, systems = analysis.results, analysis.results.systems
     batches = sorted({system.spec.recipe.batch_size for system in systems})
-    notes = [*_cautions(results), _scored(results), _intervals(analysis)]
+    notes = [*_cautions(results), *units_cautions(analysis.units), _scored(results), _intervals(analysis)]
     if analysis.pairs or analysis.ablations:
-        notes.append(_claims(analysis))
+        notes += [_claims(analysis), _smallest(analysis)]
+    if analysis.contrasts:
+        notes.append(_contrasts(analysis))
     if analysis.ablations:
         notes.append(
             "An ablation is compared with its base alone, on the same resamples; p of these differences is corrected "
             f"over all {len(analysis.ablations)} of them (Holm). Other differences between ablations are not claimed: "
             "pairs, group letters and the other figures are of the systems that are no ablation. 'Changed' is every "
-            "setting in which an entry and its base differ; what is inferred of a base is so of its ablations."
+            "setting in which an entry and its base differ; what is marked of a base is so of its ablations."
         )
     if results.search is not None:
         notes.append(
@@ -36,9 +43,10 @@ def reading_notes(analysis: Analysis) -> list[str]:
         f"that tensors take in a step of {' or '.join(map(str, batches))} chunks. On the Pareto front: no other system "
         "scores as much with fewer parameters (P), fewer MACs (M), in less training time (T)."
     )
-    if any(system.spec.inferred for system in systems):
-        what = "architectures with settings that no source documents"
-        notes.append(f"{INFERRED} marks {what}: they are inferred, see below.")
+    if averaged := ensembled(results):
+        notes.append(_ensembles(averaged, len(no_ablations(systems))))
+    if legend := [f"{kind.symbol} marks {kind.legend}" for kind in KINDS if footnotes(results, kind)]:
+        notes.append(f"{'; '.join(legend)}. Of a system that is some of its settings, listed below.")
     if any(system.published for system in systems):
         notes.append(
             "Published figures can't be compared with these runs directly: they were obtained on all of FSD50K, with "
@@ -59,18 +67,68 @@ def _scored(results: Results) -> str:
 
 
 def _intervals(analysis: Analysis) -> str:
-    sampling, clips = analysis.sampling, len(analysis.results.labels.clips)
-    units = "whole uploaders' clips" if sampling.by_group else "clips"
-    text = f"Intervals rest on {sampling.resamples:,} resamples of {units}, the same for all systems."
-    # the simulations are of ranking metrics
-    if analysis.results.task.name != "tagging":
+    results, resamples = analysis.results, analysis.sampling.resamples
+    text = f"Intervals rest on {resamples:,} resamples, the same for all systems. {units_note(analysis.units)} "
+    text += "Behind a rank stand those that 95% of draws of clips and seeds give the system."
+    if not is_simulated(results.task):
         return text
-    seeds = min(len(standing.system.runs) for standing in analysis.standings)
-    (one, at), (between, _) = (simulated_coverage(what, clips, seeds) for what in ("absolute", "difference"))
+    clips, seeds = len(results.labels.clips), min(len(standing.system.runs) for standing in analysis.standings)
+    (single, at), (between, _) = held("single", clips, seeds), held("difference", clips, seeds)
+    simulated = f"in simulations with real label sets and {at:,} clips 95% intervals"
+    if analysis.standings[0].intervals is None:
+        return (
+            f"{text} Under {CLIPS_NEEDED:,} eval clips a single {analysis.primary.label} has no interval: on few clips "
+            f"average precision is too high by as much as the interval is wide, {simulated} held the truth in "
+            f"{single:.0%} of cases. 'Corrected' is without what the resamples show of that; differences are not "
+            f"corrected, for it cancels in them: their intervals held the truth in {between:.0%}."
+        )
     return (
-        f"{text} That of a single mAP corrects for AP being too high on few clips, so it may end below the mAP itself. "
-        f"In simulations with real label sets and {at:,} clips, 95% intervals of a single mAP held the truth in "
-        f"{one:.0%} of cases, those of a difference, which are paired, in {between:.0%}."
+        f"{text} The interval of a single {analysis.primary.label} is corrected for average precision being too high "
+        f"on few clips; {simulated} held the truth in {single:.0%} of cases, those of a difference in {between:.0%}."
+    )
+
+
+def units_note(units: Units) -> str:
+    """Return what was resampled, and what it matters."""
+    if not units.uploaders:
+        return "Clips are resampled one by one, since their uploaders are not known."
+    how = (
+        f"Whole uploaders are resampled, {units.uploaders:,} of them"
+        if units.by_group
+        else "Clips are resampled one by one"
+    )
+    if units.by_uploader is None or units.by_clip is None:
+        return f"{how}."
+    effect = "" if units.design_effect is None else f", a design effect of {units.design_effect:.2f}"
+    widths = f"{units.by_uploader:.4f} by uploader and {units.by_clip:.4f} clip by clip{effect}"
+    return f"{how}: half widths of differences are {widths} (medians)."
+
+
+def units_cautions(units: Units) -> list[str]:
+    """Return a caution where clips are of so few uploaders that nothing can be resampled rightly."""
+    if not 0 < units.uploaders < UPLOADERS_NEEDED:
+        return []
+    how = "taken whole" if units.by_group else "taken one by one, as if none were alike"
+    return [
+        f"Caution: these eval clips are of {units.uploaders} uploaders only, {how}; {UPLOADERS_NEEDED} are needed to "
+        "resample them: intervals may be much too narrow."
+    ]
+
+
+def _smallest(analysis: Analysis) -> str:
+    """Return the smallest difference that this table could have shown, and what equivalence is."""
+    found, label, margin = detectable(analysis), analysis.primary.label, analysis.margin
+    if found is None:
+        return (
+            f"No two systems compared here share {SHARED_SEEDS_NEEDED} seeds: no difference between architectures "
+            "could have been shown, however large."
+        )
+    each = "" if found.pairs == 1 else f", the median of {found.pairs} ({found.low:.3f} to {found.high:.3f})"
+    return (
+        f"The smallest difference in {label} that these tables could have shown: {found.median:.3f}{each}, by a single "
+        "comparison with a chance of 80%. So 'not significant' is not 'the same'. That is 'equivalent within "
+        f"{margin:g}': the 90% interval of the same test lies within {margin:g} on either side; 'not equivalent': it "
+        "lies beyond; 'inconclusive': neither."
     )
 
 
@@ -96,6 +154,36 @@ def _claims(analysis: Analysis) -> str:
             "many pairs: use --resamples. "
         )
     return text.strip()
+
+
+def _contrasts(analysis: Analysis) -> str:
+    text = (
+        "Contrasts are declared in the suite, before any result is read: weighted sums of the systems' "
+        f"{analysis.primary.label}. Each rests on the seeds that all its systems have, and p is corrected over the "
+        "contrasts alone (Holm), which are one family of their own. Tests of all pairs are exploratory: they say what "
+        "to ask next, of new seeds."
+    )
+    if any(contrast.weighed.planned.best_of for contrast in analysis.contrasts):
+        text += " The best of several, named in brackets, is so on val: eval has no part in the choice."
+    if any(contrast.claim is None for contrast in analysis.contrasts):
+        text += " 'Not computed': without one of its systems a contrast would ask another question."
+    return text
+
+
+def _ensembles(averaged: Sequence[System], systems: int) -> str:
+    text = (
+        "An ensemble's scores are the mean of its checkpoints' scores; nothing is trained. Its numbers are about these "
+        "checkpoints only, so they have no p and no verdict. 'Two of its own' are two seeds of one system, 'two with "
+        "it' one checkpoint of each of two systems; both are means over at most 3 combinations of seeds, which the "
+        "seeds' numbers alone decide. 'Gain over the better' is less two checkpoints of the better of the two, so that "
+        "it is not what averaging gains as such: above zero, the two systems know together what two of the better do "
+        "not. The best partner is the one with the largest such gain on eval, the best of many and so too good."
+    )
+    if any(len(system.runs) == 1 for system in averaged):
+        text += " '(over one)': for want of a second seed, the gain is that over the better single checkpoint."
+    if systems > len(averaged):
+        text += f" Of {systems} systems the {MOST_SYSTEMS} that are best on val are averaged."
+    return text
 
 
 def _cautions(results: Results) -> list[str]:

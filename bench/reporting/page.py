@@ -8,10 +8,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bench.reporting.analysis import Analysis
+from bench.reporting.marks import KINDS, footnotes
 from bench.reporting.notes import origin, reading_notes
 from bench.reporting.systems import FinishedRun
-from bench.reporting.tables.scores import inferred_settings, unfinished
-from bench.reporting.tables.table import INFERRED, Table
+from bench.reporting.tables.scores import unfinished
+from bench.reporting.tables.table import Table
 from bench.store import RunRecord
 
 __all__ = ["data_uri", "page"]
@@ -33,8 +34,7 @@ def page(analysis: Analysis, made: Sequence[Table], figures: Mapping[str, str]) 
         notes=reading_notes(analysis),
         origin=sentence,
         commands=commands,
-        mark=INFERRED,
-        inferred=inferred_settings(results),
+        marked=[(kind, notes) for kind in KINDS if (notes := footnotes(results, kind))],
         unfinished=unfinished(results),
         runs=[_run(run) for standing in analysis.standings for run in standing.system.runs],
     )

@@ -9,14 +9,18 @@ from pathlib import Path
 import pandas as pd
 
 from bench.data.dataset import Progress
-from bench.reporting.analysis import Sampling, analyse
+from bench.reporting.analysis import MARGIN, analyse
+from bench.reporting.ensembles import ensembles
 from bench.reporting.figures.ablations import draw_ablations
+from bench.reporting.figures.ensembles import draw_ensembles
 from bench.reporting.figures.filters import filters_figure
 from bench.reporting.figures.scores import draw_scores
 from bench.reporting.figures.search import draw_search
 from bench.reporting.formats import csv_text, html_table, latex, markdown, markdown_table
 from bench.reporting.page import data_uri, page
+from bench.reporting.sampling import Sampling
 from bench.reporting.systems import load_results
+from bench.reporting.tables.ensembles import ensemble_pair_table, ensemble_table
 from bench.reporting.tables.scores import class_table, tables
 from bench.reporting.tables.search import tuning_table
 from bench.reporting.tables.table import COSTS, Table
@@ -25,6 +29,11 @@ __all__ = ["Figure", "Report", "Sampling", "write_report"]
 
 # fields of a record of scores that are its costs; the entry and its score are told in both tables
 _COSTS = (*COSTS, "front")
+# CSV files that not every folder has, and the tables whose records they hold
+_FILES = {
+    **{name: name for name in ("contrasts", "differences", "classes", "tuning", "ablations")},
+    "ensembles": "ensemble_pairs",
+}
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,8 @@ class Report:
     """
 
     folder: Path
-    # by name: scores, cost, differences, published, classes, ablations, tuning, as far as there are any
+    # by name, as far as there are any: scores, contrasts, cost, ensembles, differences, published, classes, ablations,
+    # tuning, ensemble_pairs
     tables: Mapping[str, Table]
     figures: Mapping[str, Figure]
 
@@ -73,6 +83,11 @@ class Report:
         """A row a system: parameters, multiply-accumulates, seconds, bytes, and the Pareto fronts that it is on."""
         records = self._frame("cost")
         return records[["architecture", "family", "seeds", self.tables["cost"].columns[1].field, *_COSTS]]
+
+    @cached_property
+    def contrasts(self) -> pd.DataFrame:
+        """A row a declared contrast: weights, weighted difference, interval, p, verdict or why there is none."""
+        return self._frame("contrasts")
 
     @cached_property
     def differences(self) -> pd.DataFrame:
@@ -89,9 +104,14 @@ class Report:
         """A row an entry with a base: what it changes, the difference to the base, interval, p, verdict."""
         return self._frame("ablations")
 
+    @cached_property
+    def ensembles(self) -> pd.DataFrame:
+        """A row a pair of systems, or a system twice: score of two checkpoints' mean, baseline, gain; best first."""
+        return self._frame("ensemble_pairs")
+
     @property
     def markdown(self) -> str:
-        """The tables of scores and costs, as the command prints them."""
+        """The tables of scores, contrasts and costs, as the command prints them."""
         return "\n".join("\n".join(["", *markdown_table(table)]) for table in self._shown).strip() + "\n"
 
     def __repr__(self) -> str:
@@ -104,27 +124,38 @@ class Report:
 
     @property
     def _shown(self) -> list[Table]:
-        return [self.tables[name] for name in ("ablations", "scores", "tuning", "cost") if name in self.tables]
+        shown = ("ablations", "scores", "contrasts", "tuning", "cost")
+        return [self.tables[name] for name in shown if name in self.tables]
 
     def _frame(self, name: str) -> pd.DataFrame:
         return pd.DataFrame(self.tables[name].records if name in self.tables else [])
 
 
 def write_report(
-    folder: Path, sampling: Sampling | None = None, *, mixed: bool = False, progress: Progress = lambda *_: None
+    folder: Path,
+    sampling: Sampling | None = None,
+    *,
+    mixed: bool = False,
+    margin: float = MARGIN,
+    progress: Progress = lambda *_: None,
 ) -> Report:
     """Write tables, figures and index.html into a results folder, and return what they say.
 
-    The tables are table.md, .csv and .tex; differences.csv, classes.csv, tuning.csv if there was a search, and
-    ablations.csv if entries have bases. The same results give the same bytes. Raises UserError where the folder holds
-    no finished run, a damaged one, or runs that should not be compared.
+    The tables are table.md, .csv and .tex; differences.csv, classes.csv, ensembles.csv, contrasts.csv if a suite
+    declared any, tuning.csv if there was a search, and ablations.csv if entries have bases. The same results give the
+    same bytes. Raises UserError where the folder holds no finished run, a damaged one, or runs that should not be
+    compared.
     """
     results = load_results(folder, mixed=mixed)
-    analysis = analyse(results, sampling or Sampling(), progress)
+    analysis = analyse(results, sampling or Sampling(), progress, margin)
     made = tables(analysis)
     if results.search:
-        # behind the scores
-        made.insert(2 if analysis.ablations else 1, tuning_table(analysis, results.search))
+        before_cost = [table.name for table in made].index("cost")
+        made.insert(before_cost, tuning_table(analysis, results.search))
+    found = ensembles(results)
+    if found:
+        behind_cost = [table.name for table in made].index("cost") + 1
+        made.insert(behind_cost, ensemble_table(found))
     by_name = {table.name: table for table in made}
     store = results.folder
     store.report_file("table.md").write_text(markdown(analysis, made), "utf-8")
@@ -133,14 +164,16 @@ def write_report(
     store.report_file("table.tex").write_text(latex(analysis, printed), "utf-8")
     if analysis.classes:
         by_name["classes"] = class_table(analysis.classes)
-    for name in ("differences", "classes", "tuning", "ablations"):
+    if found:
+        by_name["ensemble_pairs"] = ensemble_pair_table(found)
+    for name, table in _FILES.items():
         path = store.report_file(f"{name}.csv")
-        if name in by_name:
-            path.write_text(csv_text(by_name[name].records), "utf-8")
+        if table in by_name:
+            path.write_text(csv_text(by_name[table].records), "utf-8")
         else:
             # of an earlier report with more systems
             path.unlink(missing_ok=True)
-    figures = draw_ablations(analysis) | draw_search(store) | draw_scores(analysis)
+    figures = draw_ablations(analysis) | draw_search(store) | draw_scores(analysis) | draw_ensembles(results, found)
     for run in results.runs:
         if run.folder.has_filters:
             filters_figure(run.folder)

@@ -14,7 +14,7 @@ from bench.errors import UserError
 from bench.protocol.spec import RunSpec
 from bench.protocol.task import Task, get_task
 from bench.stats.bootstrap import Statistic
-from bench.store import Labels, ResultsFolder, RunFolder, RunRecord
+from bench.store import Labels, PlannedContrast, ResultsFolder, RunFolder, RunRecord
 
 __all__ = ["FinishedRun", "Results", "System", "different_origins", "load_results"]
 
@@ -101,6 +101,8 @@ class Results:
     missing: tuple[str, ...]
     # why these runs should not be compared; empty where they may
     mixed: tuple[str, ...]
+    # as the suite declared them
+    contrasts: tuple[PlannedContrast, ...]
 
     @cached_property
     def labels(self) -> Labels:
@@ -151,7 +153,7 @@ def load_results(path: Path, *, mixed: bool = False) -> Results:
             f"{path}: not compared: {'; '.join(reasons)}. Remove the older runs' folders and run the suite again, "
             "or say --mixed to compare them all the same"
         )
-    return Results(folder, plan.title, systems, failed, missing, reasons)
+    return Results(folder, plan.title, systems, failed, missing, reasons, plan.contrasts)
 
 
 def different_origins(systems: Sequence[System]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from bench.protocol.spec import RunSpec
 from bench.searching.search import Search
 from bench.searching.study import cause, counted, seconds_spent, status
 from bench.store import ResultsFolder
+from bench.suites.plan import contrasts
 from bench.suites.space import Budget
 from bench.suites.suite import Entry, Suite
 
@@ -60,6 +61,10 @@ class SearchResult:
         """The name of the best recipe's entry: it says what the recipe cost, in whichever table it stands."""
         budget = f"of_{self.budget.trials}" if self.budget.trials else f"in_{self.budget.hours:g}h"
         return f"{self.search.spec.name}_best_{budget}"
+
+    def name_of(self, trial: FrozenTrial) -> str:
+        """Return the name of a recipe's entry: the default one's where it is the best."""
+        return self.search.spec.name if trial.params == self.search.default else self.best_name
 
 
 def write_record(results: ResultsFolder, suite: Suite, found: Sequence[SearchResult]) -> None:
@@ -148,7 +153,7 @@ def _recipe_record(result: SearchResult, trial: FrozenTrial | None) -> dict[str,
         return None
     spec = result.search.variant(trial.params)
     return {
-        "name": spec.name if trial.params == result.search.default else result.best_name,
+        "name": result.name_of(trial),
         "val_score": trial.value,
         "params": trial.params,
         "recipe": spec.recipe.model_dump(mode="json"),
@@ -170,7 +175,10 @@ def _importance(study: Study) -> dict[str, float]:
 
 
 def export(path: Path, suite: Suite, found: Sequence[SearchResult], seeds: int) -> None:
-    """Write a suite of every entry's default recipe and, where that is another one, its best; UserError without any."""
+    """Write a suite of every entry's default recipe and, where that is another one, its best; UserError without any.
+
+    The suite's contrasts become those of the best recipes.
+    """
     if not any(result.best for result in found):
         raise UserError("no trial of any search was complete, so there is no best recipe; see the causes in trials.csv")
     entries: list[Entry] = []
@@ -193,7 +201,21 @@ def export(path: Path, suite: Suite, found: Sequence[SearchResult], seeds: int) 
     for entry in entries:
         settings = entry.model_dump(exclude_defaults=True)
         lines += ["", "[[runs]]", *(f"{key} = {_toml(value)}" for key, value in settings.items())]
+    lines += _contrast_lines(suite, found)
     path.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def _contrast_lines(suite: Suite, found: Sequence[SearchResult]) -> Iterator[str]:
+    """Yield the suite's contrasts over the best recipes; of one with an entry that has none only that this is so."""
+    best = {result.search.spec.name: result.name_of(result.best) for result in found if result.best}
+    for planned in contrasts(suite):
+        yield ""
+        if lacks := [entry for entry in planned.entries if entry not in best]:
+            yield f"# no contrast {planned.name!r}: no best recipe of {', '.join(lacks)} was found by this command"
+            continue
+        record = planned.renamed(best).record()
+        settings = {"entries" if key == "weights" else key: value for key, value in record.items() if value}
+        yield from ("[[contrasts]]", *(f"{key} = {_toml(value)}" for key, value in settings.items()))
 
 
 def _entry(spec: RunSpec, name: str, sample_rate: int, question: str) -> Entry:
@@ -207,8 +229,13 @@ def _entry(spec: RunSpec, name: str, sample_rate: int, question: str) -> Entry:
         config={k: v for k, v in spec.config.items() if k not in ("sample_rate", "num_classes") and v != usual[k]},
         # TOML has no word for None
         train=spec.recipe.model_dump(mode="json", exclude_none=True),
-        inferred={k: why for k, why in spec.inferred.items() if k.startswith("train.")},
+        second_hand=_of_recipe(spec.second_hand),
+        inferred=_of_recipe(spec.inferred),
     )
+
+
+def _of_recipe(marks: Mapping[str, str]) -> dict[str, str]:
+    return {field: reason for field, reason in marks.items() if field.startswith("train.")}
 
 
 def _toml(value: Any) -> str:

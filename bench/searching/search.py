@@ -76,7 +76,13 @@ class Search:
             made = config_values(configure(architecture, **config), get_architecture(architecture).config)
         except ConfigError as error:
             raise UserError(f"[space]: {error}") from None
-        return self.spec.model_copy(update={"recipe": recipe, "config": made})
+        # what was searched is no paper's
+        kinds = {kind: getattr(self.spec, kind) for kind in ("second_hand", "inferred")}
+        marks = {
+            kind: {key: reason for key, reason in marked.items() if key.removeprefix("train.") not in params}
+            for kind, marked in kinds.items()
+        }
+        return self.spec.model_copy(update={"recipe": recipe, "config": made, **marks})
 
 
 def searches(runs: Sequence[Run], space: Mapping[str, Dimension], seed: int, overrides: Container[str]) -> list[Search]:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import networkx
@@ -14,8 +14,9 @@ from bench.stats.bootstrap import Estimate, contrast, nanvar
 from bench.stats.ranking import Floats
 
 __all__ = [
-    "CHECKPOINTS_ONLY", "GENERALISES", "LEVEL", "SEEDS_NEEDED", "SHARED_SEEDS_NEEDED", "Inference", "Verdict",
-    "absolute", "benjamini_hochberg", "difference", "group_letters", "holm", "of_contrast", "verdicts",
+    "CHECKPOINTS_ONLY", "GENERALISES", "LEVEL", "SEEDS_NEEDED", "SHARED_SEEDS_NEEDED", "Equivalence", "Inference",
+    "Verdict", "absolute", "benjamini_hochberg", "critical", "difference", "equivalence", "group_letters", "holm",
+    "infer", "of_contrast", "variances_of_mean", "verdicts",
 ]  # fmt: skip
 
 # for a claim that generalises to architectures: a side, or where both sides have the same ones
@@ -27,6 +28,7 @@ GENERALISES, CHECKPOINTS_ONLY = "architectures (seeds resampled)", "these checkp
 # The last two are of claims on these checkpoints only: two seeds of one system differ so in a third of all cases, which
 # is no claim on systems
 Verdict = Literal["significant", "undecided", "not significant", "checkpoints differ", "not shown"]
+Equivalence = Literal["equivalent", "not equivalent", "inconclusive"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,14 @@ class Inference:
     generalises: bool
     # how many seeds of both sides were paired; 0: they were taken as independent, or for granted
     paired: int = 0
+    # the 90% interval of the same test, by which two systems may be equivalent; None where no claim generalises
+    narrower: tuple[Floats, Floats] | None = None
+
+    @property
+    def turned(self) -> "Inference":
+        """The difference the other way round."""
+        narrower = self.narrower and (-self.narrower[1], -self.narrower[0])
+        return replace(self, value=-self.value, low=-self.high, high=-self.low, narrower=narrower)
 
     @property
     def scope(self) -> str:
@@ -76,15 +86,31 @@ def of_contrast(found: Estimate, level: float = LEVEL) -> Inference:
     weighted by V and C (Cochran & Cox, Experimental Designs, 1957, 4.14): t alone would reject next to never where
     clips decide, and Satterthwaite's degrees of freedom too often where there are few seeds.
     """
-    seeds = found.seed_variance()
-    clips = np.maximum(nanvar(found.replicates) - found.interaction(), 0.0)
+    seeds, clips = variances_of_mean(found)
     freedom, error = len(found.seeds) - 1, np.sqrt(seeds + clips)
     share = seeds / np.maximum(seeds + clips, np.finfo(float).tiny)
-    half, p = _critical(level, share, freedom) * error, _p(found.value, error, share, freedom)
-    return Inference(found.value, found.value - half, found.value + half, p, 0.0, True, len(found.seeds))
+    half, less = (critical(each, share, freedom) * error for each in (level, 2 * level))
+    p, narrower = _p(found.value, error, share, freedom), (found.value - less, found.value + less)
+    return Inference(found.value, found.value - half, found.value + half, p, 0.0, True, len(found.seeds), narrower)
 
 
-def _critical(level: Floats | float, share: Floats, freedom: int) -> Floats:
+def infer(found: Estimate) -> Inference:
+    """Return a contrast with what its seeds allow, whose number alone decides.
+
+    From SHARED_SEEDS_NEEDED on it generalises, as in `of_contrast`; with fewer it is about these checkpoints only, and
+    interval and p are read off the replicates.
+    """
+    if len(found.seeds) >= SHARED_SEEDS_NEEDED:
+        return of_contrast(found)
+    return _from_replicates(found.value, found.replicates)
+
+
+def variances_of_mean(found: Estimate) -> tuple[Floats, Floats]:
+    """Return the variance of the mean over seeds on these clips, and that of clips without their interaction."""
+    return found.seed_variance(), np.maximum(nanvar(found.replicates) - found.interaction(), 0.0)
+
+
+def critical(level: Floats | float, share: Floats, freedom: Floats | int) -> Floats:
     """Return Cochran and Cox's critical value, two-sided, where `share` of the variance is that of seeds."""
     tail = np.asarray(level) / 2
     return -(share * special.stdtrit(freedom, tail) + (1 - share) * special.ndtri(tail))
@@ -96,7 +122,7 @@ def _p(value: Floats, error: Floats, share: Floats, freedom: int) -> Floats:
     low, high = np.full(np.shape(size), np.log(1e-300)), np.zeros(np.shape(size))
     for _ in range(60):
         middle = (low + high) / 2
-        beyond = _critical(np.exp(middle), share, freedom) > size
+        beyond = critical(np.exp(middle), share, freedom) > size
         low, high = np.where(beyond, middle, low), np.where(beyond, high, middle)
     return np.where(np.isfinite(size), np.exp(high), np.nan)
 
@@ -111,8 +137,9 @@ def absolute(a: Estimate) -> Inference:
         low, high = np.nanquantile(a.replicates, [0.025, 0.975], axis=0)
         none = np.full_like(a.value, np.nan)
         return Inference(a.value, 2 * a.value - high, 2 * a.value - low, none, 0.0, False)
-    centre = 2 * a.value - np.nanmean(a.replicates, axis=0)
-    found = _from_t(centre, [(nanvar(a.replicates) - a.interaction(), np.inf), (a.seed_variance(), len(a.seeds) - 1)])
+    found = _from_t(
+        a.corrected, [(nanvar(a.replicates) - a.interaction(), np.inf), (a.seed_variance(), len(a.seeds) - 1)]
+    )
     return Inference(a.value, found.low, found.high, np.full_like(a.value, np.nan), 0.0, True)
 
 
@@ -133,9 +160,23 @@ def _from_t(value: Floats, parts: Sequence[tuple[Floats, float]]) -> Inference:
     shares = [part**2 / df for part, (_, df) in zip(variances, parts, strict=True)]
     freedom = np.maximum(variance**2 / np.maximum(np.sum(shares, axis=0), tiny), 1.0)
     error = np.sqrt(variance)
-    half = distributions.t.ppf(0.975, freedom) * error
+    half, less = (distributions.t.isf(tail, freedom) * error for tail in (LEVEL / 2, LEVEL))
     p = 2 * distributions.t.sf(np.abs(value) / error, freedom)
-    return Inference(value, value - half, value + half, p, 0.0, True)
+    return Inference(value, value - half, value + half, p, 0.0, True, narrower=(value - less, value + less))
+
+
+def equivalence(found: Inference, margin: float) -> Equivalence | None:
+    """Return whether a single difference lies within `margin`, in the metric's unit, by two one-sided tests at LEVEL.
+
+    That is whether the 90% interval lies within it, or beyond it (Schuirmann, Journal of Pharmacokinetics and
+    Biopharmaceutics 15, 1987). None for claims on checkpoints: of two seeds of one system they would be as sure.
+    """
+    if found.narrower is None:
+        return None
+    low, high = found.narrower
+    if -margin <= low and high <= margin:
+        return "equivalent"
+    return "not equivalent" if low > margin or high < -margin else "inconclusive"
 
 
 def holm(p: Floats) -> Floats:

@@ -27,7 +27,8 @@ class RankedRun:
         """Rank scores (n, k) against targets (n, k)."""
         n, self.classes = targets.shape
         index = np.uint16 if n <= 1 << 16 else np.int32
-        order = np.argsort(-scores.T, axis=1, kind="stable")  # (k, n)
+        # not stable, which takes five times as long: within a tie the order is free
+        order = np.argsort(-scores.T, axis=1)  # (k, n)
         parts = [_segments(order[c], scores[order[c], c], targets[order[c], c]) for c in range(self.classes)]
         self.clips = np.concatenate([clips for clips, _, _ in parts]).astype(index)
         self.first_clip = _offsets([len(clips) for clips, _, _ in parts])

@@ -35,6 +35,11 @@ class Labels:
     train_counts: npt.NDArray[np.int64]
 
     @property
+    def uploaders(self) -> int:
+        """How many uploaders are known."""
+        return len(set(self.groups) - {""})
+
+    @property
     def is_fsd50k(self) -> bool:
         """Whether this is FSD50K's eval split, all of it."""
         return self.targets.shape == (10_231, 200)

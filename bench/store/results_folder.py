@@ -3,8 +3,8 @@
 import glob
 import json
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from bench.disk import write_json
 from bench.errors import UserError
 from bench.protocol.spec import RunSpec
 from bench.protocol.task import Task
+from bench.store.contrasts import PlannedContrast, read_contrasts
 from bench.store.files import File, read_json, read_table, write_table
 from bench.store.format1 import is_format1, upgrade_search, upgrade_trial
 from bench.store.labels import Labels
@@ -33,6 +34,8 @@ class Plan:
 
     title: str
     planned: tuple[str, ...] = ()
+    # what the suite asks of all its entries together
+    contrasts: tuple[PlannedContrast, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,15 +121,20 @@ class ResultsFolder:
             raise UserError(f"{self.path} holds runs on other data: choose another --out")
 
     def plan(self) -> Plan:
-        """Return title and planned runs; those of a folder without suite.json are its name and nothing."""
+        """Return title, planned runs and contrasts; those of a folder without suite.json are its name and nothing."""
         if not self.plan_file.exists():
             return Plan(self.path.name)
         values = read_json(self.plan_file, "title", "planned")
-        return Plan(str(values["title"]), tuple(str(name) for name in values["planned"]))
+        # older plans have no contrasts
+        contrasts = read_contrasts(values.get("contrasts", []), self.plan_file)
+        return Plan(str(values["title"]), tuple(str(name) for name in values["planned"]), contrasts)
 
-    def add_to_plan(self, title: str, planned: Sequence[str]) -> None:
-        """Add runs to what earlier commands planned here."""
-        self._write_plan(title, dict.fromkeys([*self.plan().planned, *planned]))
+    def add_to_plan(self, title: str, planned: Sequence[str], contrasts: Sequence[PlannedContrast] = ()) -> None:
+        """Add runs and contrasts to what earlier commands planned here; of contrasts of one name the last counts."""
+        before = self.plan()
+        runs = dict.fromkeys([*before.planned, *planned])
+        by_name = {contrast.name: contrast for contrast in [*before.contrasts, *contrasts]}
+        self._write_plan(Plan(title, tuple(runs), tuple(by_name.values())))
 
     def unfinished(self) -> list[str]:
         """Return the names of planned runs that are not finished, failed ones included."""
@@ -135,10 +143,12 @@ class ResultsFolder:
     def forget(self, names: Collection[str]) -> None:
         """Take runs off the plan; what is in their folders stays."""
         plan = self.plan()
-        self._write_plan(plan.title, [name for name in plan.planned if name not in names])
+        self._write_plan(replace(plan, planned=tuple(name for name in plan.planned if name not in names)))
 
-    def _write_plan(self, title: str, planned: Iterable[str]) -> None:
-        write_json(self.plan_file, {"format": FORMAT, "title": title, "planned": list(planned)})
+    def _write_plan(self, plan: Plan) -> None:
+        contrasts = [contrast.record() for contrast in plan.contrasts]
+        values = {"title": plan.title, "planned": list(plan.planned), "contrasts": contrasts}
+        write_json(self.plan_file, {"format": FORMAT, **values})
 
     # --- searches
 

@@ -1,6 +1,7 @@
 """All runs of a suite, in their order."""
 
 import difflib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,10 +15,11 @@ from bench.protocol.precision import computes_bf16
 from bench.protocol.spec import RunSpec
 from bench.protocol.task import Task, get_task
 from bench.schema import validated
-from bench.store import ResultsFolder, RunFolder
+from bench.store import PlannedContrast, ResultsFolder, RunFolder
+from bench.suites.contrasts import resolve
 from bench.suites.suite import Entry, Suite
 
-__all__ = ["Run", "Selection", "entries", "entry_name", "plan", "sample_rates"]
+__all__ = ["Run", "Selection", "contrasts", "entries", "entry_name", "plan", "sample_rates"]
 
 CPU = torch.device("cpu")
 # characters, of the 80 that a name may have
@@ -55,8 +57,28 @@ _ALL = Selection()
 def entries(suite: Suite, only: Sequence[str] = ()) -> list[Entry]:
     """Return the suite's entries, or those named, each once, with all that they take from their bases and the grid.
 
-    Raises UserError for an unknown name, and for names that the grid makes twice or too long.
+    Raises UserError for an unknown name, also in the suite's contrasts, and for names that the grid makes twice or too
+    long.
     """
+    crossed = _crossed(suite)
+    chosen = [entry for name in only or crossed for entry in _chosen(name, suite, crossed)]
+    made = {entry.name: entry for entry in chosen}
+    _check_names(suite, [entry.name for of_entry in crossed.values() for entry in of_entry])
+    # what is wrong in them should not wait for data
+    _resolved(suite, crossed)
+    return list(made.values())
+
+
+def contrasts(suite: Suite) -> tuple[PlannedContrast, ...]:
+    """Return the suite's contrasts, over its entries by name; raise UserError for unknown names.
+
+    They are those of the whole suite, whatever a command selects: of fewer entries they would be other contrasts.
+    """
+    return _resolved(suite, _crossed(suite))
+
+
+def _crossed(suite: Suite) -> dict[str, list[Entry]]:
+    """Return each entry by its declared name, at all points of the grid."""
     names = list_architectures(in_all_only=True) if suite.named == "all" else suite.named
     try:
         declared = [suite.resolved(entry) for entry in suite.runs]
@@ -65,11 +87,16 @@ def entries(suite: Suite, only: Sequence[str] = ()) -> list[Entry]:
         known = {entry.name: entry for entry in [*map(_entry_of, names), *declared]}
     except ConfigError as error:
         raise UserError(str(error)) from None
-    crossed = {name: suite.crossed(entry) for name, entry in known.items()}
-    chosen = [entry for name in only or known for entry in _chosen(name, suite, crossed)]
-    made = {entry.name: entry for entry in chosen}
-    _check_names(suite, [entry.name for of_entry in crossed.values() for entry in of_entry])
-    return list(made.values())
+    return {name: suite.crossed(entry) for name, entry in known.items()}
+
+
+def _resolved(suite: Suite, crossed: Mapping[str, list[Entry]]) -> tuple[PlannedContrast, ...]:
+    names = {name: [entry.name for entry in of_entry] for name, of_entry in crossed.items()}
+    families: dict[str, list[str]] = defaultdict(list)
+    for entry in (entry for of_entry in crossed.values() for entry in of_entry if not entry.base):
+        families[get_architecture(entry.architecture).family].append(entry.name)
+    where = f"suite {suite.title!r}, [[contrasts]]"
+    return tuple(resolve(contrast, names, families, where) for contrast in suite.contrasts)
 
 
 def _chosen(name: str, suite: Suite, crossed: Mapping[str, list[Entry]]) -> list[Entry]:
@@ -133,7 +160,7 @@ def _first_run(
     suite: Suite, entry: Entry, packs: Sequence[Pack], overrides: Mapping[str, Any], bf16: bool
 ) -> tuple[RunSpec, Pack]:
     architecture, task = get_architecture(entry.architecture), get_task(suite.task)
-    sample_rate, recipe, inferred = suite.settings(entry, architecture.family, overrides)
+    sample_rate, recipe, marks = suite.settings(entry, architecture.family, overrides)
     pack = _pack_at(sample_rate, packs, entry.name)
     fixed = {"sample_rate": sample_rate, "num_classes": len(pack.labels)}
     if given := sorted(fixed.keys() & entry.config.keys()):
@@ -154,9 +181,15 @@ def _first_run(
         "pack": pack.fingerprint,
         "fold": suite.fold,
         "source": architecture.source,
-        "inferred": inferred | {k: v for k, v in architecture.inferred.items() if k not in entry.config},
+        "second_hand": marks.second_hand | _left(architecture.second_hand, entry),
+        "inferred": marks.inferred | _left(architecture.inferred, entry),
     }
     return validated(RunSpec, values, f"suite {suite.title!r}, {entry.name}"), pack
+
+
+def _left(marks: Mapping[str, str], entry: Entry) -> dict[str, str]:
+    """Return the marks of an architecture's fields that the entry leaves as they are."""
+    return {field: reason for field, reason in marks.items() if field not in entry.config}
 
 
 def _pack_at(sample_rate: int, packs: Sequence[Pack], name: str) -> Pack:

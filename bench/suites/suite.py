@@ -11,9 +11,11 @@ from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_
 
 from bench.errors import UserError
 from bench.protocol.recipe import Recipe
-from bench.renamed import current_name, warn_of_old_names
-from bench.schema import Strict, validated
+from bench.renamed import warn_of_old_names
+from bench.schema import validated
+from bench.suites.contrasts import Contrast, check_contrasts
 from bench.suites.grid import Grid, check_grid, field_of, point_name, points
+from bench.suites.marks import Marks, check_marks, declared_keys
 from bench.suites.space import Budget, Dimension, check_space
 
 __all__ = ["Entry", "Suite", "known_suites", "load_suite", "parse_overrides", "suite_path"]
@@ -27,12 +29,11 @@ def _renamed(rename: Callable[[dict[str, Any]], dict[str, Any]]) -> BeforeValida
     return BeforeValidator(lambda table: rename(table) if isinstance(table, dict) else table)
 
 
-class Settings(Strict):
-    """What a suite sets, for all or for one family. `inferred` marks settings that no source documents."""
+class Settings(Marks):
+    """What a suite sets, for all or for one family, and where that comes from."""
 
     sample_rate: PositiveInt | None = None
     train: Annotated[dict[str, Any], _renamed(lambda table: warn_of_old_names(table, "train"))] = {}
-    inferred: Annotated[dict[str, str], _renamed(lambda table: {current_name(k): v for k, v in table.items()})] = {}
 
 
 class Entry(Settings):
@@ -57,9 +58,7 @@ class Entry(Settings):
     def on(self, base: "Entry") -> "Entry":
         """Return what is declared here over all that the base declares, which has no base of its own any more."""
         merged = {name: getattr(base, name) | getattr(self, name) for name in ("config", "train")}
-        # what is declared here is no inference of the base's
-        inferred = {k: v for k, v in base.inferred.items() if k.removeprefix("train.") not in self.train}
-        merged["inferred"] = inferred | self.inferred
+        merged |= self.marked_over(base, declared_keys(self.train, self.sample_rate))
         rate = self.sample_rate or base.sample_rate
         return self.model_copy(update=merged | {"architecture": base.architecture, "sample_rate": rate})
 
@@ -69,7 +68,7 @@ class Suite(Settings):
 
     `runs` are entries of their own; with them, `architectures` are only those named. A `grid` crosses lists of values
     over every entry. With a `space`, each entry's recipe is searched first, within the same `budget`, and its best one
-    becomes an entry beside it.
+    becomes an entry beside it. `contrasts` are what the report tests of several entries together.
     """
 
     title: str
@@ -83,6 +82,7 @@ class Suite(Settings):
     first_seed: NonNegativeInt = 0
     family: dict[Family, Settings] = {}
     runs: list[Entry] = []
+    contrasts: list[Contrast] = []
     grid: Grid = {}
     # files with architectures or tasks, which are loaded before the suite is planned
     plugins: list[Path] = []
@@ -137,8 +137,8 @@ class Suite(Settings):
         """The architectures that are entries as they are."""
         return self.architectures or ([] if self.runs else "all")
 
-    def settings(self, entry: Entry, family: str, overrides: Mapping[str, Any]) -> tuple[int, Recipe, dict[str, str]]:
-        """Return sample rate, recipe and inferred settings of a resolved entry; `overrides` (--set) go last.
+    def settings(self, entry: Entry, family: str, overrides: Mapping[str, Any]) -> tuple[int, Recipe, Marks]:
+        """Return sample rate, recipe and sources of a resolved entry's settings; `overrides` (--set) go last.
 
         Raises UserError for values that can't be, and for overrides of what the grid sets.
         """
@@ -149,11 +149,11 @@ class Suite(Settings):
         of_family = self.family.get(family, Settings())  # type: ignore[call-overload]
         train = self.train | of_family.train | entry.train | dict(overrides)
         recipe = validated(Recipe, train, f"suite {self.title!r}, {entry.name}, train")
-        inferred = self.inferred | of_family.inferred
-        # what the entry or the user set is no inference of the suite's
-        declared = set(entry.train) | set(overrides)
-        inferred = {k: v for k, v in inferred.items() if k.removeprefix("train.") not in declared} | entry.inferred
-        return entry.sample_rate or of_family.sample_rate or self.sample_rate or 16_000, recipe, inferred
+        marks = Marks(**of_family.marked_over(self))
+        marks = Marks(**entry.marked_over(marks, declared_keys(entry.train, entry.sample_rate)))
+        # what the user sets, no source speaks of
+        marks = Marks(**Marks().marked_over(marks, declared_keys(overrides)))
+        return entry.sample_rate or of_family.sample_rate or self.sample_rate or 16_000, recipe, marks
 
 
 def known_suites() -> list[str]:
@@ -188,16 +188,19 @@ def load_suite(name: str | Path) -> Suite:
 
 
 def _check(suite: Suite, path: Path) -> None:
+    check_marks(suite, str(path))
     for family in get_args(Family):
         validated(Recipe, suite.train, f"{path}, [train]")
         of_family = suite.family.get(family, Settings())
         validated(Recipe, suite.train | of_family.train, f"{path}, [family.{family}.train]")
-        _check_inferred(suite.inferred | of_family.inferred, path)
-    for entry in map(suite.resolved, suite.runs):
-        validated(Recipe, suite.train | entry.train, f"{path}, [[runs]] {entry.name}, train")
-        _check_inferred(entry.inferred, path)
+        check_marks(of_family, f"{path}, [family.{family}]")
+    for entry in suite.runs:
+        resolved, where = suite.resolved(entry), f"{path}, [[runs]] {entry.name}"
+        validated(Recipe, suite.train | resolved.train, f"{where}, train")
+        check_marks(entry, where)
     check_space(suite.space, f"{path}, [space]")
     check_grid(suite.grid, f"{path}, [grid]")
+    check_contrasts(suite.contrasts, get_args(Family), f"{path}, [[contrasts]]")
 
 
 def _plugin(suite: Path, plugin: Path) -> Path:
@@ -206,12 +209,6 @@ def _plugin(suite: Path, plugin: Path) -> Path:
     if not path.is_file():
         raise UserError(f"{suite}: plugins: {path}: no such file; paths are relative to the suite's file")
     return path
-
-
-def _check_inferred(inferred: Mapping[str, str], path: Path) -> None:
-    for key in inferred:
-        if key.removeprefix("train.") not in Recipe.model_fields or not key.startswith("train."):
-            raise UserError(f"{path}: inferred names {key!r}, which is no field of [train] (write train.FIELD)")
 
 
 def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:

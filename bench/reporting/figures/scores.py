@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bench.reporting.analysis import Analysis
+from bench.reporting.analysis import Analysis, Standing
 from bench.reporting.figures.style import Figures, appearance, draw, heatmap, legend_beside, log_x, new_figure
 from bench.reporting.pareto import COSTS, Cost, on_front
 from bench.reporting.tables.table import CLAIMED
@@ -40,9 +40,10 @@ def _map_vs(cost: Cost, analysis: Analysis, *, published: bool = False) -> Figur
     figure, axes = new_figure(height=5.0 if published else 4.2)
     looks = appearance(system.name for system in systems)
     for standing, x in zip(analysis.compared, places, strict=True):
-        system, interval = standing.system, standing.intervals[primary.name]
+        system = standing.system
         colour, marker = looks[system.name]
-        axes.plot([x, x], [float(interval.low), float(interval.high)], "-_", color=colour, linewidth=1.2, zorder=2)
+        if ends := _ends(standing, primary.name):
+            axes.plot([x, x], ends, "-_", color=colour, linewidth=1.2, zorder=2)
         axes.plot(x, system.score, marker, color=colour, label=system.label, **_EDGE)
         if published and system.published:
             axes.plot(system.published["parameters"], system.published[primary.name], marker, **_hollow(colour))
@@ -55,7 +56,8 @@ def _map_vs(cost: Cost, analysis: Analysis, *, published: bool = False) -> Figur
         _references(axes)
     for floor, value in analysis.results.floors.items():
         axes.axhline(value, color="grey", linestyle=":", label=floor)
-    axes.set(xlabel=cost.axis, ylabel=f"{primary.label} on eval, 95% interval", title=analysis.results.title)
+    bars = "95% interval" if analysis.standings[0].intervals else "standard deviation of seeds"
+    axes.set(xlabel=cost.axis, ylabel=f"{primary.label} on eval, {bars}", title=analysis.results.title)
     axes.set_ylim(bottom=0)
     log_x(axes, 1, 3)
     handles, _ = axes.get_legend_handles_labels()
@@ -63,6 +65,14 @@ def _map_vs(cost: Cost, analysis: Analysis, *, published: bool = False) -> Figur
         handles.append(Line2D([], [], marker="o", linestyle="", label="hollow: published, FSD50K", **_hollow("black")))
     legend_beside(axes, handles=handles)
     return figure
+
+
+def _ends(standing: Standing, metric: str) -> list[float] | None:
+    """Return the ends of a system's bar: of its interval, or as far as seeds spread; None for a single seed."""
+    if standing.intervals:
+        return [float(standing.intervals[metric].low), float(standing.intervals[metric].high)]
+    mean, spread = standing.system.score, standing.system.spread("metrics", metric)
+    return None if spread is None else [mean - spread, mean + spread]
 
 
 def _hollow(colour: object) -> dict[str, Any]:

@@ -1,16 +1,18 @@
 """The tables of scores, costs, differences, ablations and published figures."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
-from bench.reporting.analysis import Ablation, Analysis, ClassDifferences, Pair, Standing, no_ablations
+from bench.reporting.analysis import Ablation, Analysis, ClassDifferences, Pair, Standing
+from bench.reporting.marks import KINDS, symbols
 from bench.reporting.pareto import COSTS as AXES
 from bench.reporting.pareto import on_front
-from bench.reporting.systems import Results, System
+from bench.reporting.systems import Results
+from bench.reporting.tables.contrasts import contrast_table
 from bench.reporting.tables.table import (
     CLAIMED,
     COSTS,
-    INFERRED,
     Column,
     Record,
     Table,
@@ -22,28 +24,34 @@ from bench.reporting.tables.table import (
     words,
 )
 
-__all__ = ["class_table", "inferred_settings", "tables", "unfinished"]
+__all__ = ["class_table", "tables", "unfinished"]
 
 _OF_PAPERS = ("parameters", "source", "sample_rate", "chunks", "aggregation", "selection", "note")
-_NAME = Column(
-    "architecture",
-    "architecture",
-    lambda record: f"{record['architecture']} {INFERRED}" if record["inferred"] else str(record["architecture"]),
-    numeric=False,
-)
+
+
+def _marked_name(record: Record) -> str:
+    marks = symbols([kind.name for kind in KINDS if record[kind.name]])
+    return f"{record['architecture']} {marks}".rstrip()
+
+
+_NAME = Column("architecture", "architecture", _marked_name, numeric=False)
 
 
 def tables(analysis: Analysis) -> list[Table]:
-    """Return ablations, scores, cost, differences and published figures, as far as there are any."""
+    """Return ablations, scores, contrasts, cost, differences and published figures, as far as there are any."""
     records = tuple(_record(standing, analysis) for standing in analysis.standings)
     published = tuple(record for record in records if record["published_parameters"] is not None)
     primary = analysis.primary
     made = [_ablation_table(analysis)] if analysis.ablations else []
-    made += [Table("scores", "Scores", _scores(analysis), records), Table("cost", "Cost", _cost(analysis), records)]
+    made.append(Table("scores", "Scores", _scores(analysis), records))
+    if analysis.contrasts:
+        made.append(contrast_table(analysis.contrasts, analysis.margin))
+    made.append(Table("cost", "Cost", _cost(analysis), records))
     if analysis.pairs:
-        columns = (words("first"), words("second"), *difference("first - second", primary.name, f"{primary.name}_"))
+        between = difference("first - second", primary.name, f"{primary.name}_", margin=analysis.margin)
+        columns = (words("first"), words("second"), *between)
         pairs = tuple(_pair_record(pair) for pair in analysis.pairs)
-        made.append(Table("differences", f"Differences in {primary.label}", columns, pairs))
+        made.append(Table("differences", f"Exploratory: all pairs, differences in {primary.label}", columns, pairs))
     if published:
         made.append(Table("published", "Published figures", _published(analysis), published))
     return made
@@ -53,7 +61,7 @@ def _ablation_table(analysis: Analysis) -> Table:
     columns = (
         *(words(header) for header in ("entry", "question", "base", "changed")),
         number(analysis.primary.label, analysis.primary.name),
-        *difference("entry - base"),
+        *difference("entry - base", margin=analysis.margin),
         number("seeds", "seeds", "{:.0f}"),
         number("parameters", "parameters_ratio", "x {:.2f}"),
     )
@@ -67,7 +75,7 @@ def class_table(classes: ClassDifferences) -> Table:
         *(number(f"{part} clips", f"{part}_clips", "{:.0f}") for part in ("train", "eval")),
         number(classes.first.label, "first"),
         number(classes.second.label, "second"),
-        *difference("difference", by="Benjamini-Hochberg", scope=False),
+        *difference("difference", by="Benjamini-Hochberg"),
     )
     by = ["verdict", "difference"]
     order = classes.table.sort_values(by, key=lambda c: ~c.isin(CLAIMED) if c.name == "verdict" else -c.abs())
@@ -78,18 +86,21 @@ def class_table(classes: ClassDifferences) -> Table:
 
 def _record(standing: Standing, analysis: Analysis) -> dict[str, Any]:
     system, systems, primary = standing.system, analysis.results.systems, analysis.primary.name
-    first, published, between = system.first, system.published or {}, standing.intervals[primary]
+    first, published = system.first, system.published or {}
+    between = standing.intervals[primary] if standing.intervals else None
     cost = first.cost
     others = [key for key, value in first.metrics.items() if key != primary and isinstance(value, float | None)]
     return {
         "rank": standing.rank,
+        **dict(zip(("rank_low", "rank_high"), standing.rank_interval, strict=True)),
         "architecture": system.label,
-        "inferred": bool(system.spec.inferred),
+        **{kind.name: bool(getattr(system.spec, kind.name)) for kind in KINDS},
         "family": first.family,
         "seeds": len(system.runs),
         primary: system.score,
         f"{primary}_sd": system.spread("metrics", primary),
-        **{f"{primary}_{end}": float(getattr(between, end)) for end in ("low", "high")},
+        **{f"{primary}_{end}": float(getattr(between, end)) if between else None for end in ("low", "high")},
+        f"{primary}_corrected": float(standing.estimates[primary].corrected),
         "group": standing.letters,
         **{key: None if math.isnan(mean := system.mean("metrics", key)) else mean for key in others},
         "val_score": system.val_score,
@@ -102,6 +113,7 @@ def _record(standing: Standing, analysis: Analysis) -> dict[str, Any]:
         "train_memory_bytes": cost.get("train_memory_bytes"),
         "front": "".join(letter for letter, axis in AXES.items() if on_front(system, systems, axis.of)),
         **{f"published_{key}": published.get(key) or None for key in (primary, *_OF_PAPERS)},
+        **{f"published_{kind.name}": " ".join(published.get(kind.name, ())) or None for kind in KINDS},
     }
 
 
@@ -136,16 +148,23 @@ def _scores(analysis: Analysis) -> tuple[Column, ...]:
         sd = record[f"{primary.name}_sd"]
         return f"{record[primary.name]:.3f}" + ("" if sd is None else f" ± {sd:.3f}")
 
+    def ranked(record: Record) -> str:
+        low, high = record["rank_low"], record["rank_high"]
+        return f"{record['rank']}" if low == high else f"{record['rank']} ({low} to {high})"
+
+    trusted = analysis.standings[0].intervals is not None
+    corrected = number(f"corrected {primary.label}", f"{primary.name}_corrected")
     published = any(system.published for system in analysis.results.systems)
     return (
         _NAME,
-        *(number(field, field, "{:.0f}") for field in ("rank", "seeds")),
+        Column("rank", "rank", ranked),
+        number("seeds", "seeds", "{:.0f}"),
         Column(primary.label, primary.name, with_sd),
-        interval(f"{primary.name}_"),
+        interval(f"{primary.name}_") if trusted else corrected,
         words("group"),
         *(number(metric.label, metric.name) for metric in others),
         number(f"untrained {primary.label}", f"untrained_{primary.name}"),
-        *([number(f"published {primary.label}", f"published_{primary.name}")] if published else []),
+        *([_as_published(number(f"published {primary.label}", f"published_{primary.name}"))] if published else []),
     )
 
 
@@ -158,29 +177,31 @@ def _cost(analysis: Analysis) -> tuple[Column, ...]:
         _NAME,
         number(analysis.primary.label, analysis.primary.name),
         parameters,
-        number("published parameters", "published_parameters", "{:.2f}M", 1e-6),
+        _as_published(number("published parameters", "published_parameters", "{:.2f}M", 1e-6)),
         *others,
         words("Pareto front", "front"),
     )
 
 
 def _published(analysis: Analysis) -> tuple[Column, ...]:
-    return (
-        words("architecture"),
+    figures = (
         number(analysis.primary.label, f"published_{analysis.primary.name}"),
         number("parameters", "published_parameters", "{:.2f}M", 1e-6),
         number("sample rate", "published_sample_rate", "{:,} Hz"),
         *(words(field, f"published_{field}") for field in ("chunks", "aggregation", "selection", "source", "note")),
     )
+    return (words("architecture"), *map(_as_published, figures))
 
 
-def inferred_settings(results: Results) -> list[tuple[str, str, str, list[str]]]:
-    """Return field, value, reason and systems of each inferred setting; of ablations only what their bases lack."""
-    found: dict[tuple[str, str, str], list[System]] = {}
-    for system in results.systems:
-        for field, reason in system.spec.inferred.items():
-            found.setdefault((field, str(system.settings[field]), reason), []).append(system)
-    return [(*key, [system.label for system in no_ablations(systems)]) for key, systems in found.items()]
+def _as_published(column: Column) -> Column:
+    """Return a column of published figures with marks at those that were not read in the paper itself."""
+    field = column.field.removeprefix("published_")
+
+    def text(record: Record) -> str:
+        kinds = [kind.name for kind in KINDS if field in (record[f"published_{kind.name}"] or "").split()]
+        return f"{column.text(record)} {symbols(kinds)}".strip()
+
+    return replace(column, text=text)
 
 
 def unfinished(results: Results) -> list[str]:

@@ -1,7 +1,6 @@
 """What the searches of a results folder found: best recipe against default, from search.json alone."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from bench.protocol.task import Metric, get_task
@@ -14,7 +13,9 @@ from bench.stats.inference import Inference
 __all__ = ["summary", "tuning_table"]
 
 _RECIPE = words("best recipe", "best_recipe")
-_CLAIM = ("difference", "low", "high", "p", "p_adjusted", "verdict", "generalises_to", "seeds_paired")
+_CLAIM = (
+    "difference", "low", "high", "p", "p_adjusted", "verdict", "equivalence", "generalises_to", "seeds_paired",
+)  # fmt: skip
 
 
 def summary(search: Mapping[str, Any]) -> str:
@@ -68,13 +69,13 @@ def tuning_table(analysis: Analysis, search: Mapping[str, Any]) -> Table:
             same = default and best and default.label == best.label
             record["verdict"] = "the default was the best" if same else "not retrained"
         records.append(record)
-    claims = judge([found for _, found, _ in compared])
+    claims = judge([found for _, found, _ in compared], analysis.margin)
     for (record, _, both), claim in zip(compared, claims, strict=True):
         record |= claimed(claim) | scope_of(claim, *both)
     columns = (
         *_searched(primary),
         *(number(f"eval {primary.label}, {which}", f"{which}_score") for which in ("default", "best")),
-        *difference("best - default"),
+        *difference("best - default", margin=analysis.margin),
         _RECIPE,
     )
     return Table("tuning", f"Best recipe against default ({search['budget']} each)", columns, tuple(records))
@@ -93,6 +94,5 @@ def _best_minus_default(analysis: Analysis, default: System, best: System) -> In
         if {pair.first.label, pair.second.label} == {default.label, best.label}:
             found = pair.primary.difference
             # a pair has the better one first, whichever that is
-            turned = replace(found, value=-found.value, low=-found.high, high=-found.low)
-            return found if pair.first.label == best.label else turned
+            return found if pair.first.label == best.label else found.turned
     return None

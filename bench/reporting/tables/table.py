@@ -10,7 +10,6 @@ from bench.reporting.systems import System
 __all__ = [
     "CLAIMED",
     "COSTS",
-    "INFERRED",
     "Column",
     "Record",
     "Table",
@@ -23,8 +22,6 @@ __all__ = [
 ]
 
 Record = Mapping[str, Any]
-# marks architectures with inferred settings; legend and footnotes say so
-INFERRED = "†"
 # what a run costs: field of its record to header and unit (what to multiply by)
 COSTS: Mapping[str, tuple[str, float]] = {
     "parameters": ("parameters", 1),
@@ -86,16 +83,24 @@ def interval(prefix: str = "", pattern: str = "{:.3f}") -> Column:
 
 
 def difference(
-    header: str, field: str = "difference", prefix: str = "", by: str = "Holm", *, scope: bool = True
+    header: str, field: str = "difference", prefix: str = "", by: str = "Holm", *, margin: float | None = None
 ) -> tuple[Column, ...]:
-    """Return the columns of what `claimed` records, p being corrected `by`, and of what a claim generalises to."""
+    """Return the columns of what `claimed` records, p being corrected `by`.
+
+    With a margin they also say whether the two are equivalent within it, and what the claim generalises to.
+    """
     return (
         number(header, field, "{:+.3f}"),
         interval(prefix, "{:+.3f}"),
         _column(f"p ({by})", f"{prefix}p_adjusted", lambda p: "< 0.0001" if p < 0.0001 else f"{p:.4f}"),
         words("verdict", f"{prefix}verdict"),
-        *([words("generalises to", "generalises_to"), words("seeds paired", "seeds_paired")] if scope else []),
+        *(_scope(margin, prefix) if margin is not None else []),
     )
+
+
+def _scope(margin: float, prefix: str) -> list[Column]:
+    equivalence = words(f"equivalent within {margin:g}", f"{prefix}equivalence")
+    return [equivalence, words("generalises to", "generalises_to"), words("seeds paired", "seeds_paired")]
 
 
 def scope_of(claim: Claim, first: System, second: System) -> dict[str, Any]:
@@ -105,9 +110,10 @@ def scope_of(claim: Claim, first: System, second: System) -> dict[str, Any]:
     return {"generalises_to": claim.difference.scope, "seeds_paired": f"{paired} of {of}" if paired else None}
 
 
-def claimed(claim: Claim, field: str = "difference", prefix: str = "") -> dict[str, Any]:
-    """Return the fields of a record that `difference` shows, and p without the correction."""
-    found = claim.difference
-    numbers = {f"{prefix}{name}": float(getattr(found, name)) for name in ("low", "high", "p")}
-    verdict = {f"{prefix}p_adjusted": claim.adjusted_p, f"{prefix}verdict": claim.verdict}
-    return {field: float(found.value)} | numbers | verdict
+def claimed(claim: Claim | None, field: str = "difference", prefix: str = "") -> dict[str, Any]:
+    """Return the fields of a record that `difference` shows, and p without the correction; without a claim, empty."""
+    found = claim.difference if claim else None
+    values: dict[str, Any] = {name: float(getattr(found, name)) if found else None for name in ("low", "high", "p")}
+    values["p_adjusted"] = claim.adjusted_p if claim else None
+    values |= {name: getattr(claim, name, None) for name in ("verdict", "equivalence")}
+    return {field: float(found.value) if found else None} | {f"{prefix}{name}": value for name, value in values.items()}

@@ -1,0 +1,196 @@
+"""Where the values of the registered configs come from; docs/sources.md has them in a table for each paper.
+
+They stand apart from the architectures since a reworded source decides no number: the digest of an architecture's code,
+by which runs are compared, leaves this file out.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import TypedDict
+
+__all__ = ["SOURCES", "Sources"]
+
+
+class Sources(TypedDict):
+    """Arguments of `register`."""
+
+    documented: Mapping[str, str]
+    second_hand: Mapping[str, str]
+    inferred: Mapping[str, str]
+    choices: Collection[str]
+
+
+def _sources(
+    base: Sources | None = None,
+    *,
+    documented: Mapping[str, str] | None = None,
+    second_hand: Mapping[str, str] | None = None,
+    inferred: Mapping[str, str] | None = None,
+    choices: Collection[str] = (),
+) -> Sources:
+    """Return sources, over those of `base`; what is given replaces a field's source, of whatever kind that was."""
+    if base is None:
+        base = {"documented": {}, "second_hand": {}, "inferred": {}, "choices": ()}
+    documented, second_hand, inferred = documented or {}, second_hand or {}, inferred or {}
+    given = documented.keys() | second_hand.keys() | inferred.keys()
+
+    def over(kept: Mapping[str, str], new: Mapping[str, str]) -> Mapping[str, str]:
+        return {name: source for name, source in kept.items() if name not in given} | dict(new)
+
+    return {
+        "documented": over(base["documented"], documented),
+        "second_hand": over(base["second_hand"], second_hand),
+        "inferred": over(base["inferred"], inferred),
+        "choices": (*base["choices"], *choices),
+    }
+
+
+# --- Fonseca et al., FSD50K: an open dataset of human-labeled sound events, and two re-implementations of its baselines
+
+_FSD50K = "arXiv:2010.00475"
+_YADAV = "github.com/SarthakYadav/fsd50k-pytorch"
+_GREEN = "github.com/marc1701/fsd_fed"
+_BOTH = f"the re-implementations of {_FSD50K}, {_YADAV} and {_GREEN}"
+_NOT_FOUND = f"found in no account of {_FSD50K}"
+_PADDED = f"padded to keep the size, each followed by batch norm and ReLU: {_GREEN}, a re-implementation of {_FSD50K}"
+
+_LOG_MEL = _sources(
+    second_hand=dict.fromkeys(("n_mels", "win_seconds", "hop_seconds"), _BOTH),
+    inferred={
+        "n_fft": f"None is the smallest power of two of 1.5 windows or more, so that no band is empty; {_YADAV} takes "
+        f"1,920 samples, {_GREEN} the window's 660",
+        "drop_rate": _NOT_FOUND,
+        "window": f"Hann's, torchaudio's default; {_NOT_FOUND}",
+        "mel_scale": f"HTK's, torchaudio's default; {_NOT_FOUND}",
+        "log_offset": f"1e-6 is added before the logarithm, since silence has none; {_NOT_FOUND}",
+        "band_norm": f"each band by its running mean and variance; {_YADAV} subtracts each chunk's mean, and counts "
+        f"that among its differences from {_FSD50K}",
+    },
+    choices=("window", "mel_scale", "log_offset", "band_norm"),
+)
+_CRNN = _sources(
+    _LOG_MEL,
+    second_hand={
+        **dict.fromkeys(("conv_widths", "kernel_size", "pools", "rnn_width"), _BOTH),
+        "convolutions": _PADDED,
+    },
+    inferred={
+        "merge": f"the sum gives the 0.96M parameters that {_FSD50K} has, the concatenation, as in {_GREEN}, 0.97M",
+        "readout": f"the mean of the GRU's outputs over frames; {_GREEN} takes the last state of each direction, "
+        f"{_YADAV} the output at the last frame",
+    },
+    choices=("convolutions", "readout"),
+)
+_VGG_LIKE = _sources(
+    _LOG_MEL,
+    second_hand={
+        **dict.fromkeys(
+            ("stage_widths", "hidden_dim"),
+            f"{_GREEN}, a re-implementation of {_FSD50K}; together they give the published 0.27M parameters",
+        ),
+        "convolutions": f"3x3, {_PADDED}",
+        "pooling": f"maxima over 2x2 between stages; at the end global mean and maximum, side by side: {_BOTH}",
+    },
+    inferred={"head_activation": f"ReLU between the dense layers; {_GREEN} has none"},
+    choices=("convolutions", "pooling", "head_activation"),
+)
+_STEM = f"a 7x7 convolution and a maximum, both at stride 2, on one channel: {_YADAV}, a re-implementation of {_FSD50K}"
+_RESNET18 = _sources(
+    _LOG_MEL,
+    documented={"body": f"{_FSD50K} names ResNet-18"},
+    second_hand={"stem": _STEM},
+    choices=("stem",),
+)
+_DENSENET121 = _sources(
+    _LOG_MEL,
+    documented={"body": f"{_FSD50K} names DenseNet-121"},
+    second_hand={"stem": _STEM},
+    choices=("stem",),
+)
+
+# --- Verma & Berger, Audio Transformers, and a talk on it by its first author (Stanford CS25, 2021)
+
+_AUDIO = "arXiv:2105.00335v1"
+_TALK = "https://www.youtube.com/watch?v=wvE2n8u3drA"
+_REPORTED = f"what others report of {_AUDIO}"
+_UNKNOWN = f"found in no account of {_AUDIO}"
+_ABLATIONS = "results/ablations/ablations.csv"
+
+_TRANSFORMER_LARGE = _sources(
+    documented={
+        "patch_seconds": f"{_AUDIO}, figure 1",
+        "front_end": f"{_AUDIO}, abstract and figure 1",
+        **dict.fromkeys(
+            ("pool_after", "pool_window", "pool_stride"), f"the plain model has no pooling: {_AUDIO}, abstract"
+        ),
+        **dict.fromkeys(
+            ("multiscale_after", "multiscale_windows", "multiscale_mean"),
+            f"the plain model has no averages at several scales: {_AUDIO}, abstract",
+        ),
+    },
+    second_hand={
+        "front_end_dim": f"{_TALK} at 41:25 and 44:50",
+        "embed_dim": f"{_TALK} at 41:33",
+        "depth": _REPORTED,
+        "num_heads": _REPORTED,
+        "class_token": f"there is none, as {_TALK} at 42:11 is understood",
+    },
+    inferred={
+        **dict.fromkeys(
+            ("head_dim", "mlp_dim", "head_hidden_dim"), f"one of the settings that give the size in {_AUDIO}"
+        ),
+        "norm": f"{_UNKNOWN}; on generated sounds post-norm trains worse: {_ABLATIONS}",
+        "input_level": f"{_UNKNOWN}; on generated sounds raw levels train worse: {_ABLATIONS}",
+        "position_scale": f"{_UNKNOWN}; on generated sounds 1, the usual one, trains worse: {_ABLATIONS}",
+        "causal": _UNKNOWN,
+        "drop_rate": _UNKNOWN,
+        "front_end_activation": f"ReLU after the first dense layer; {_UNKNOWN}",
+        "positions": f"sinusoids, added to the tokens, as in arXiv:1706.03762, section 3.5; {_UNKNOWN}",
+        "block_activation": f"ReLU, as in arXiv:1706.03762, section 3.3; {_UNKNOWN}",
+        "final_norm": f"the sum of pre-norm blocks is normalised once more; {_UNKNOWN}",
+        "readout": "the mean over tokens, a hidden layer with ReLU, the logits; what others report is a pooling over "
+        f"time and dense layers, {_TALK} at 43:02 a dense layer",
+    },
+    choices=("class_token", "front_end_activation", "positions", "block_activation", "final_norm", "readout"),
+)
+_TRANSFORMER_SMALL = _sources(
+    _TRANSFORMER_LARGE,
+    inferred={
+        "front_end_dim": f"the large one's 2,048 alone are more parameters than the 0.9M that {_AUDIO} has",
+        "num_heads": f"as many as the large one's; {_UNKNOWN}",
+    },
+)
+_TRANSFORMER_POOLED = _sources(
+    _TRANSFORMER_LARGE,
+    second_hand={
+        "pool_after": f"after every two layers, {_REPORTED}; after the sixth it would change nothing before the mean",
+        "pool_window": _REPORTED,
+        "pool_mean": f"{_TALK} at 42:29",
+    },
+    inferred={"pool_stride": f"{_REPORTED} contradicts itself: 'by a factor of 2' and 'a stride of 1'"},
+    choices=("pool_mean",),
+)
+_TRANSFORMER_MULTISCALE = _sources(
+    _TRANSFORMER_LARGE,
+    second_hand={
+        "multiscale_windows": f"powers of two up to the whole sequence: {_TALK} at 40:26",
+        "multiscale_half": f"half of the dimensions stay as they are: {_TALK} at 40:00",
+    },
+    inferred={
+        "multiscale_after": f"{_TALK} has 'intermediate embeddings' at 38:47 and 'every single layer' at 41:04; taken "
+        "where the pooled one pools",
+        "multiscale_mean": f"{_TALK} at 40:06 has 'two at a time': of blocks, or of moving windows?",
+        "multiscale_groups": f"as many dimensions for each window, in order; {_UNKNOWN}",
+    },
+    choices=("multiscale_half", "multiscale_groups"),
+)
+
+SOURCES = {
+    "crnn": _CRNN,
+    "vgg_like": _VGG_LIKE,
+    "resnet18": _RESNET18,
+    "densenet121": _DENSENET121,
+    "transformer_small": _TRANSFORMER_SMALL,
+    "transformer_large": _TRANSFORMER_LARGE,
+    "transformer_pooled": _TRANSFORMER_POOLED,
+    "transformer_multiscale": _TRANSFORMER_MULTISCALE,
+}
