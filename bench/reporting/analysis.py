@@ -14,7 +14,7 @@ from bench.errors import UserError
 from bench.protocol.task import Metric, Task
 from bench.reporting.contrasts import WeighedContrast, weigh
 from bench.reporting.sampling import Sampling, Units, compare_units
-from bench.reporting.systems import Results, System
+from bench.reporting.systems import Results, System, ranked_on_val
 from bench.stats import inference
 from bench.stats.bootstrap import Estimate, bootstrap
 from bench.stats.inference import Equivalence, Inference, Verdict, difference, verdicts
@@ -260,13 +260,10 @@ def _letters(systems: Sequence[System], pairs: Sequence[Pair]) -> dict[str, str]
 
 
 def _best_of_families(systems: Sequence[System]) -> tuple[System, System] | None:
-    """Return the best convolutional network and the best transformer, the question of the whole; else the two best.
-
-    The best is so on val: chosen on eval, they would be tested on what they were chosen by.
-    """
+    """Return the best convolutional network and the best transformer, the question of the whole; else the two best."""
     if len(systems) < 2:
         return None
-    ranked = sorted(systems, key=lambda system: system.task.primary.key(system.val_score))
+    ranked = ranked_on_val(systems)
     best: dict[str, System] = {}
     for system in ranked:
         best.setdefault(system.first.family, system)

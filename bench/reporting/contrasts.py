@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench.reporting.systems import System
+from bench.reporting.systems import System, ranked_on_val
 from bench.stats.bootstrap import Estimate, contrast
 from bench.stats.inference import Inference, infer
 from bench.store import PlannedContrast
@@ -19,15 +19,20 @@ class WeighedContrast:
 
     planned: PlannedContrast
     # None where it could not be computed, and why not
+    estimate: Estimate | None = None
     found: Inference | None = None
     lacks: str = ""
     # by entry
     weights: Mapping[str, float] = field(default_factory=dict)
     # of `best_of`, by its name for several entries the best of them
     chosen: Mapping[str, str] = field(default_factory=dict)
-    # how many seeds all its systems have, and the most that one has
-    shared_seeds: int = 0
+    # the most seeds that one of its systems has
     most_seeds: int = 0
+
+    @property
+    def shared_seeds(self) -> int:
+        """How many seeds all its systems have."""
+        return len(self.estimate.seeds) if self.estimate else 0
 
 
 def weigh(planned: Sequence[PlannedContrast], systems: Sequence[System], estimates: Estimates) -> list[WeighedContrast]:
@@ -44,7 +49,7 @@ def _weigh(planned: PlannedContrast, systems: Sequence[System], estimates: Estim
         return WeighedContrast(planned, lacks=lacks)
     by_name = {system.name: system for system in systems}
     chosen = {
-        group: _best_on_val([by_name[entry] for entry in choice.entries]).name
+        group: ranked_on_val([by_name[entry] for entry in choice.entries])[0].name
         for group, choice in planned.best_of.items()
     }
     weights = planned.weights or {entry: planned.best_of[group].weight for group, entry in chosen.items()}
@@ -54,7 +59,7 @@ def _weigh(planned: PlannedContrast, systems: Sequence[System], estimates: Estim
     if together is None:
         return WeighedContrast(planned, lacks=f"{', '.join(weights)} have no seed in common")
     most = max(len(system.runs) for system in weighed)
-    return WeighedContrast(planned, infer(together), "", weights, chosen, len(together.seeds), most)
+    return WeighedContrast(planned, together, infer(together), "", weights, chosen, most)
 
 
 def _lacks(planned: PlannedContrast, systems: Sequence[System]) -> str:
@@ -65,8 +70,3 @@ def _lacks(planned: PlannedContrast, systems: Sequence[System]) -> str:
     if several := [entry for entry in planned.entries if names.count(entry) > 1]:
         return f"{several[0]} was run with several settings here"
     return ""
-
-
-def _best_on_val(systems: Sequence[System]) -> System:
-    # on eval, it would be tested on what it was chosen by
-    return min(systems, key=lambda system: system.task.primary.key(system.val_score))

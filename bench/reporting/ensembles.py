@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from bench.protocol.task import Metric, Task
 from bench.reporting.analysis import no_ablations
-from bench.reporting.systems import Results, System
+from bench.reporting.systems import Results, System, ranked_on_val
 from bench.store import Labels
 
 __all__ = ["MOST_SYSTEMS", "Ensembles", "Member", "Mixture", "ensembled", "ensembles", "seed_combinations"]
@@ -107,8 +107,8 @@ def ensembled(results: Results) -> list[System]:
     They are all that are no ablations, or of many the MOST_SYSTEMS that are best on val; none where a single system has
     a single seed.
     """
-    systems, primary = no_ablations(results.systems), results.task.primary
-    best = {system.label for system in sorted(systems, key=lambda s: primary.key(s.val_score))[:MOST_SYSTEMS]}
+    systems = no_ablations(results.systems)
+    best = {system.label for system in ranked_on_val(systems)[:MOST_SYSTEMS]}
     chosen = [system for system in systems if system.label in best]
     return chosen if sum(len(system.runs) for system in chosen) > 1 else []
 

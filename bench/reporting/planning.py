@@ -12,7 +12,7 @@ from bench.data.dataset import Progress
 from bench.errors import UserError
 from bench.protocol.recipe import Recipe
 from bench.reporting.analysis import Analysis, no_ablations
-from bench.reporting.contrasts import Estimates, WeighedContrast, weigh
+from bench.reporting.contrasts import weigh
 from bench.reporting.sampling import Sampling
 from bench.reporting.systems import Results, System
 from bench.stats import planning
@@ -107,22 +107,17 @@ def weigh_pilot(
     statistics = {label: only(name, system.statistics(labels)) for label, system in chosen.items()}
     found = bootstrap(statistics, sampling.resampler(labels), progress)
     share = len(labels.clips) / clips if clips else 1.0
-    pairs = [_spread(a.label, b.label, found[a.label][name], found[b.label][name], share) for a, b in couples]
+    pairs = [
+        Spread.of(f"{a.label} - {b.label}", _together(found[a.label][name], found[b.label][name]), share)
+        for a, b in couples
+    ]
     weighed, lacks = [], {}
     for each in weigh(contrasts, list(chosen.values()), found):
-        if each.shared_seeds < SHARED_SEEDS_NEEDED:
+        if each.estimate is None or each.shared_seeds < SHARED_SEEDS_NEEDED:
             lacks[each.planned.name] = each.lacks or f"{', '.join(each.weights)} share {each.shared_seeds} seeds"
         else:
-            weighed.append(_of_contrast(each, chosen, found, share))
+            weighed.append(Spread.of(each.planned.name, each.estimate, share))
     return Pilot(tuple(pairs), tuple(weighed), lacks)
-
-
-def _of_contrast(each: WeighedContrast, systems: Mapping[str, System], found: Estimates, share: float) -> Spread:
-    labels = {system.name: label for label, system in systems.items()}
-    metric = next(iter(systems.values())).task.primary.name
-    together = contrast([(weight, found[labels[entry]][metric]) for entry, weight in each.weights.items()])
-    assert together is not None
-    return Spread.of(each.planned.name, together, share)
 
 
 def comparisons(systems: Sequence[System]) -> list[tuple[System, System]]:
@@ -143,10 +138,11 @@ def _too_few(systems: Sequence[System]) -> str:
     return f"no two systems share {SHARED_SEEDS_NEEDED} seeds (the most is {most}): run them with {remedy}"
 
 
-def _spread(first: str, second: str, a: Estimate, b: Estimate, share: float = 1.0) -> Spread:
+def _together(a: Estimate, b: Estimate) -> Estimate:
+    """Return a - b, seed by seed, of two that share seeds."""
     found = contrast([(1.0, a), (-1.0, b)])
     assert found is not None
-    return Spread.of(f"{first} - {second}", found, share)
+    return found
 
 
 # --- answers
@@ -248,8 +244,7 @@ def detectable(analysis: Analysis, power: float = planning.POWER, level: float =
 
 def _paired(a: Estimate, b: Estimate) -> tuple[float, float, int]:
     """Return the variances of a difference, of one seed and of clips, and by how many seeds."""
-    together = contrast([(1.0, a), (-1.0, b)])
-    assert together is not None
+    together = _together(a, b)
     return *planning.variances(together), len(together.seeds)
 
 

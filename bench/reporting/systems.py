@@ -16,7 +16,7 @@ from bench.protocol.task import Task, get_task
 from bench.stats.bootstrap import Statistic
 from bench.store import Labels, PlannedContrast, ResultsFolder, RunFolder, RunRecord
 
-__all__ = ["FinishedRun", "Results", "System", "different_origins", "load_results"]
+__all__ = ["FinishedRun", "Results", "System", "different_origins", "load_results", "ranked_on_val"]
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,11 @@ class Results:
     @property
     def runs(self) -> list[FinishedRun]:
         return [run for system in self.systems for run in system.runs]
+
+
+def ranked_on_val(systems: Sequence[System]) -> list[System]:
+    """Return systems, best on val first: chosen on eval, they would be tested on what they were chosen by."""
+    return sorted(systems, key=lambda system: system.task.primary.key(system.val_score))
 
 
 def load_results(path: Path, *, mixed: bool = False) -> Results:
