@@ -33,11 +33,12 @@ from architectures._registry import (
     register,
 )
 from architectures._source import plugin_root, text_digest
+from architectures._weights import WeightsError, is_finite, misfit, pass_on, require_weights, unlike, weights_bytes
 
 __all__ = [
-    "ArchitectureConfig", "ConfigError", "Published", "config_values", "configure", "create", "failure",
-    "get_architecture", "later", "list_architectures", "load_file", "package_of", "plugin_root", "register",
-    "source_text", "text_digest",
+    "ArchitectureConfig", "ConfigError", "Published", "WeightsError", "config_values", "configure", "create",
+    "failure", "get_architecture", "is_finite", "later", "list_architectures", "load_file", "misfit", "package_of",
+    "pass_on", "plugin_root", "register", "require_weights", "source_text", "text_digest", "unlike", "weights_bytes",
 ]  # fmt: skip
 
 # Every other file of this folder is imported, so that a new one joins without an edit here. These two only use the

@@ -1,13 +1,18 @@
 """Architectures from outside this package: a Python file from anywhere, or an installed package."""
 
 import importlib
+import os
 import re
 import sys
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from itertools import product
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from architectures._registry import ConfigError, forget, get_architecture, list_architectures
 from architectures._source import text_digest
@@ -34,6 +39,9 @@ def load_file(path: Path) -> list[str]:
     A file that does not run is a ConfigError with the line, and nothing of it is registered.
     """
     try:
+        # a pipe or a device may never end
+        if not (path.is_file() or path.is_dir()) and path.exists():
+            raise ConfigError(f"{path}: is no plain file")
         text = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
@@ -60,22 +68,58 @@ def _run(text: bytes, path: Path, name: str) -> list[str]:
     try:
         # Not by importlib: it leaves a __pycache__ beside the user's file, and that cache goes by size and whole
         # seconds, so that a quick edit may be missed.
-        exec(compile(text, module.__file__, "exec"), module.__dict__)
-    except (Exception, SystemExit) as error:
+        with _no_silent_end():
+            exec(compile(text, module.__file__, "exec"), module.__dict__)
+    # whatever a file raises, such as SystemExit
+    except BaseException as error:
         # all or nothing: what was registered before the error would come without the rest of its file
         del sys.modules[name]
         forget(set(list_architectures()) - before)
+        if isinstance(error, KeyboardInterrupt):
+            raise
         line = _line_in(module.__file__, error)
         raise ConfigError(f"{path}{f':{line}' if line else ''}: {format_error(error)}") from error
     return [entry for entry in list_architectures() if entry not in before]
+
+
+@contextmanager
+def _no_silent_end() -> Iterator[None]:
+    """Raise SystemExit where a file would end the process at once, by os._exit or by becoming another program.
+
+    The command would end with nothing said, and perhaps with exit code 0, as if all were done.
+    """
+    process, calls = os.getpid(), ("_exit", "execv", "execve")
+    modules = [os, sys.modules[os.name]] if os.name in sys.modules else [os]
+    found = {name: getattr(os, name) for name in calls}
+
+    def refuse(name: str) -> Callable[..., None]:
+        def call(*arguments: Any) -> None:
+            # what a file starts, such as multiprocessing's workers, does end like this
+            if os.getpid() != process:
+                found[name](*arguments)
+            # not the third, which is an environment
+            raise SystemExit(f"os.{name}({', '.join(map(repr, arguments[:2]))})")
+
+        return call
+
+    try:
+        for module, name in product(modules, calls):
+            setattr(module, name, refuse(name))
+        yield
+    finally:
+        for module, name in product(modules, calls):
+            setattr(module, name, found[name])
 
 
 def load_installed() -> None:
     """Import the modules that installed packages name under the entry point group `bench.architectures`."""
     for point in entry_points(group=_GROUP):
         try:
-            importlib.import_module(point.module)
-        except (Exception, SystemExit) as error:
+            with _no_silent_end():
+                importlib.import_module(point.module)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             # named, since it may have been installed for another purpose and breaks every command until it is gone
             package = point.dist.name if point.dist else point.name
             where = f"package {package}, entry point {point.name} = {point.value}"
@@ -101,7 +145,11 @@ def failure(name: str, error: BaseException) -> str:
 
 def format_error(error: BaseException) -> str:
     """Return an error as one line, without the place where it was raised."""
-    text = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+    try:
+        text = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+    except Exception:
+        # an error of a user's own class may not even say what it is
+        text = ""
     return text if isinstance(error, ConfigError) else f"{type(error).__name__}: {text}"
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, to_json
 from torch import nn
 
 from architectures._source import plugin_root, source_of
@@ -205,15 +206,25 @@ def get_architecture(name: str, source: str | None = None) -> Architecture:
 
 
 def configure(name: str, **overrides: Any) -> ArchitectureConfig:
-    """Return an architecture's config with some fields replaced, all checked; ConfigError says what is impossible."""
+    """Return an architecture's config with some fields replaced, all checked; ConfigError says what is impossible.
+
+    A list becomes a tuple where that is the field's type, and a whole number is also a float. Nothing else is taken for
+    what it is not: neither true for 1, nor "6" or 6.0 for 6.
+    """
     config = get_architecture(name).config
     values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
     for key in overrides:
         if key not in values:
             raise ConfigError(f"{name} has no field {key!r}{_did_you_mean(key, values)}")
-    # pydantic, since overrides come from TOML and the command line: it makes tuples of lists, and numbers of strings
     try:
-        return TypeAdapter(type(config)).validate_python(values | overrides)
+        # By way of JSON, where a tuple is a list, as in TOML: strictness in Python would refuse that, too. Numbers may
+        # be numpy's; those that are not finite become strings, which are refused.
+        plain = to_json(values | overrides, fallback=lambda value: value.item(), inf_nan_mode="strings")
+        return TypeAdapter(type(config)).validate_json(plain, strict=True)
+    except (PydanticSerializationError, AttributeError) as error:
+        raise ConfigError(
+            f"{name}: has a value that no TOML or JSON can hold: {' '.join(str(error).split())}"
+        ) from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

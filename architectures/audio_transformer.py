@@ -132,8 +132,7 @@ class AudioTransformer(nn.Module):
         super().__init__()
         self.config = config
         self.front_end = _front_end(config)
-        # Calculated, not learned: no need to store them with the weights. 2048 patches of 25 ms are 51 s, longer than
-        # any clip of FSD50K (30 s).
+        # calculated, not learned: no need to store them with the weights; 2048 patches of 25 ms are 51 s
         self.register_buffer("positions", _sinusoids(2048, config.embed_dim), persistent=False)
         self.drop = nn.Dropout(config.drop_rate)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
@@ -148,9 +147,12 @@ class AudioTransformer(nn.Module):
             x = _unit_level(x)  # (b, n)
         # samples that fill no patch are dropped: a padded patch would look like a sound that is cut off
         t = x.shape[1] // config.patch_size
+        if not t:
+            raise ValueError(f"{x.shape[1]} samples are less than one patch of {config.patch_size}")
         x = x[:, : t * config.patch_size].unflatten(1, (t, config.patch_size))  # (b, t, patch_size)
         x = self.front_end(x)  # (b, t, d)
-        x = self.drop(x + config.position_scale * self.positions[:t])
+        positions = self.positions if t <= len(self.positions) else _more_sinusoids(t, config.embed_dim, x.device)
+        x = self.drop(x + config.position_scale * positions[:t])
         for block_number, block in enumerate(self.blocks, start=1):
             x = block(x)
             if block_number in config.multiscale_after:
@@ -206,6 +208,15 @@ def _sinusoids(t: int, d: int) -> Tensor:
     frequencies = torch.exp(torch.arange(0, d, 2) * (-math.log(10_000.0) / d))  # (d / 2,)
     angles = torch.arange(t).unsqueeze(1) * frequencies  # (t, d / 2)
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+
+
+# cached, and outside inference mode, as the matrices below
+@lru_cache(maxsize=4)
+@torch.inference_mode(False)
+def _more_sinusoids(t: int, d: int, device: torch.device) -> Tensor:
+    """Return the positions of an input that is longer than those which every model holds: (t, d)."""
+    # on the CPU, as those are
+    return _sinusoids(t, d).to(device)
 
 
 def _average_pool(x: Tensor, window: int, stride: int) -> Tensor:

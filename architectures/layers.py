@@ -11,6 +11,9 @@ from architectures._registry import ArchitectureConfig
 
 __all__ = ["LogMel", "LogMelConfig", "TimmConfig", "TimmOnLogMel", "conv_block", "fft_length", "mlp"]
 
+# of a window of a second at 44.1 kHz; and more bands than any spectrogram has
+_MOST_BINS, _MOST_BANDS = 32_769, 1024
+
 
 def fft_length(window: int) -> int:
     """Return the smallest power of two of 1.5 windows or more, in samples; with less, low mel bands would be empty."""
@@ -28,6 +31,14 @@ class LogMelConfig(ArchitectureConfig):
     hop_seconds: float = 0.010
 
     def __post_init__(self) -> None:
+        for name, value in (("win_seconds", self.win_length), ("hop_seconds", self.hop_length)):
+            if value < 1:
+                raise ValueError(f"{name}={getattr(self, name)} is less than a sample")
+        bins = self.fft_length // 2 + 1
+        if bins > _MOST_BINS:
+            raise ValueError(f"a window of {self.win_length} samples, n_fft={self.n_fft}: {_MOST_BINS} bins at most")
+        if not 1 <= self.n_mels <= min(bins, _MOST_BANDS):
+            raise ValueError(f"n_mels={self.n_mels} must be 1 to {min(bins, _MOST_BANDS)}")
         if self.fft_length < self.win_length:
             raise ValueError(f"n_fft={self.n_fft} is shorter than the window of {self.win_length} samples")
 

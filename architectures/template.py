@@ -67,4 +67,8 @@ def write_architecture(name: str, folder: Path, taken: Container[str]) -> Path:
             file.write(_TEMPLATE.replace("NAME", name))
     except FileExistsError:
         raise ConfigError(f"{path} is there already; choose another name or --out") from None
+    except OSError:
+        # half of it would be there already, when the disk has space again
+        path.unlink(missing_ok=True)
+        raise
     return path

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bench.api.datasets import pack
     from bench.api.models import create, filters, list_architectures, load, predict
     from bench.api.planning import plan
+    from bench.api.reproduction import reproduce
     from bench.api.results import compare, report
     from bench.api.runs import cost, run, search
     from bench.errors import UserError
@@ -30,13 +31,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Display", "UserError", "compare", "cost", "create", "filters", "list_architectures", "load", "pack", "plan",
-    "predict", "report", "run", "search",
+    "predict", "report", "reproduce", "run", "search",
 ]  # fmt: skip
 
 _PLACES = {
     "bench.api.datasets": ("pack",),
     "bench.api.models": ("create", "filters", "list_architectures", "load", "predict"),
     "bench.api.planning": ("plan",),
+    "bench.api.reproduction": ("reproduce",),
     "bench.api.results": ("compare", "report"),
     "bench.api.runs": ("cost", "run", "search"),
     "bench.errors": ("UserError",),

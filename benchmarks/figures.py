@@ -7,9 +7,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import NullFormatter
 
-from bench.reporting.figures.style import appearance, new_figure, save, set_style
+from bench.reporting.figures.style import appearance, new_figure, plain_ticks, save, set_style
 from benchmarks.growth import exponent
 
 __all__ = ["coverage", "growth", "roofline"]
@@ -38,6 +37,7 @@ def roofline(frame: pd.DataFrame, machine: Mapping[str, Any], path: Path) -> Non
         axes.plot(where, ours, marker, color=colour, markersize=8, linestyle="none", label=label)
         axes.plot(where, other, marker, color=colour, fillstyle="none", markersize=8)
     axes.set(xscale="log", yscale="log", xlabel="operations a byte", ylabel="GFLOP/s")
+    plain_ticks(axes.xaxis, axes.yaxis)
     axes.set_title(f"A training step on {machine['name']}\n(hollow: fp32, eager; filled: as the demo suite trains)")
     axes.legend(fontsize=7, loc="lower right")
     save(figure, path)
@@ -57,8 +57,7 @@ def growth(points: pd.DataFrame, path: Path) -> None:
             axes.plot(measured["value"], linear, ":", color="0.5", label="linear")
             axes.set(xscale="log", xlabel=measured.iloc[0]["unit"], ylabel=measure)
             axes.set_yscale("log" if measure == "seconds" else "linear")
-            for axis in (axes.xaxis, axes.yaxis) if measure == "seconds" else (axes.xaxis,):
-                axis.set_minor_formatter(NullFormatter())
+            plain_ticks(axes.xaxis, *([axes.yaxis] if measure == "seconds" else []))
             if measure == "seconds":
                 title = f"{measured.iloc[0]['work']}\n(exponent {exponent(measured, measure):.2f})"
                 axes.set_title(title, fontsize=7)

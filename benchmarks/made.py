@@ -9,6 +9,7 @@ import soundfile as sf
 
 from bench.data.dataset import SPLITS
 from bench.data.pack import FORMAT
+from bench.data.pack_format import clip_hash, content_of, dataset_digest, fingerprint_digest
 from bench.disk import require_space
 
 __all__ = ["recordings", "silent_pack"]
@@ -61,7 +62,7 @@ def silent_pack(folder: Path, *, clips: int, classes: int = 200, seconds: float 
                     "split": split,
                     "start": length * np.arange(count, dtype=np.int64),
                     "length": np.int64(length),
-                    "seconds": seconds,
+                    "seconds": float(seconds),
                     "labels": [sorted({i % classes, int(k)}) for i, k in enumerate(rng.integers(classes, size=count))],
                     "group": None,
                 }
@@ -69,16 +70,18 @@ def silent_pack(folder: Path, *, clips: int, classes: int = 200, seconds: float 
         )
     index = pd.concat(parts, ignore_index=True)
     index.to_parquet(folder / "index.parquet", index=False)
+    names = [f"class {k}" for k in range(classes)]
+    content, silence = content_of(index), clip_hash(bytes(2 * length))
     manifest = {
         "format": FORMAT,
         "sample_rate": rate,
         "source": "silence",
         "clips": {split: int((index["split"] == split).sum()) for split in SPLITS},
-        "hours": dict.fromkeys(SPLITS, 0.0),
+        "hours": {split: float(index.loc[index["split"] == split, "seconds"].sum()) / 3600 for split in SPLITS},
         "left_out": {},
-        "dataset": f"silence-{clips}-{classes}-{seconds}",
-        "fingerprint": f"silence-{clips}-{classes}-{seconds}-{rate}",
-        "classes": [f"class {k}" for k in range(classes)],
+        "dataset": dataset_digest(names, content),
+        "fingerprint": fingerprint_digest(rate, names, content, [silence] * len(index)),
+        "classes": names,
         "leaf": [True] * classes,
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))

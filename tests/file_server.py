@@ -20,7 +20,7 @@ class Answer:
     """To one request; by default, what was asked for."""
 
     status: int = 0  # instead of the file
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)  # instead of those that would be right
     ranges: bool = True  # or the file from its start, whatever was asked for
     etag: str | None = None  # instead of a strong one; "" for none
     length: bool = True  # declared in advance
@@ -29,6 +29,7 @@ class Answer:
     drop: int | None = None  # bytes of the body after which the connection ends
     reset: bool = False  # by a reset, instead of an orderly end
     hold: bool = False  # the connection, silently, where it would end
+    drip: float = 0  # seconds between bytes
 
 
 class FileServer(ThreadingHTTPServer):
@@ -100,18 +101,20 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(416)
             return
         start += answer.shift
+        headers = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"} if start else {}
+        headers |= {"ETag": etag} if etag else {}
+        headers |= {"Content-Length": str(len(data) - start)} if answer.length else {}
         self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        if etag:
-            self.send_header("ETag", etag)
-        if answer.length:
-            self.send_header("Content-Length", str(len(data) - start))
+        for key, value in (headers | answer.headers).items():
+            self.send_header(key, value)
         self.end_headers()
         self.close_connection = True
         body = data[start:][: answer.drop]
         self.server.sent += len(body)
-        self.wfile.write(body)
+        for byte in body if answer.drip else b"":
+            self.wfile.write(bytes([byte]))
+            time.sleep(answer.drip)
+        self.wfile.write(b"" if answer.drip else body)
         if answer.hold:
             self.connection.recv(1)  # until the client is gone
         if answer.reset:

@@ -55,6 +55,7 @@ def calls(results, packed, dataset, tmp_path):
         "plan": ((str(suite), 0.01), {"seed_sd": 0.01, "clip_sd": 0.004, "clips": 300, "display": QUIET}, PowerPlan),
         "predict": ((run, sound), {"display": QUIET}, pd.DataFrame),
         "report": ((results,), {"resamples": 100, "display": QUIET}, Report),
+        "reproduce": ((run / "none",), {"display": QUIET}, bench.UserError),
         "run": ((str(suite),), {**given, "out": tmp_path / "out", "dry_run": True}, SuiteOutcome),
         "search": (("tuned",), {**given, "out": tmp_path / "out", "dry_run": True}, SearchOutcome),
     }

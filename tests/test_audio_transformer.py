@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from architectures import create
+from architectures import create, list_architectures
 from architectures.audio_transformer import (
     Attention,
+    AudioTransformer,
     AudioTransformerConfig,
     Block,
     _average_pool,
@@ -154,3 +155,38 @@ def test_every_choice_changes_the_output(fields):
     assert not torch.allclose(logits(**fields), logits(), atol=1e-4)
     if base != fields:
         assert not torch.allclose(logits(**fields), logits(**base), atol=1e-4)
+
+
+def test_positions_are_as_long_as_the_input():
+    """They ended at 2,048 tokens: 30 s in patches of 10 ms are 3,000."""
+    config = AudioTransformerConfig(depth=1, front_end_dim=4, embed_dim=8, num_heads=1, head_dim=8, mlp_dim=8,
+                                    patch_seconds=0.010, multiscale_windows=(1,), num_classes=3)  # fmt: skip
+    model, x = AudioTransformer(config).eval(), torch.randn(1, 30 * 16_000)
+    # as the formula has them, and those up to 2,048 to the bit as they have always been
+    whole = _sinusoids(3000, 8)
+    seen = []
+    model.blocks[0].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    with torch.inference_mode():
+        for n in (x.shape[1], 2048 * 160):
+            assert model(x[:, :n]).isfinite().all()
+        front_end = model.front_end(_unit_level(x).unflatten(1, (3000, 160)))
+    torch.testing.assert_close(seen[0] - front_end, 0.1 * whole.unsqueeze(0), atol=1e-6, rtol=0)
+    assert torch.equal(model.positions, _sinusoids(2048, 8))
+    assert seen[1].shape == (1, 2048, 8)
+    # an evaluation may come before training, of these as of the means over time
+    model(x).sum().backward()
+
+
+def test_a_chunk_that_fills_no_patch_is_said():
+    model = create("transformer_small", patch_seconds=0.5)
+    with pytest.raises(ValueError, match="1600 samples are less than one patch of 8000"):
+        model(torch.randn(2, 1600))
+
+
+@pytest.mark.parametrize("name", list_architectures(in_all_only=True))
+def test_every_architecture_takes_what_a_recipe_may_cut(name):
+    model = create(name).eval()
+    with torch.inference_mode():
+        # densenet121 halves its frames five times
+        for seconds in (0.3 if name == "densenet121" else 0.1, 1.5, 30):
+            assert model(0.1 * torch.randn(1, round(seconds * 16_000))).isfinite().all(), seconds

@@ -1,11 +1,13 @@
 """The checks, over the registry: a new file in architectures/ is tested without an edit here."""
 
+import random
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,12 +17,21 @@ from architectures import (
     config_values,
     configure,
     create,
+    get_architecture,
     later,
     list_architectures,
     register,
 )
 from architectures.checks import CHECKS, CheckFailed, failed_checks
+from bench.errors import UserError
+from bench.protocol.recipe import Recipe
+from bench.protocol.spec import RunSpec
 from bench.runner.cost import count_parameters
+from bench.runner.preflight import check_runs
+from bench.runner.run import execute
+from bench.runner.weights import load_model
+from bench.store import ResultsFolder
+from bench.suites.plan import Run
 
 ROOT = Path(__file__).parent.parent
 # FACTS: the published sizes are .96M, .27M, 11.3M, 12.5M (a DenseNet-169's), .9M and 2.3M
@@ -108,6 +119,250 @@ def test_failed_checks_are_found_with_the_reason():
     assert failed_checks("broken").keys() == FAILS.keys()
     with pytest.raises(ConfigError, match="registered twice"):
         register("broken", family="cnn", config=ArchitectureConfig())(SoftmaxedModel)
+
+
+class Linear(torch.nn.Module):
+    """A filter bank and a linear layer, sound; the classes below change one thing each."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.filters = torch.nn.Conv1d(1, 8, kernel_size=400, stride=160)
+        self.head = torch.nn.Linear(8, config.num_classes)
+
+    def forward(self, x):
+        return self.head(self.features(x))
+
+    def features(self, x):
+        return self.filters(x[:, None]).relu().mean(dim=-1)
+
+
+class Tied(Linear):
+    """The head twice, as one weight under two names."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.again = torch.nn.Linear(8, config.num_classes)
+        self.again.weight = self.head.weight
+
+    def forward(self, x):
+        features = self.features(x)
+        return self.head(features) + self.again(features.square())
+
+
+class Views(Linear):
+    """Parameters and buffers that share memory, lie in other orders, are empty, or of other types."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        both = torch.randn(2, config.num_classes, 8)
+        self.first, self.second = (torch.nn.Parameter(part) for part in both)
+        self.turned = torch.nn.Parameter(torch.randn(8, config.num_classes).T)
+        self.empty = torch.nn.Parameter(torch.zeros(0, 3))
+        self.wide = torch.nn.Parameter(torch.randn(config.num_classes, dtype=torch.float64))
+        self.register_buffer("one", torch.ones(8))
+        self.register_buffer("same", self.one)
+
+    def forward(self, x):
+        features = self.features(x) * self.one * self.same
+        weight = self.first + self.second + self.turned
+        return self.head(features) + features @ weight.T + self.empty.sum() + self.wide.float()
+
+
+class Complex(Linear):
+    def __init__(self, config):
+        super().__init__(config)
+        self.register_buffer("phases", torch.ones(8, dtype=torch.complex128))
+
+
+class Expanded(Linear):
+    """A buffer that can be read and not written."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.register_buffer("one", torch.ones(1).expand(8))
+
+
+class Extra(Linear):
+    def get_extra_state(self):
+        return {"calls": 1}
+
+    def set_extra_state(self, state):
+        pass
+
+
+class Lazy(Linear):
+    def __init__(self, config):
+        super().__init__(config)
+        self.head = torch.nn.LazyLinear(config.num_classes)
+
+
+class MadeInForward(Linear):
+    def forward(self, x):
+        if not hasattr(self, "gain"):
+            self.gain = torch.nn.Parameter(torch.ones(1))
+        return super().forward(x) * self.gain
+
+
+class NotSaved(Linear):
+    """Learns the level of its input, where no state dict has it."""
+
+    level = 1.0
+
+    def forward(self, x):
+        if self.training:
+            self.level = 0.9 * self.level + 0.1 * x.std().item()
+        return super().forward(x) * self.level
+
+
+class PythonsNoise(Linear):
+    def forward(self, x):
+        noise = random.random() if self.training else 0.0
+        return super().forward(x * (1 + noise))
+
+
+class DropoutInEval(Linear):
+    def features(self, x):
+        return torch.nn.functional.dropout(super().features(x), 0.5)
+
+
+class CountsInEval(Linear):
+    def __init__(self, config):
+        super().__init__(config)
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x)
+
+
+class ChangesItsInput(Linear):
+    def forward(self, x):
+        x -= x.mean(dim=1, keepdim=True)
+        return super().forward(x)
+
+
+class LabelsInEval(Linear):
+    def forward(self, x):
+        logits = super().forward(x)
+        return logits if self.training else (logits > 0).long()
+
+
+class Pair(Linear):
+    def forward(self, x):
+        return super().forward(x), x
+
+
+class FewerInEval(Linear):
+    def forward(self, x):
+        return super().forward(x)[:, : None if self.training else 3]
+
+
+class NaNInEval(Linear):
+    def forward(self, x):
+        logits = super().forward(x)
+        return logits if self.training else logits * (0 / x.std(dim=1, keepdim=True))
+
+
+class Frozen(Linear):
+    def __init__(self, config):
+        super().__init__(config)
+        self.requires_grad_(False)
+
+
+SAVED = "round-trips its state dict and its config"
+SHAPE = "takes (b, n) waveforms and returns (b, k) logits"
+AGAIN = "gives the same logits again in eval mode, and changes nothing by it"
+
+
+@pytest.mark.usefixtures("empty_registry")
+@pytest.mark.parametrize("model", [Linear, Tied, Views])
+def test_weights_that_a_run_can_keep_pass(model):
+    """Tied ones passed before, and failed when they were to be saved."""
+    register("mine", family="cnn", config=ArchitectureConfig())(model)
+    assert failed_checks("mine") == {}
+
+
+@pytest.mark.usefixtures("empty_registry")
+@pytest.mark.parametrize(
+    ("model", "check", "reason"),
+    [
+        (Complex, SAVED, "weights of type torch.complex128 can't be saved"),
+        (Expanded, SAVED, "its weights can't be loaded into a new model: Error(s) in loading state_dict for Expanded"),
+        (Extra, SAVED, "_extra_state is a dict, not a tensor, and can't be saved"),
+        (Lazy, SAVED, "head.weight has no size before the first forward: give it one, instead of nn.Lazy..."),
+        (MadeInForward, SAVED, "its weights can't be loaded into a new model: weights are of no layer: 'gain'"),
+        (NotSaved, SAVED, "a copy of the weights gives other logits"),
+        (
+            PythonsNoise,
+            "trains to the same weights from the same seed",
+            "use torch's generator only, and keep no state",
+        ),
+        (DropoutInEval, AGAIN, "the second time"),
+        (CountsInEval, AGAIN, "changed by an evaluation: calls"),
+        (ChangesItsInput, AGAIN, "the waveforms that it is given are changed"),
+        (LabelsInEval, SHAPE, "eval mode gives int64, should be floats"),
+        (Pair, SHAPE, "a second at 16000 Hz gives a tuple, should be a tensor of logits"),
+        (FewerInEval, SHAPE, "eval mode gives (2, 3), should be (2, 7)"),
+        (NaNInEval, "stays finite on silence, full scale, a click and a constant", "eval mode gives [[nan"),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+def test_what_would_go_wrong_in_a_run_fails_a_check(model, check, reason):
+    register("mine", family="cnn", config=ArchitectureConfig())(model)
+    failed = failed_checks("mine")
+    assert reason in failed[check]
+    assert "\n" not in failed[check]
+
+
+@pytest.mark.usefixtures("empty_registry")
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (Complex, "WeightsError: weights of type torch.complex128 can't be saved"),
+        (Lazy, "WeightsError: head.weight has no size before the first forward"),
+        (MadeInForward, "weights are of no layer: 'gain'"),
+        (LabelsInEval, "ValueError: logits are torch.int64, should be floats"),
+        (Pair, "ValueError: the output is a tuple, should be a tensor of logits"),
+        (FewerInEval, "ValueError: logits have shape (2, 3), should have (2, 7)"),
+        (NaNInEval, "ValueError: logits are not finite, on silence or on noise"),
+        (Frozen, "ValueError: no parameter to learn"),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+def test_it_is_refused_before_anything_trains_too(packed, tmp_path, model, reason):
+    register("mine", family="cnn", config=ArchitectureConfig())(model)
+    with pytest.raises(UserError) as caught:
+        check_runs([run_of_mine(packed, tmp_path)], ResultsFolder(tmp_path))
+    assert str(caught.value).startswith("mine does not run: ")
+    assert reason.replace("7", str(len(packed.labels))) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("empty_registry")
+@pytest.mark.parametrize("model", [Tied, Views])
+def test_a_run_of_such_weights_ends_and_is_read_again(packed, tmp_path, model):
+    """It was trained to the end, and failed there every time."""
+    register("mine", family="cnn", config=ArchitectureConfig())(model)
+    run = run_of_mine(packed, tmp_path)
+    check_runs([run], ResultsFolder(tmp_path))
+    record = execute(run, torch.device("cpu"))
+    loaded = load_model(run.folder, record, torch.device("cpu"))
+    data = run.task.data(packed, "eval", run.spec.recipe)
+    np.testing.assert_array_equal(run.task.score(loaded, data), run.folder.scores(tuple(data.targets.shape)))
+    if model is Tied:
+        assert loaded.again.weight is loaded.head.weight
+
+
+def run_of_mine(packed, out):
+    config = {"sample_rate": packed.sample_rate, "num_classes": len(packed.labels)}
+    recipe = Recipe(loss="bce", max_steps=2, batch_size=8, evaluations=1)
+    source = get_architecture("mine").source
+    spec = RunSpec(
+        name="mine", architecture="mine", config=config, recipe=recipe, seed=0, pack=packed.fingerprint, source=source
+    )
+    return Run(spec, packed, ResultsFolder(out).run(spec))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,8 @@ import pytest
 import typer
 
 from bench.cli.app import app
+from bench.cli.entry import run_app
+from bench.errors import UserError
 from tests.conftest import SMALL_SUITE, Done
 from tests.test_fsd50k import edit
 
@@ -199,6 +201,75 @@ def test_every_command_has_help_in_whole_lines(bench, command):
     assert done.code == 0
     assert done.out.startswith(f"Usage: bench {command}".strip())
     assert not [line for line in done.out.splitlines() if line.endswith("...") and "Usage" not in line]
+
+
+ENDS = {
+    "raise EOFError('No data left in file')": (2, "bench: error: a file ends too early (No data left in file)\n"),
+    "raise KeyboardInterrupt": (130, "bench: stopped\n"),
+    "raise UserError('x: no; http://me:pw@host')": (2, "bench: error: x: no; http://me:***@host\n"),
+    "raise UserError('a\\nb\\x1b[2J')": (2, "bench: error: a\\nb\\x1b[2J\n"),
+    "raise OSError(13, 'Permission denied', 'x')": (2, "bench: error: x: Permission denied\n"),
+    "raise OSError(13, 'Permission denied')": (2, "bench: error: writing: Permission denied\n"),
+    "raise OSError(30, 'Read-only file system', 'x')": (
+        2,
+        "bench: error: x: the disk is read-only; make it writable, or name a folder on another one\n",
+    ),
+    "raise RuntimeError('[enforce fail] PytorchStreamWriter failed writing file data/0')": (
+        2,
+        "bench: error: writing: the disk is full; free some space and run the same command again\n",
+    ),
+    "raise typer.Exit(1)": (1, ""),
+}
+
+
+@pytest.mark.parametrize("statement", ENDS)
+def test_how_a_command_ends(capsys, statement):
+    """Only Ctrl-C is told as such, and every end but that of a fault of ours is a line."""
+    app = typer.Typer()
+
+    @app.command()
+    def command():
+        exec(statement, {"typer": typer, "UserError": UserError})
+
+    with pytest.raises(SystemExit) as caught:
+        run_app(app, "bench", ["--"])
+    # typer begins a line of its own where it takes a file's end for the user's
+    assert (caught.value.code, capsys.readouterr().err.lstrip("\n")) == ENDS[statement]
+
+
+def test_a_fault_of_ours_is_a_traceback_that_drives_no_terminal():
+    code = """if True:
+        import sys
+        import typer
+        from bench.cli.entry import run_app
+        app = typer.Typer(pretty_exceptions_enable=False)
+
+        @app.command()
+        def command():
+            raise LookupError("a\\x1b[2Jb http://me:pw@host")
+
+        run_app(app, "bench", ["--"])
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback (most recent call last):\n")
+    assert done.stderr.endswith("LookupError: a\\x1b[2Jb http://me:***@host\n")
+
+
+def test_an_installation_that_nothing_can_be_written_to(tmp_path):
+    """Nor to a home, which a service may not have: machine code is then made anew by every process, without a word."""
+    for name in ("architectures", "bench"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in [path for path in tmp_path.rglob("*") if path.is_dir()]:
+        (folder / "__pycache__").touch()
+    environment = {key: value for key, value in os.environ.items() if not key.endswith(("_CACHE_HOME", "_CACHE_DIR"))}
+    code = "import bench.stats.ranking as ranking; print(ranking.__file__, ranking._segments.stats.cache_path)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path, env=environment | {"HOME": "/dev/null"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{tmp_path / 'bench' / 'stats' / 'ranking.py'} None\n"
 
 
 def test_help_tells_exit_codes(bench):

@@ -3,6 +3,8 @@
 import csv
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -180,3 +182,30 @@ def test_nothing_is_left_behind_by_a_failure(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         write_demo(tmp_path / "set", **SIZES, progress=interrupt)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    script = """if True:
+        import resource, signal, sys
+        from pathlib import Path
+        from bench.data.synthetic.demo import write_demo
+        from bench.errors import UserError
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+        try:
+            write_demo(Path(sys.argv[1]), dev_clips=28, eval_clips=14)
+        except UserError as error:
+            print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "set"], capture_output=True, text=True, timeout=100)
+    assert (len(done.stdout.splitlines()), done.stderr) == (1, "")
+    assert f"{tmp_path}/set.partial: no file may grow that large here; raise the limit (ulimit -f)" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_in_the_place_of_the_half_made_set_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "set.partial").symlink_to(tmp_path / "mine", target_is_directory=True)
+    with pytest.raises(UserError, match=r"set\.partial: is a symbolic link, where a folder is to be written; move it"):
+        write_demo(tmp_path / "set", **SIZES)
+    assert list((tmp_path / "mine").iterdir()) == []

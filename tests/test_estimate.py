@@ -148,7 +148,7 @@ def test_an_interrupted_run_has_a_part_left(packed, tmp_path, by, left):
             raise Stop
 
     data, val = (TASK.data(packed, split, spec.recipe) for split in ("train", "val"))
-    checkpoint = Checkpoint(path, code_digest(spec) if by == "this code" else "other")
+    checkpoint = Checkpoint(path, code_digest(spec) if by == "this code" else "other", spec.hash)
     with pytest.raises(Stop):
         train(build(spec, CPU), data, val, TASK, spec.recipe, seed=0, checkpoint=checkpoint, report=stop)
     if by == "nobody":

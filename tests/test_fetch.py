@@ -5,16 +5,19 @@ import errno
 import filecmp
 import hashlib
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import time
 import tracemalloc
-import zipfile
+from contextlib import contextmanager
 
 import pytest
 
-from bench.data import packing
+from bench import disk
+from bench.api import console
+from bench.data import filling
 from bench.data.download import fetch, fsd50k_files, http
 from bench.data.download.archive import ArchiveFolder, unpack
 from bench.data.download.fetch import Fetch
@@ -23,6 +26,7 @@ from bench.data.download.split_zip import open_zip
 from bench.data.pack import Pack
 from bench.data.packing import pack
 from bench.data.readers.fsd50k import verify
+from bench.disk import size_text
 from tests.file_server import Answer, serving
 from tests.test_cli import one_line
 from tests.test_pack import DAMAGE
@@ -33,8 +37,11 @@ PIECES = {"FSD50K.dev_audio": 1_700_000, "FSD50K.eval_audio": 2_000_000}  # byte
 
 @pytest.fixture(scope="session")
 def released(dataset, tmp_path_factory):
-    """The generated set as FSD50K is released: split archives, and the table of files beside them."""
-    folder = tmp_path_factory.mktemp("released")
+    return release(dataset, tmp_path_factory.mktemp("released"), PIECES)
+
+
+def release(dataset, folder, pieces):
+    """Write a data set as FSD50K is released: split archives, and the table of files beside them."""
     sources = sorted(dataset.iterdir(), key=lambda path: (path.name.endswith("audio"), path.name))
     contents = {"FSD50K.doc": {"FSD50K.doc/README.md": b"what it is"}}
     for source in sources:
@@ -45,7 +52,7 @@ def released(dataset, tmp_path_factory):
         table.writerow(["file", "bytes", "md5", "unpacked"])
         for name, members in contents.items():
             unpacked = sum(map(len, members.values()))
-            for piece in write_split_zip(folder / f"{name}.zip", members, PIECES.get(name, 10**9)):
+            for piece in write_split_zip(folder / f"{name}.zip", members, pieces.get(name, 10**9)):
                 data = piece.read_bytes()
                 row = [piece.name, len(data), hashlib.md5(data).hexdigest(), unpacked * (piece.suffix == ".zip")]
                 table.writerow(row)
@@ -221,7 +228,7 @@ def test_killed_and_interrupted_it_resumes(server, bench, dataset, released, tmp
 
 @pytest.mark.usefixtures("server")
 def test_packing_from_archives_resumes(bench, packed, tmp_path, monkeypatch):
-    decoded, decode = [], packing.decode
+    decoded, decode = [], filling.pieces
 
     def interrupted(recording, *args):
         if len(decoded) == 60:
@@ -230,10 +237,10 @@ def test_packing_from_archives_resumes(bench, packed, tmp_path, monkeypatch):
         return decode(recording, *args)
 
     command = ["data", "fetch", tmp_path / "FSD50K", "--pack", tmp_path / "out"]
-    monkeypatch.setattr(packing, "decode", interrupted)
+    monkeypatch.setattr(filling, "pieces", interrupted)
     assert bench(*command).code == 130
     monkeypatch.setattr(
-        packing, "decode", lambda recording, *args: (decoded.append(recording.name), decode(recording, *args))[1]
+        filling, "pieces", lambda recording, *args: (decoded.append(recording.name), decode(recording, *args))[1]
     )
     assert bench(*command).code == 0
     assert len(set(decoded)) == len(packed.index)
@@ -253,6 +260,21 @@ def failed(done, message):
     assert message in lines[1]
 
 
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 bytes"),
+        (900, "900 bytes"),
+        (5000, "0.01 MB"),
+        (334_701, "0.33 MB"),
+        (5e6, "0.01 GB"),
+        (24.678e9, "24.68 GB"),
+    ],
+)
+def test_no_size_is_told_as_nothing(size, text):
+    assert size_text(size) == text
+
+
 def test_too_small_a_disk_is_noticed_before_anything_is_fetched(server, bench, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=20_000_000))
@@ -264,18 +286,36 @@ def test_too_small_a_disk_is_noticed_before_anything_is_fetched(server, bench, t
 
 
 @pytest.mark.parametrize("what", ["downloading", "unpacking"])
-def test_a_disk_that_fills_up_is_one_line(server, bench, tmp_path, monkeypatch, what):
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    if what == "downloading":
-        monkeypatch.setattr(http, "_check", full)
+def test_a_disk_that_fills_up_is_one_line(server, bench, dataset, tmp_path, monkeypatch, what):
+    """Files may grow to a limit, which the system tells in the same way, and with it the disk's own words."""
+    folder = tmp_path / "x"
+    if what == "unpacking":
+        assert bench("data", "fetch", folder, "--pack", tmp_path / "out").code == 0
+        sizes = sorted(path.stat().st_size for path in dataset.glob("*_audio/*"))
+        limit = sizes[len(sizes) // 2]
     else:
-        monkeypatch.setattr(zipfile.ZipFile, "extract", full)
-    failed(bench("data", "fetch", tmp_path / "x"), "the disk is full; free some space and run the same command again")
-    monkeypatch.undo()
-    fetching = Fetch(tmp_path / "x", source=server.url, archives=read_archives(server.folder / "files.csv"))
-    assert (fetching.bytes_to_download == 0) == (what == "unpacking")
+        limit = 1_000_000
+    with file_limit(limit):
+        done = bench("data", "fetch", folder)
+    failed(done, ": no file may grow that large here; raise the limit (ulimit -f), or take another disk, and run")
+    assert f"error: {folder}/FSD50K." in done.err
+    monkeypatch.setitem(disk._FAULTS, errno.EFBIG, disk._FAULTS[errno.ENOSPC])
+    with file_limit(limit):
+        failed(bench("data", "fetch", folder), ": the disk is full; free some space and run the same command again")
+    server.requests.clear()
+    assert bench("data", "fetch", folder).code == 0
+    assert same_folders(dataset, folder)
+    assert "FSD50K.ground_truth.zip" not in [name for name, _, _ in server.requests]  # what was whole is kept
+
+
+@contextmanager
+def file_limit(size):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("options", [[], ["--pack"]], ids=["unpacking", "packing"])
@@ -340,6 +380,155 @@ def test_what_the_user_gets_wrong_is_one_line(server, bench, tmp_path):
         one_line(bench("data", "fetch", tmp_path / "x"), "fetch.json: damaged; remove it")
     with fetch.exclusive(tmp_path / "x"):
         one_line(bench("data", "fetch", tmp_path / "x"), "another `bench data fetch` is at work here")
+
+
+@pytest.mark.parametrize(
+    "login",
+    ["me:PASS@", "me:PA/SS@", "me:PA SS@", "me:PA#SS@", "me:PA?SS@", "me:PA@SS@", ":PASS@", "me@", "me:PA\nSS@"],
+)
+def test_a_mirror_with_a_password_is_refused_at_once_and_shows_none(server, bench, tmp_path, monkeypatch, login):
+    url = server.url.replace("//", f"//{login}")
+    for options, environment in ((["--mirror", url], server.url), ([], url)):
+        monkeypatch.setenv("BENCH_FSD50K_URL", environment)
+        done = bench("data", "fetch", tmp_path / "x", *options)
+        one_line(done, "user names and passwords are not supported; name one that needs none")
+        assert "PA" not in done.err
+        assert "SS" not in done.err
+        assert "***" in done.err
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[bad", "http://host:port/", "http://a..b/", "http:///x", "file:///x", "http://", "x"]
+)
+def test_a_mirror_that_is_no_address_is_refused_at_once(server, bench, tmp_path, url):
+    one_line(bench("data", "fetch", tmp_path / "x", "--mirror", url), "should be the URL of a folder")
+    assert server.requests == []
+
+
+def test_a_token_in_a_mirror_shows_in_no_message(server, bench, tmp_path):
+    server.misbehave("FSD50K.ground_truth.zip", Answer(503))
+    server.misbehave("FSD50K.dev_audio.z02", always=Answer(404))
+    done = bench("data", "fetch", tmp_path / "x", "--mirror", f"{server.url}/NAME?token=SECRET&a=1")
+    failed(done, "/FSD50K.dev_audio.z02?token=***&a=1: HTTP 404 Not Found")
+    assert "SECRET" not in done.err + (tmp_path / "x" / "fetch.json").read_text()
+
+
+def test_what_a_server_says_is_shown_escaped(server, bench, tmp_path):
+    server.misbehave("FSD50K.doc.zip", always=Answer(302, {"Location": "ftp://host/\x1b[2J\x9b31m"}))
+    done = bench("data", "fetch", tmp_path / "x")
+    assert done.code == 2
+    assert "\x1b" not in done.err
+    assert "\x9b" not in done.err
+    assert "which is not followed" in done.err
+
+
+def test_a_joined_archive_of_the_user_is_kept(server, bench, dataset, released, tmp_path):
+    """It has the name of the last piece, which is fetched; until that is there and right, it is not touched."""
+    folder, name = tmp_path / "x", "FSD50K.eval_audio.zip"
+    shutil.copytree(released, folder)
+    mine = bytes(range(256)) * 20_000  # longer than the piece, as a joined archive is
+    (folder / name).write_bytes(mine)
+    piece = (released / name).stat().st_size
+    fetching = Fetch(folder, source=server.url, archives=read_archives(released / "files.csv"))
+    assert fetching.bytes_to_download == piece
+
+    failed(bench("data", "fetch", folder, "--mirror", "http://127.0.0.1:1"), "Connection refused")
+    assert (folder / name).read_bytes() == mine
+    done = bench("data", "fetch", folder, "--delete-archives")
+    assert done.code == 0
+    assert f"{size_text(piece)} to download" in done.err.splitlines()[0]
+    assert f"{folder / name}: another file was here, and is kept as {name}.aside" in done.err
+    assert [requested for requested, _, _ in server.requests] == [name]
+    assert archives_in(folder) == [f"{name}.aside"]
+    assert (folder / f"{name}.aside").read_bytes() == mine
+    assert same_folders(dataset, folder)
+
+    # all is unpacked: what has the name of an archive now is none of ours
+    (folder / name).write_bytes(mine)
+    done = bench("data", "fetch", folder, "--delete-archives")
+    assert done.code == 0
+    assert "nothing to do" in done.err
+    assert (folder / name).read_bytes() == mine
+
+
+def test_what_will_be_downloaded_is_known_by_content(server, bench, released, tmp_path):
+    """Not by names and sizes; what is right is not asked for again."""
+    folder = tmp_path / "x"
+    shutil.copytree(released, folder)
+    piece = folder / "FSD50K.dev_audio.z01"
+    flip(piece, 1000)
+    (folder / "FSD50K.doc.zip").unlink()
+    rest = (released / "FSD50K.dev_audio.z02").read_bytes()
+    (folder / "FSD50K.dev_audio.z02").unlink()
+    (folder / "FSD50K.dev_audio.z02.partial").write_bytes(rest[:1_000_000])
+    fetching = Fetch(folder, source=server.url, archives=read_archives(released / "files.csv"))
+    doc = (released / "FSD50K.doc.zip").stat().st_size
+    assert fetching.bytes_to_download == piece.stat().st_size + doc + len(rest) - 1_000_000
+    assert bench("data", "fetch", folder, "--pack", tmp_path / "out").code == 0
+    assert sorted(name for name, _, _ in server.requests) == [
+        "FSD50K.dev_audio.z01",
+        "FSD50K.dev_audio.z02",
+        "FSD50K.doc.zip",
+    ]
+    assert server.ranges("FSD50K.dev_audio.z02") == ["bytes=1000000-"]
+
+
+@pytest.mark.usefixtures("server")
+def test_a_table_that_the_user_has_changed_is_kept(bench, dataset, tmp_path):
+    folder = tmp_path / "x"
+    assert bench("data", "fetch", folder).code == 0
+    table = folder / "FSD50K.ground_truth" / "dev.csv"
+    table.write_text("fname,labels\n")
+    done = bench("data", "fetch", folder)
+    assert done.code == 0
+    assert f"{table}: another file was here, and is kept as dev.csv.aside" in done.err
+    assert table.with_name("dev.csv.aside").read_text() == "fname,labels\n"
+    assert same_folders(dataset, folder)
+
+
+def test_an_archive_of_other_content_is_refused_and_nothing_is_made_outside(server, bench, tmp_path, monkeypatch):
+    """As a table of files says it is right, only its members tell."""
+    released = tmp_path / "released"
+    released.mkdir()
+    monkeypatch.setattr(server, "folder", released)
+    for members, message in (
+        ({"../../outside/x": b"x"}, "'../../outside/x' leaves its folder; this is no archive of recordings"),
+        (
+            {f"FSD50K.doc/{number}": bytes(2 * 10**7) for number in range(6)},
+            "unpacks to 0.12 GB, should be about 1000 bytes",
+        ),
+    ):
+        (made,) = write_split_zip(released / "FSD50K.doc.zip", members, 10**9)
+        record = fsd50k_files.File(made.name, made.stat().st_size, hashlib.md5(made.read_bytes()).hexdigest())
+        table = (fsd50k_files.Archive("FSD50K.doc", (record,), 1000),)
+        monkeypatch.setattr(fetch, "official_archives", lambda table=table: table)
+        before = sorted(tmp_path.glob("*"))
+        failed(bench("data", "fetch", released / str(len(members)) / "below"), message)
+        assert sorted(tmp_path.glob("*")) == before
+
+
+def test_an_archive_of_empty_files_is_unpacked(server, bench, tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "folder", tmp_path)
+    monkeypatch.setattr(console, "_LOG_SECONDS", -1)  # every step is a line
+    (made,) = write_split_zip(tmp_path / "FSD50K.doc.zip", {"FSD50K.doc/a": b"", "FSD50K.doc/b": b""}, 10**9)
+    record = fsd50k_files.File(made.name, made.stat().st_size, hashlib.md5(made.read_bytes()).hexdigest())
+    monkeypatch.setattr(fetch, "official_archives", lambda: (fsd50k_files.Archive("FSD50K.doc", (record,), 0),))
+    done = bench("data", "fetch", tmp_path / "x")
+    assert (done.code, done.err.splitlines()[-1]) == (0, f"{tmp_path / 'x'}: all there")
+    assert sorted(path.name for path in (tmp_path / "x").rglob("?")) == ["a", "b"]
+
+
+def test_a_pipe_by_any_of_its_names_hangs_nothing(server, bench, tmp_path):
+    for name in ("fetch.json", "fetch.json.partial", "FSD50K.doc.zip", "FSD50K.doc.zip.partial"):
+        folder = tmp_path / name
+        folder.mkdir()
+        os.mkfifo(folder / name)
+        done = bench("data", "fetch", folder)
+        assert done.code == 2
+        assert f"bench: error: {folder / name}: is " in done.err
+        assert (folder / name).is_fifo()
+    assert server.requests == []
 
 
 @pytest.mark.usefixtures("server")

@@ -376,6 +376,52 @@ def test_a_figure_needs_whole_measurements(run):
     summarise(run)
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("filter", 1, "filter: not each of 3[0-9] filters once"),
+        ("rank", 0.5, "rank: not each of 3[0-9] filters once"),
+        ("state", "other", "filter: not each of 3[0-9] filters once"),
+        ("peak_hz", -1.0, "peak_hz: a number that it can't be"),
+        ("peak_hz", 0.0, "rank: not in the order of peak_hz"),
+        ("bandwidth_hz", np.nan, "peak_hz, bandwidth_hz: missing of a filter that is not dead"),
+        ("in_band", 7.5, "in_band: a number that it can't be"),
+        ("gain", np.inf, "gain: a number that it can't be"),
+        ("change", "much", r"change: not all numbers"),
+        ("dead", "no", "dead: neither True nor False"),
+    ],
+)
+def test_a_table_that_no_bank_has_is_damaged(run, column, value, reason):
+    measure_filters(run)
+    table = pd.read_csv(run.filters_table).astype({column: object})
+    # of the filter with the highest maximum
+    table.loc[table["peak_hz"].idxmax(), column] = value
+    table.to_csv(run.filters_table, index=False)
+    with pytest.raises(UserError, match=rf"filters.csv: damaged \((un)?(trained: )?{reason}\); remove both"):
+        filters_figure(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        ("sample_rate", lambda x: x * 0, "sample_rate: no number of Hz"),
+        ("taps", lambda x: x + 1, r"shapes of shape \(16, \d+\), of 16 filters of \d+ taps"),
+        ("title", lambda x: np.array([x, x]), "taps, title, layer: not one of each"),
+        ("trained_steps", lambda x: x[1:], r"responses of shape .*, of 32 filters"),
+        ("trained_steps", lambda x: x + 100, "responses below the floor"),
+        ("trained_strongest", lambda x: x * 0, "strongest: no numbers of filters"),
+        ("trained_shapes", lambda x: x * 0, "shapes of no filter"),
+    ],
+)
+def test_arrays_that_no_bank_has_are_damaged(run, name, change, reason):
+    measure_filters(run)
+    with np.load(run.filters_arrays) as file:
+        arrays = {key: file[key] for key in file.files}
+    np.savez(run.filters_arrays, **arrays | {name: change(arrays[name])})
+    with pytest.raises(UserError, match=rf"filters.npz: damaged \((un)?(trained: )?{reason}\); remove both"):
+        filters_figure(run)
+
+
 def test_the_command_prints_the_findings(run, packed, bench):
     done = bench("filters", run.path, "--data", packed.folder)
     assert done.code == 0, done.err

@@ -83,6 +83,17 @@ def test_show_as_json_is_the_record(bench, run):
     assert RunRecord.model_validate(document) == run.record()
 
 
+def test_a_run_without_some_metric_is_shown(bench, run):
+    """As where no class had a clip of its own."""
+    record = json.loads(run.record_file.read_text())
+    record |= {"val_score": None, "floors": {"chance": None}, "metrics": record["metrics"] | {"map": None}}
+    run.record_file.write_text(json.dumps(record))
+    done = bench("show", run.path)
+    assert (done.code, done.err) == (0, "")
+    assert "  without learning      mAP - (chance)\n" in done.out
+    assert f"of {record['steps']} steps, val mAP -\n" in done.out
+
+
 def test_a_run_may_be_named_by_how_it_begins(bench, results, run):
     assert bench("show", results.path / "transformer_small-s0").out == bench("show", run.path).out
     one_line(bench("show", results.path / "transformer_small"), "2 runs begin like this; name one of transformer_small")
@@ -109,6 +120,21 @@ def test_a_failed_run_says_why(bench, results, run):
     assert "  max_steps             4" in done.out
     document = json.loads(bench("show", run.path, "--json").out)
     assert (document["status"], document["error"]) == ("failed", "ValueError: no memory")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"spec": {}, "error": "x"}, "spec.name: missing"),
+        ({"spec": 3, "error": "x"}, "spec: Input should be a valid"),
+        ({"spec": {"name": 1}, "error": "x"}, "spec.name: Input should be a valid string"),
+        ({"spec": {}, "error": ["x"]}, "spec.name: missing"),
+    ],
+)
+def test_a_damaged_failure_is_one_line(bench, run, values, message):
+    run.record_file.unlink()
+    run.failure_file.write_text(json.dumps(values))
+    one_line(bench("show", run.path), f"{run.failure_file}: damaged ({message}")
 
 
 def test_an_unfinished_run_says_how_far_it_is(bench, run):

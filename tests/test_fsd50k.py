@@ -68,18 +68,28 @@ WRONG = {
     r"eval.csv: no such file": lambda f: (f / "FSD50K.ground_truth" / "eval.csv").unlink(),
     r"dev.csv: the file is empty": lambda f: edit(f, "dev.csv", lambda text: ""),
     r"dev.csv: lists nothing": lambda f: edit(f, "dev.csv", lambda text: text.splitlines()[0] + "\n"),
-    r"dev.csv: no column 'split'": lambda f: edit(f, "dev.csv", lambda text: text.replace("split", "spilt", 1)),
-    r"eval.csv: no column 'fname'": lambda f: edit(f, "eval.csv", lambda text: text.replace("fname", "file", 1)),
-    r"eval.csv: clip \d+ is listed twice": lambda f: edit(f, "eval.csv", lambda text: text + text.splitlines()[1]),
-    r"dev.csv: clip \d+: split is 'vall'": lambda f: edit(f, "dev.csv", lambda text: text.replace(",val\n", ",vall\n")),
+    r"dev.csv, line 1: no column 'split'": lambda f: edit(f, "dev.csv", lambda text: text.replace("split", "spilt", 1)),
+    r"eval.csv, line 1: no column 'fname'": lambda f: edit(
+        f, "eval.csv", lambda text: text.replace("fname", "file", 1)
+    ),
+    r"eval.csv, line 42: clip \d+ is listed twice, first in line 2": lambda f: edit(
+        f, "eval.csv", lambda text: text + text.splitlines()[1]
+    ),
+    r"dev.csv, line \d+: clip \d+: split is 'vall'": lambda f: edit(
+        f, "dev.csv", lambda text: text.replace(",val\n", ",vall\n")
+    ),
     r"split is 'eval', should be train or val": lambda f: edit(
         f, "dev.csv", lambda text: text.replace(",val\n", ",eval\n", 1)
     ),
-    r"vocabulary.csv: class \w+ is listed twice": lambda f: edit(f, "vocabulary.csv", list_a_class_twice),
+    r"vocabulary.csv, line 2: class \w+ is listed twice, first in line 1": lambda f: edit(
+        f, "vocabulary.csv", list_a_class_twice
+    ),
     r"no clips of split 'val'": lambda f: edit(f, "dev.csv", lambda text: text.replace(",val\n", ",train\n")),
-    r"vocabulary.csv: rows should be": lambda f: edit(f, "vocabulary.csv", lambda text: "index,label,mid\n" + text),
-    r"dev.csv: not a readable CSV": lambda f: edit(f, "dev.csv", lambda text: text + '1,"2,3\n'),
-    r"eval.csv: clip \d+: label 'Guitarr' is not in vocabulary.csv": lambda f: edit(
+    r"vocabulary.csv, line 1: rows should be": lambda f: edit(
+        f, "vocabulary.csv", lambda text: "index,label,mid\n" + text
+    ),
+    r"dev.csv, line 82: not a readable CSV": lambda f: edit(f, "dev.csv", lambda text: text + '1,"2,3\n'),
+    r"eval.csv, line \d+: clip \d+: label 'Guitarr' is not in vocabulary.csv": lambda f: edit(
         f, "eval.csv", lambda text: text.replace("Guitar,", "Guitarr,", 1)
     ),
     r"clips_info_FSD50K.json: not the clip information": lambda f: (

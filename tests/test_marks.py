@@ -14,12 +14,13 @@ from architectures._registry import forget
 from bench.errors import UserError
 from bench.protocol.recipe import Recipe
 from bench.reporting.analysis import analyse
-from bench.reporting.formats import escaped, latex, markdown
+from bench.reporting.formats import latex, markdown
 from bench.reporting.marks import KINDS, symbols
 from bench.reporting.page import page
 from bench.reporting.sampling import Sampling
 from bench.reporting.systems import load_results
 from bench.reporting.tables.scores import tables
+from bench.reporting.text import latex_text
 from bench.searching.search import Search
 from bench.store import ResultsFolder
 from bench.suites.marks import CHOICES, Marks
@@ -300,7 +301,7 @@ def test_every_mark_is_footnoted_in_every_format(analysed, formats):
                 setting = f"{field} = {system.settings[field]}" if field in system.settings else field
                 assert f"- `{setting}`: {reason} (" in formats["md"]
                 assert f"<li><code>{setting}</code>: {reason} (" in formats["html"]
-                assert rf"\item \texttt{{{escaped(setting)}}}: {escaped(reason)} (" in formats["tex"]
+                assert rf"\item \texttt{{{latex_text(setting)}}}: {latex_text(reason)} (" in formats["tex"]
     assert "- `readout`: the mean over tokens" in formats["md"]
     assert "- `published sample_rate`: github.com/SarthakYadav/fsd50k-pytorch, a re" in formats["md"]
 

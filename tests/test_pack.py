@@ -7,19 +7,22 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
 import soxr
 
-from bench.data import packing
-from bench.data.audio import decode, probe
+from bench.data import audio, filling
+from bench.data.audio import blocks, decode, probe
 from bench.data.dataset import AudioError
-from bench.data.pack import Pack
+from bench.data.levels import NOTES
+from bench.data.pack import Pack, summary
 from bench.data.packing import pack
 from bench.data.readers.fsd50k import verify
-from bench.errors import UserError
+from bench.errors import MachineFault, UserError
+from tests.tiny_data import tiny_data
 
 
 def sine(seconds, rate, channels=1):
@@ -159,9 +162,9 @@ def test_a_killed_pack_resumes(dataset, packed, tmp_path):
     script = """if True:
         import sys, time
         from pathlib import Path
-        from bench.data import packing
-        decode = packing.decode
-        packing.decode = lambda *args: (time.sleep(0.05), decode(*args))[1]
+        from bench.data import filling, packing
+        pieces = filling.pieces
+        filling.pieces = lambda *args: (time.sleep(0.05), pieces(*args))[1]
         packing.pack(Path(sys.argv[1]), Path(sys.argv[2]), progress=lambda done, total: print(flush=True))
     """
     out, partial = tmp_path / "out", tmp_path / "out.partial"
@@ -174,12 +177,12 @@ def test_a_killed_pack_resumes(dataset, packed, tmp_path):
     assert partial.exists()
     assert not out.exists()
     decoded = []
-    original = packing.decode
-    packing.decode = lambda path, *args: (decoded.append(path), original(path, *args))[1]
+    original = filling.pieces
+    filling.pieces = lambda path, *args: (decoded.append(path), original(path, *args))[1]
     try:
         made = pack(dataset, out)
     finally:
-        packing.decode = original
+        filling.pieces = original
     assert made.fingerprint == packed.fingerprint
     for split in ("train", "val", "eval"):
         np.testing.assert_array_equal(made.samples(split), packed.samples(split))
@@ -201,8 +204,8 @@ def test_a_journal_spares_what_is_done(dataset, packed, tmp_path, monkeypatch):
     with pytest.raises(Stop):
         pack(dataset, tmp_path / "out", progress=stop_halfway)
     decoded = []
-    original = packing.decode
-    monkeypatch.setattr(packing, "decode", lambda path, *args: (decoded.append(path), original(path, *args))[1])
+    original = filling.pieces
+    monkeypatch.setattr(filling, "pieces", lambda path, *args: (decoded.append(path), original(path, *args))[1])
     assert pack(dataset, tmp_path / "out").fingerprint == packed.fingerprint
     assert 0 < len(decoded) < 0.7 * len(packed.index)
 
@@ -210,7 +213,7 @@ def test_a_journal_spares_what_is_done(dataset, packed, tmp_path, monkeypatch):
 def test_too_small_a_disk_is_noticed_before_and_while_writing(dataset, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    with pytest.raises(UserError, match=r"the disk has 0\.00 GB free"):
+    with pytest.raises(UserError, match="the disk has 1000 bytes free"):
         pack(dataset, tmp_path / "out")
     assert not (tmp_path / "out.partial").exists()
     monkeypatch.undo()
@@ -218,7 +221,7 @@ def test_too_small_a_disk_is_noticed_before_and_while_writing(dataset, tmp_path,
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(filling, "_write_at", full)
     with pytest.raises(UserError, match="the disk is full"):
         pack(dataset, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -251,3 +254,233 @@ def test_a_pack_with_a_file_lost_or_cut_is_one_line(packed, tmp_path, name, dama
     damage(tmp_path / "pack" / name)
     with pytest.raises(UserError, match="damaged pack"):
         Pack(tmp_path / "pack")
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    return tiny_data(tmp_path / "tiny")
+
+
+def interrupted(folder, out, clips=5):
+    """A pack that was stopped when some of its clips were done; its folder."""
+
+    class Stop(Exception):
+        pass
+
+    done = []
+
+    def stop(*seconds):
+        done.append(seconds)
+        if len(done) == clips:
+            raise Stop
+
+    with pytest.raises(Stop):
+        pack(folder, out, progress=stop)
+    return out.with_name(f"{out.name}.partial")
+
+
+def zero_a_clip(partial):
+    array = np.load(partial / "train.npy", mmap_mode="r+")
+    array[:] = 0
+    array.flush()
+
+
+def other_samples(partial):
+    array = np.load(partial / "train.npy", mmap_mode="r+")
+    array[100] += 1
+    array.flush()
+
+
+def with_header(old, new):
+    """Write this into an array's header, which stays as long as it is."""
+
+    def change(partial):
+        data = (partial / "eval.npy").read_bytes()
+        assert old in data[:128]
+        (partial / "eval.npy").write_bytes(data[:128].replace(old, new.ljust(len(old))) + data[128:])
+
+    return change
+
+
+def spoil_the_journal(partial):
+    (journal,) = partial.glob("journal-*.jsonl")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b'["half\n[]\n\xff\xfe\n{"a": 1}\n3\n["a", 3, 4]\n' + b"".join(lines[:2]) + b'["train/')
+
+
+DAMAGED_PARTIAL = {
+    "zeroed": zero_a_clip,
+    "other samples": other_samples,
+    "cut": lambda partial: os.truncate(partial / "train.npy", 5000),
+    "of 0 bytes": lambda partial: os.truncate(partial / "val.npy", 0),
+    "missing": lambda partial: (partial / "eval.npy").unlink(),
+    "of another type": lambda partial: np.save(partial / "val.npy", np.zeros(9, dtype=np.float32)),
+    "no array": lambda partial: (partial / "val.npy").write_bytes(b"words " * 999),
+    "of a negative length": with_header(b"(", b"(-"),
+    "of an odd shape": with_header(b",), }", b"+1,)}"),
+    "of an open header": with_header(b"}", b"{"),
+    "in a header of another form": with_header(b"'<i2'", b'"<i2"'),
+    "longer": lambda partial: (partial / "val.npy").write_bytes((partial / "val.npy").read_bytes() + b"more"),
+    "a pipe": lambda partial: ((partial / "val.npy").unlink(), os.mkfifo(partial / "val.npy")),
+    "journal": spoil_the_journal,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED_PARTIAL)
+def test_what_was_noted_is_compared_when_it_resumes(damage, tiny, tmp_path):
+    expected = pack(tiny, tmp_path / "expected")
+    partial = interrupted(tiny, tmp_path / "out")
+    DAMAGED_PARTIAL[damage](partial)
+    made = pack(tiny, tmp_path / "out")
+    assert made.fingerprint == expected.fingerprint
+    for split in ("train", "val", "eval"):
+        assert (made.folder / f"{split}.npy").read_bytes() == (expected.folder / f"{split}.npy").read_bytes()
+    assert (made.folder / "manifest.json").read_bytes() == (expected.folder / "manifest.json").read_bytes()
+
+
+def test_nothing_is_noted_before_it_is_on_the_disk(tiny, tmp_path, monkeypatch):
+    noted, synced = [], []
+    fsync = os.fsync
+
+    def watch(file):
+        (path,) = (tmp_path / "out.partial").glob("journal-*")
+        noted.append(path.read_bytes().count(b"\n"))
+        synced.append(Path(os.readlink(f"/proc/self/fd/{file}")).name)
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    interrupted(tiny, tmp_path / "out", clips=13)
+    monkeypatch.undo()
+    assert max(noted) == 13
+    # each time the journal grew all arrays had been synced since it grew before
+    grew = [i for i in range(1, len(noted)) if noted[i] > noted[i - 1]]
+    for i in grew:
+        assert set(synced[i - 3 : i]) == {"train.npy", "val.npy", "eval.npy"}
+    assert len(grew) >= 1
+
+
+def test_a_disk_that_fails_to_sync_ends_it_in_a_line_and_notes_nothing(tiny, tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(MachineFault, match=r"out\.partial: the disk failed"):
+        pack(tiny, tmp_path / "out")
+    monkeypatch.undo()
+    (journal,) = (tmp_path / "out.partial").glob("journal-*")
+    assert journal.read_bytes() == b""
+    assert pack(tiny, tmp_path / "out").manifest["left_out"] == {}
+
+
+def test_too_few_file_handles_end_a_pack_which_then_resumes(tiny, tmp_path):
+    """With the least of handles that a pack gets by with, less and less of them: no recording is ever left out."""
+    expected = pack(tiny, tmp_path / "expected").fingerprint
+    script = """if True:
+        import os, resource, sys
+        from pathlib import Path
+        from bench.data.packing import pack
+        from bench.errors import MachineFault, UserError
+        pack(Path(sys.argv[1]), Path(sys.argv[2]) / "all")  # all that is imported late
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        taken, codes = len(os.listdir("/proc/self/fd")) - 1, set()
+        for spare in range(12):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (taken + spare, hard))
+            try:
+                pack(Path(sys.argv[1]), Path(sys.argv[2]) / str(spare))
+            except (MachineFault, OSError) as error:
+                codes.add("too many open files" in str(error).lower())
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        print(codes, *[pack(Path(sys.argv[1]), Path(sys.argv[2]) / str(spare)).fingerprint for spare in range(12)])
+    """
+    done = subprocess.run([sys.executable, "-c", script, tiny, tmp_path / "few"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["{True}", *[expected] * 12]
+
+
+def test_levels_are_counted_and_said(bench, tiny, tmp_path):
+    folder = tiny / "FSD50K.dev_audio"
+    x = np.random.default_rng(0).uniform(-0.5, 0.5, 20_000)
+    for name, sound, subtype in (
+        ("1001", np.zeros(20_000), "PCM_16"), ("1002", 20 * x, "FLOAT"), ("1003", np.stack([x, -x], axis=1), "PCM_16"),
+        ("1004", 1e-5 * x, "FLOAT"), ("1005", np.clip(9 * x, -1, 1), "PCM_16"), ("1006", 3 * x, "FLOAT"),
+    ):  # fmt: skip
+        sf.write(folder / f"{name}.wav", sound, 16_000, subtype)
+    sf.write(folder / "1007.wav", sine(1.2, 16_000), 16_000, "GSM610", format="WAV")
+    done = bench("data", "pack", tiny, "--out", tmp_path / "out")
+    assert done.code == 0
+    assert done.out.splitlines() == [
+        "scaled: train/1002: louder than full scale, and scaled down to it",
+        "scaled: and 1 more",
+        "clipped: train/1005: at full scale for more than a thousandth of its time",
+        "silent: train/1001: without any sound",
+        "cancelled: train/1003: its channels cancel each other out when they are averaged",
+        "faint: train/1004: so quiet that 16 bits lose it",
+    ]
+    counts = "2 scaled, 1 clipped, 1 silent, 1 cancelled, 1 faint"
+    assert done.err.splitlines()[-1] == f"{tmp_path / 'out'}: train 6, val 3, eval 4; 0 left out, {counts}"
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["levels"] == {
+        "scaled": ["train/1002", "train/1006"], "clipped": ["train/1005"], "silent": ["train/1001"],
+        "cancelled": ["train/1003"], "faint": ["train/1004"],
+    }  # fmt: skip
+    info = json.loads(bench("data", "info", tmp_path / "out", "--json").out)
+    assert info["levels"] == {"scaled": 2, "clipped": 1, "silent": 1, "cancelled": 1, "faint": 1}
+    made = Pack(tmp_path / "out")
+    for row in made.index.itertuples():  # as `predict` hears them
+        file = tiny / ("FSD50K.eval_audio" if row.split == "eval" else "FSD50K.dev_audio") / f"{row.clip}.wav"
+        heard = np.concatenate(list(blocks(file, 16_000)))
+        np.testing.assert_array_equal(heard, made.samples(row.split)[row.start : row.start + row.length])
+
+
+def test_levels_do_not_change_the_hashes_and_old_packs_have_none(packed, tmp_path):
+    shutil.copytree(packed.folder, tmp_path / "old")
+    manifest = tmp_path / "old" / "manifest.json"
+    values = json.loads(manifest.read_text())
+    assert set(values.pop("levels")) == set(NOTES)
+    manifest.write_text(json.dumps(values))
+    old = Pack(tmp_path / "old")
+    assert (old.levels, old.fingerprint, summary(old)["levels"]) == ({}, packed.fingerprint, {})
+
+
+def test_a_long_recording_is_packed_in_pieces_and_the_same(tiny, tmp_path, monkeypatch):
+    expected = pack(tiny, tmp_path / "expected").fingerprint
+    monkeypatch.setattr(audio, "_ONE_PIECE", 1000)
+    monkeypatch.setattr(audio, "BLOCK", 4000)
+    assert pack(tiny, tmp_path / "out").fingerprint == expected
+    # one that turns out broken far in leaves nothing of itself
+    x, rate = sf.read(tiny / "FSD50K.dev_audio" / "1001.wav")
+    x[-5] = np.nan
+    sf.write(tiny / "FSD50K.dev_audio" / "1001.wav", x, rate, "FLOAT")
+    made = pack(tiny, tmp_path / "broken")
+    assert made.manifest["left_out"] == {"train/1001": "samples that are not finite"}
+    assert not np.load(made.folder / "train.npy")[: len(x)].any()
+
+
+def test_a_pipe_is_left_out_and_verify_says_so(bench, tiny, tmp_path):
+    file = tiny / "FSD50K.dev_audio" / "1001.wav"
+    file.unlink()
+    os.mkfifo(file)
+    done = bench("data", "pack", tiny, "--out", tmp_path / "out")
+    assert (done.code, done.out) == (0, "left out: train/1001: not a plain file\n")
+    done = bench("data", "verify", tiny)
+    assert done.code == 2
+    assert "unusable: FSD50K.dev_audio/1001.wav: not a plain file" in done.out.splitlines()
+
+
+def test_a_recording_that_cannot_be_read_ends_the_pack_and_the_same_command_resumes(bench, tiny, tmp_path):
+    """A file that the system has, opens, and fails to read, as a failing disk does."""
+    expected = pack(tiny, tmp_path / "expected").fingerprint
+    file = tiny / "FSD50K.dev_audio" / "1004.wav"
+    whole = file.read_bytes()
+    file.unlink()
+    file.symlink_to("/proc/self/mem")
+    for command in ("pack", "verify"):
+        done = bench("data", command, tiny, *(["--out", tmp_path / "out"] if command == "pack" else []))
+        assert (done.code, done.out) == (2, "")
+        assert done.err == (
+            f"bench: error: {file}: the disk failed (input/output error); check it and run the same command again\n"
+        )
+    assert not (tmp_path / "out").exists()
+    file.unlink()
+    file.write_bytes(whole)
+    assert bench("data", "pack", tiny, "--out", tmp_path / "out").code == 0
+    assert Pack(tmp_path / "out").fingerprint == expected

@@ -365,3 +365,24 @@ def test_families_of_a_suite_are_its_pairs_and_its_ablations():
     assert ablations["ablations"] > 30
     # the best recipe of each beside the default one
     assert door.plan("tuned", 0.02, **stated).families["pairs"] == 16 * 15 // 2
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"difference": 1e-300}, "--difference 1e-300: give one above 0"),
+        ({"difference": "x"}, "difference='x': Input should be a valid number"),
+        ({"seed_sd": 1e300}, "--seed-sd 1e+300: a standard deviation is from 0 to 1,000,000"),
+        ({"clips": 10**30}, "--clips 1000000000000000000000000000000: give how many clips"),
+        ({"clips": True}, "clips=True: Input should be a valid integer"),
+        ({"seeds": 0}, "--seeds 0: give how many seeds there will be, 1 or more"),
+        ({"seeds": -5}, "--seeds -5: give how many seeds there will be"),
+        ({"seed_sd": None, "clip_sd": None, "clips": None, "pilot": DEMO, "resamples": 10**12}, "--resamples 1000000"),
+        ({"seed_sd": None, "clip_sd": None, "clips": None, "pilot": DEMO, "resamples": 0}, "--resamples 0: give a"),
+    ],
+)  # fmt: skip
+def test_numbers_without_sense_are_one_line(given, message):
+    stated = {"difference": 0.01, "seed_sd": 0.01, "clip_sd": 0.004, "clips": 100, "display": Display()}
+    with pytest.raises(door.UserError, match=r"^[^\n]+$") as raised:
+        door.plan("demo", **{**stated, **given})
+    assert message in str(raised.value)

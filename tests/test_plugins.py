@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pickle
 import re
 import shutil
@@ -288,7 +289,7 @@ def test_the_hashes_of_the_projects_architectures_are_what_they_were():
 def test_annotations_may_be_put_off(mine):
     mine.write_text("from __future__ import annotations\n" + MINE)
     load_file(mine)
-    assert create("mine", width="6").layers[0].out_features == 6
+    assert create("mine", width=6).layers[0].out_features == 6
     with pytest.raises(_registry.ConfigError, match="width: Input should be a valid integer"):
         create("mine", width="many")
 
@@ -343,6 +344,89 @@ def test_a_slip_in_the_file_is_one_line_with_its_place(bench, mine, tmp_path, mo
     assert "mine_wide" not in list_architectures(), "all or nothing"
     one_line(bench("run", "demo", "--plugin", "gone.py"), "gone.py: No such file or directory")
     one_line(bench("run", "demo", "--plugin", tmp_path), "Is a directory")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("from posix import _exit\n_exit(0)\n", "my_arch.py:2: SystemExit: os._exit(0)"),
+        ("import os\nos.execv('/bin/true', ['true'])\n", "my_arch.py:2: SystemExit: os.execv('/bin/true', ['true'])"),
+        ("import sys\nsys.exit()\n", "my_arch.py:2: SystemExit"),
+        ("exit(0)\n", "my_arch.py:1: SystemExit: 0"),
+        ("class Odd(BaseException): pass\nraise Odd('x')\n", "my_arch.py:2: Odd: x"),
+        ("raise GeneratorExit\n", "my_arch.py:1: GeneratorExit"),
+        ("def f(): f()\nf()\n", "my_arch.py:1: RecursionError: maximum recursion depth exceeded"),
+        ("raise ValueError('a\\x1b[31mb\\u2028c')\n", "my_arch.py:1: ValueError: a\\x1b[31mb c"),
+        ("class E(Exception):\n    def __str__(self): raise self\nraise E\n", "my_arch.py:3: E"),
+        ("x = " + "(" * 3000 + ")" * 3000, "my_arch.py"),
+        ("x = " + "-" * 100_000 + "1", "my_arch.py"),
+        ("\0", "my_arch.py"),
+        (b"x = '\xff'\n", "my_arch.py"),
+        (b"# coding: nothing\n", "my_arch.py"),
+        ("print('x' * 1000)\n", "registers no architecture and no task"),
+        ("", "registers no architecture and no task"),
+    ],
+)
+def test_whatever_a_file_raises_is_one_line(bench, mine, text, message):
+    mine.write_bytes(text if isinstance(text, bytes) else text.encode())
+    done = bench("list", "--plugin", mine)
+    assert done.out in ("", f"{'x' * 1000}\n"), "what the file prints is its own"
+    one_line(dataclasses.replace(done, out=""), message)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import os\nos._exit(0)\n", "my_arch.py:2: SystemExit: os._exit(0)"),
+        ("import os\nos.execlp('true', 'true')\n", "my_arch.py:2: SystemExit: os.execv"),
+    ],
+)
+def test_a_file_can_not_end_the_command_in_silence(mine, text, message):
+    """A real process: its exit code is 2, and a line says why."""
+    mine.write_text(text)
+    code = f"import sys; sys.argv = ['bench', 'list', '--plugin', {str(mine)!r}]; from bench import cli; cli.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    lines = done.stderr.splitlines()
+    assert (done.returncode, len(lines)) == (2, 1), done.stderr[-2000:]
+    assert lines[0].startswith("bench: error: ")
+    assert message in lines[0]
+
+
+def test_its_own_processes_may_end_as_they_do(mine):
+    """What a file starts, such as multiprocessing's workers, ends by os._exit; so does whoever is done with loading."""
+    fork = """import os
+child = os.fork()
+if not child:
+    os._exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+"""
+    mine.write_text(fork + MINE)
+    load = f"from pathlib import Path; from architectures import load_file; print(load_file(Path({str(mine)!r})))"
+    assert in_a_new_process(load) == "['mine_wide', 'mine']"
+    code = f"import os\n{load}\nos._exit(3)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 3
+
+
+def test_ctrl_c_while_a_file_is_loaded_registers_nothing(mine):
+    mine.write_text(MINE + "raise KeyboardInterrupt\n")
+    before = set(sys.modules)
+    with pytest.raises(KeyboardInterrupt):
+        load_file(mine)
+    assert "mine" not in list_architectures()
+    assert set(sys.modules) == before
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder", "missing"])
+def test_what_is_no_file_is_not_read(bench, tmp_path, kind):
+    path = Path("/dev/zero") if kind == "device" else tmp_path / "odd.py"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    reason = {"folder": "Is a directory", "missing": "No such file or directory"}.get(kind, "is no plain file")
+    one_line(bench("list", "--plugin", path), f"{path}: {reason}")
+    if kind != "device":
+        one_line(bench("check", path), f"{path}: {reason}")
 
 
 def test_check_takes_files_and_says_what_fails_and_where(bench, mine, fresh):
@@ -524,7 +608,7 @@ def test_tracking_sends_its_model_if_it_knows_the_file(bench, mine, tmp_path, fr
         val_score=0.5,
         best_step=1,
         steps=1,
-        cost={"seconds": 1.0},
+        cost={"parameters": 1, "train_seconds": 1.0, "samples_per_second": 1.0, "seconds": 1.0},
         data={"dataset": "0"},
         provenance=Provenance(**made, command="bench run demo --plugin mine.py", device="cpu"),
     )

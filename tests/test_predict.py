@@ -1,8 +1,13 @@
 """A file is heard as packing and evaluation hear a clip, whatever its format and length; what cannot be is one line."""
 
 import json
+import os
+import re
 import shutil
+import signal
 import subprocess
+import sys
+import threading
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +27,7 @@ from bench.data.audio import blocks, decode, packed_length, probe_file, sound_fi
 from bench.data.dataset import AudioError
 from bench.errors import UserError
 from bench.inspect.predict import Tagger
+from bench.inspect.scores import open_scores
 from bench.reporting.figures.tags import tags_figure
 from bench.reporting.tags import Tags, clock, describe, figure_paths
 from bench.runner.display import Display
@@ -563,3 +569,227 @@ def test_ffmpeg_ends_with_whoever_reads_from_it(tmp_path, monkeypatch):
     path.write_bytes(encode(write(tmp_path / "y.wav", 2, 8_000), tmp_path / "y.m4a").read_bytes())
     with pytest.raises(AudioError, match="truncated"):
         list(blocks(path, RATE, info=info))
+
+
+def test_ctrl_c_keeps_the_scores_and_the_same_command_ends_in_the_same_table(bench, results, tmp_path):
+    files = [write(tmp_path / f"{k:02}.wav", 20, seed=k) for k in range(25)]
+    arguments = ["predict", results / "vgg_like-s0", *files, "--csv", tmp_path / "out.csv", "--top", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "bench", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    named = 0
+    for line in process.stdout:
+        named += not line.startswith(" ")
+        if named == 3:
+            break
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    partial = tmp_path / "out.csv.partial"
+    kept = len((tmp_path / "out.csv.journal.partial").read_text().splitlines()) - 1
+    assert (process.returncode, 3 <= kept < 25, (tmp_path / "out.csv").exists()) == (130, True, False)
+    assert said.splitlines() == [
+        f"{partial}: holds the scores of {kept} files",
+        "bench: stopped; the same command resumes from here",
+    ]
+    assert set(pd.read_csv(partial)["file"]) == {str(file) for file in files[:kept]}
+
+    done = bench(*arguments)
+    assert (done.code, done.err) == (0, f"{tmp_path}/out.csv: resumes, {kept} files done before\n")
+    assert [line.partition(":")[0] for line in done.out.splitlines()[::2]] == [str(file) for file in files[kept:]]
+    assert bench(*(tmp_path / "whole.csv" if each == tmp_path / "out.csv" else each for each in arguments)).code == 0
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert not list(tmp_path.glob("*.partial"))
+    again = bench(*arguments)
+    assert (again.code, again.err) == (0, f"{tmp_path}/out.csv: is there, and is replaced once all files are done\n")
+
+
+def test_stopped_without_a_table_nothing_is_said_to_resume(bench, run, tmp_path):
+    files = [write(tmp_path / f"{k}.wav", 1200, 8_000) for k in range(2)]
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    done = bench("predict", run.path, *files)
+    timer.join()
+    assert (done.code, done.err) == (130, "bench: stopped\n")
+
+
+def table_of(tmp_path, files, *, model="m", stop_after=None):
+    """Write a table of made-up scores; return what was said."""
+    said = []
+    with open_scores(tmp_path / "out.csv", said.append) as table:
+        table.begin(model, "crnn, seed 0")
+        for number, file in enumerate(files):
+            if number == stop_after:
+                raise KeyboardInterrupt
+            if file not in table:
+                table.add(replace(tags_of(np.random.default_rng(number).random((4, 2))), file=file))
+    return said
+
+
+@pytest.fixture
+def interrupted(tmp_path):
+    """Six files, of which three are done, and the whole table."""
+    files = [tmp_path / f"{k}.wav" for k in range(6)]
+    for file in files:
+        file.write_bytes(b"x")
+    table_of(tmp_path, files)
+    whole = (tmp_path / "out.csv").read_bytes()
+    (tmp_path / "out.csv").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        table_of(tmp_path, files, stop_after=3)
+    return files, whole
+
+
+def cut(path, size):
+    path.write_bytes(path.read_bytes()[:size])
+
+
+DAMAGE = {
+    "nothing": (lambda rows, journal: None, "resumes, 3 files done before"),
+    "half a line more": (lambda rows, journal: rows.write_bytes(rows.read_bytes() + b"x.wav,0,Ba"), "resumes, 3 files"),
+    "half a file's rows": (lambda rows, journal: cut(rows, rows.stat().st_size - 5), "resumes, 2 of 3 files"),
+    "one file's rows": (lambda rows, journal: cut(rows, rows.stat().st_size // 3 + 20), "resumes, 1 of 3 files"),
+    "half a line of the journal": (lambda rows, journal: cut(journal, journal.stat().st_size - 3), "resumes, 2 files"),
+    "zeroed rows": (lambda rows, journal: rows.write_bytes(bytes(rows.stat().st_size)), "resumes, 0 of 3 files"),
+    "zeroed at the end": (
+        lambda rows, journal: rows.write_bytes(rows.read_bytes()[:-30] + bytes(30)), "resumes, 2 of 3 files"
+    ),
+    "zeroed journal": (lambda rows, journal: journal.write_bytes(bytes(99)), "begins anew, since out.csv.partial has"),
+    "no journal": (lambda rows, journal: journal.unlink(), "begins anew"),
+    "nested journal": (lambda rows, journal: journal.write_text(3000 * "[" + "\n"), "begins anew"),
+    "other fields": (lambda rows, journal: journal.write_text('{"model": "m"}\n{"length": -1}\n'), "begins anew"),
+    "other lengths": (
+        lambda rows, journal: journal.write_text(re.sub(r'"length": ', '"length": 9' + 15 * "0", journal.read_text())),
+        "resumes, 0 of 3 files",
+    ),
+    "no rows": (lambda rows, journal: rows.unlink(), "resumes, 0 of 3 files"),
+    "another name in the journal": (
+        lambda rows, journal: journal.write_text(journal.read_text().replace("/1.wav", "/1.wab")), "resumes, 1 of 3"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_nothing_half_or_damaged_is_taken_for_whole(damage, interrupted, tmp_path):
+    (files, whole), (harm, words) = interrupted, DAMAGE[damage]
+    harm(tmp_path / "out.csv.partial", tmp_path / "out.csv.journal.partial")
+    (said,) = table_of(tmp_path, files)
+    assert said.startswith(f"{tmp_path}/out.csv: {words}")
+    assert (tmp_path / "out.csv").read_bytes() == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*(file.name for file in files), "out.csv"]
+
+
+def test_a_file_that_has_changed_since_is_heard_again(interrupted, tmp_path):
+    files, whole = interrupted
+    files[1].write_bytes(b"another")
+    assert table_of(tmp_path, files) == [
+        f"{tmp_path}/out.csv: resumes, 1 of 3 files done before: the others, or their rows, have changed"
+    ]
+    assert (tmp_path / "out.csv").read_bytes() == whole
+
+
+def test_another_model_does_not_mix_its_scores_in(interrupted, tmp_path):
+    files, whole = interrupted
+    before = (tmp_path / "out.csv.partial").read_bytes()
+    with pytest.raises(UserError, match=r"holds the scores of 3 files by another model, crnn, seed 0; move it away"):
+        table_of(tmp_path, files, model="other")
+    assert (tmp_path / "out.csv.partial").read_bytes() == before
+    table_of(tmp_path, files)
+    assert (tmp_path / "out.csv").read_bytes() == whole
+
+
+def test_a_table_that_was_done_is_kept_until_the_next_one_is(tmp_path):
+    files = [tmp_path / f"{k}.wav" for k in range(3)]
+    for file in files:
+        file.write_bytes(b"x")
+    table_of(tmp_path, files)
+    before = (tmp_path / "out.csv").read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        table_of(tmp_path, files[1:], stop_after=1)
+    assert (tmp_path / "out.csv").read_bytes() == before
+    (tmp_path / "out.csv.partial").unlink()
+    table_of(tmp_path, [])
+    assert (tmp_path / "out.csv").read_bytes() == before, "of no file at all there is no table"
+
+
+def foreign(tmp_path):
+    (tmp_path / "mine.csv").write_text("myfile,second,tag,score\nx,1,2,3\n")
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "link.csv").symlink_to(tmp_path / "mine.csv")
+    (tmp_path / "by_link.csv.partial").symlink_to(tmp_path / "mine.csv")
+    (tmp_path / "by_journal.csv.journal.partial").symlink_to(tmp_path / "mine.csv")
+    (tmp_path / "partial.csv.partial").write_text("of something else\n")
+    os.mkfifo(tmp_path / "pipe.csv")
+    return {
+        "mine.csv": "exists, and is not from `bench predict`",
+        "folder.csv": "is a folder, where a file is to be written",
+        "link.csv": "is a symbolic link",
+        "by_link.csv": "by_link.csv.partial: is a symbolic link",
+        "by_journal.csv": "by_journal.csv.journal.partial: is a symbolic link",
+        "partial.csv": "partial.csv.partial: exists, and is not from `bench predict`",
+        "pipe.csv": "is no plain file",
+        "none/deep.csv": "none is no folder; make it, or name another place",
+        "mine.csv/x.csv": "mine.csv is no folder",
+    }
+
+
+def test_nothing_of_others_is_written_over_or_through(bench, run, tmp_path):
+    sound, cases = write(tmp_path / "x.wav", 1), foreign(tmp_path)
+    before = (tmp_path / "mine.csv").read_bytes()
+    for name, message in cases.items():
+        done = bench("predict", run.path, sound, "--csv", tmp_path / name)
+        assert (done.code, message in done.err, len(done.err.splitlines())) == (2, True, 1), done.err
+    assert (tmp_path / "mine.csv").read_bytes() == before
+    assert (tmp_path / "partial.csv.partial").read_text() == "of something else\n"
+
+
+def test_two_at_once_are_told(bench, run, tmp_path):
+    sound = write(tmp_path / "x.wav", 1)
+    with open_scores(tmp_path / "out.csv", print):
+        done = bench("predict", run.path, sound, "--csv", tmp_path / "out.csv")
+    assert done.code == 2
+    assert done.err.startswith(f"bench: error: {tmp_path}/out.csv: is being written by process {os.getpid()} on ")
+    assert bench("predict", run.path, sound, "--csv", tmp_path / "out.csv").code == 0
+
+
+def test_names_do_nothing_in_a_spreadsheet_and_stay_one_line(bench, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    odd = ["=1+1.wav", "@x.wav", "+x.wav", "two\nlines.wav", os.fsdecode(b"\xff.wav"), 'quo"te, comma.wav']
+    sound = write(tmp_path / "x.wav", 1)
+    for name in odd:
+        shutil.copy(sound, name)
+    done = bench("predict", run.path, *odd, "--csv", "out.csv")
+    assert (done.code, done.err) == (0, "")
+    assert pd.read_csv("out.csv")["file"].unique().tolist() == [
+        "'=1+1.wav", "'@x.wav", "'+x.wav", "two\\nlines.wav", "\\xff.wav", 'quo"te, comma.wav'
+    ]  # fmt: skip
+
+
+def test_a_file_that_the_disk_does_not_give_costs_no_other_its_scores(bench, run, tmp_path):
+    good = [write(tmp_path / f"{k}.wav", 1.5) for k in range(2)]
+    (tmp_path / "broken.wav").symlink_to("/proc/self/mem")  # a plain file whose first byte can't be read
+    os.mkfifo(tmp_path / "pipe.wav")
+    files = (good[0], tmp_path / "broken.wav", tmp_path / "pipe.wav", good[1])
+    done = bench("predict", run.path, *files, "--csv", tmp_path / "out.csv")
+    assert (done.code, len(done.err.splitlines())) == (2, 2)
+    for name in ("broken.wav", "pipe.wav"):
+        assert f"bench: error: {tmp_path}/{name}: " in done.err
+    assert set(pd.read_csv(tmp_path / "out.csv")["file"]) == {str(file) for file in good}
+
+
+def test_a_model_whose_classes_or_scores_are_none_is_refused(bench, run, results, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    sound, labels = write(tmp_path / "x.wav", 1), dict(np.load(results / "labels.npz"))
+    fewer = {name: labels[name][..., :3] for name in ("classes", "leaf", "targets", "train_counts")}
+    np.savez(results / "labels.npz", **labels | fewer)
+    done = bench("predict", run.path, sound, "--csv", tmp_path / "out.csv")
+    count = len(labels["classes"])
+    words = f"labels.npz: 3 classes, the model has {count}; put that of its results folder beside it"
+    assert (done.code, done.out, done.err) == (2, "", f"bench: error: {results}/{words}\n")
+    np.savez(results / "labels.npz", **labels)
+    weights = load_file(run.weights_file)
+    save_file({name: torch.full_like(value, torch.nan) for name, value in weights.items()}, run.weights_file)
+    done = bench("predict", run.path, sound, "--csv", tmp_path / "out.csv")
+    assert (done.code, done.out, "finite" in done.err, len(done.err.splitlines())) == (2, "", True, 1)
+    assert not list(tmp_path.glob("out.csv*"))

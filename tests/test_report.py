@@ -15,13 +15,14 @@ import pytest
 from PIL import Image
 
 from bench.protocol.spec import RunSpec
+from bench.protocol.task import get_task
 from bench.reporting.analysis import analyse
 from bench.reporting.pareto import COSTS, on_front
 from bench.reporting.report import Sampling, write_report
 from bench.reporting.systems import FinishedRun, System, load_results
 from bench.reporting.tables.scores import class_table, tables
 from bench.stats.inference import CHECKPOINTS_ONLY, GENERALISES
-from bench.store import RunFolder, RunRecord
+from bench.store import ResultsFolder, RunFolder, RunRecord
 from tests.conftest import needs
 
 QUICK = Sampling(resamples=300)
@@ -199,21 +200,22 @@ def test_no_claim_of_few_seeds_generalises(reported):
 
 def five_seeds(folder):
     """The runs of two seeds, and three more that score nearly as they do."""
-    rng = np.random.default_rng(0)
-    for source in list(folder.glob("*-s0-*")):
+    rng, results, task = np.random.default_rng(0), ResultsFolder(folder), get_task("tagging")
+    labels = results.labels()
+    for source in [run for run in results.finished() if run.record().spec.seed == 0]:
         for seed in (2, 3, 4):
-            target = folder / source.name.replace("-s0-", f"-s{seed}-")
-            shutil.copytree(source, target)
-
-            def change(run, seed=seed):
-                run["spec"]["seed"] = seed
-                run["metrics"]["map"] += 0.001 * seed
-
-            edit(target / "run.json", change)
-            with np.load(source / "scores.npz") as file:
-                scores = file["scores"]
-            noise = rng.normal(0, 1e-3, scores.shape).astype(np.float32)
-            np.savez_compressed(target / "scores.npz", scores=scores + noise)
+            scores = source.scores(labels.targets.shape)
+            scores += rng.normal(0, 1e-3, scores.shape).astype(np.float32)
+            values = task.class_scores(labels.targets, scores)
+            made = {
+                "spec": source.record().spec.model_copy(update={"seed": seed}),
+                "metrics": task.evaluate(labels.targets, scores, labels.leaf),
+                "class_scores": {labels.classes[k]: values[k] for k in np.flatnonzero(np.isfinite(values))},
+            }
+            record = source.record().model_copy(update=made | {"hash": made["spec"].hash})
+            run = RunFolder(folder / record.spec.folder)
+            run.path.mkdir()
+            run.write(record, source.history(), scores, b"")
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -265,9 +267,11 @@ def test_the_pareto_front_is_what_nobody_beats_in_both():
 
 
 def test_runs_that_differ_are_systems_of_their_own(copy):
-    other = copy / "vgg_like-s0-ffffffff"
-    shutil.copytree(next(copy.glob("vgg_like-s0-*")), other)
-    edit(other / "run.json", lambda run: run["spec"]["recipe"].update(max_steps=99))
+    source = ResultsFolder(copy).find("vgg_like-s0")
+    recipe = source.record().spec.recipe.model_copy(update={"max_steps": 99})
+    spec = source.record().spec.model_copy(update={"recipe": recipe})
+    shutil.copytree(source.path, other := copy / spec.folder)
+    edit(other / "run.json", lambda run: run.update(spec=spec.model_dump(mode="json"), hash=spec.hash))
     write_report(copy, QUICK)
     names = {record["architecture"] for record in records(copy / "table.csv")}
     assert names == {"vgg_like (train.max_steps=99)", "vgg_like (train.max_steps=4)", "transformer_small"}

@@ -3,6 +3,7 @@
 import io
 import os
 import random
+import stat
 import struct
 import subprocess
 import zipfile
@@ -10,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bench.data.download.archive import ArchiveFolder, unpack
+from bench.data.download.archive import ArchiveFolder, require_harmless, unpack
 from bench.data.download.split_zip import DamagedArchive, open_zip
 from bench.errors import UserError
 from tests.conftest import needs
@@ -216,3 +217,145 @@ def test_damage_is_one_line(tmp_path, message):
         unpack(archive, tmp_path / "out", lambda done, total: None)
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value, DamagedArchive) == ("no such file" not in message)
+
+
+def write_members(path, *members):
+    """An archive with these members: their names as they are, with kinds of files in the upper half of a field."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content, kind in members:
+            info = zipfile.ZipInfo("x" * len(name))
+            info.filename = name  # as no constructor would leave it
+            info.external_attr = (kind | 0o644) << 16
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, content)
+
+
+HOSTILE = {
+    "../outside/x": "leaves its folder",
+    "a/../../outside/x": "leaves its folder",
+    "a/./x": "leaves its folder",
+    "a//x": "leaves its folder",
+    "../outside/": "leaves its folder",
+    "/outside/x": "is no relative path",
+    "//host/share/x": "is no relative path",
+    "C:/outside/x": "is no relative path",
+    "c:x": "is no relative path",
+    "..\\outside\\x": "is no relative path",
+    "a/\\x": "is no relative path",
+    "a/NUL": "names a device",
+    "con.wav": "names a device",
+    "a\0b": "is no name for a file",
+    "a\x1b[2Jb": "is no name for a file",
+    "a\nb": "is no name for a file",
+    "a\u202eb": "is no name for a file",
+    "x" * 300: "is no name for a file",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+def test_a_member_that_leads_elsewhere_makes_nothing(tmp_path, name):
+    inside = tmp_path / "below" / "folder"
+    inside.mkdir(parents=True)
+    write_members(tmp_path / "x.zip", ("a/fine", b"1", 0), (name, b"2", stat.S_IFREG))
+    before = sorted(tmp_path.rglob("*"))
+    with open_zip(tmp_path / "x.zip") as archive, pytest.raises(UserError) as caught:
+        unpack(archive, inside, lambda done, total: None)
+    assert f"x.zip: {name.removesuffix('/')!r} {HOSTILE[name]}; this is no archive of recordings" in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFSOCK])
+def test_a_member_that_is_no_file_makes_nothing(tmp_path, kind):
+    write_members(tmp_path / "x.zip", ("a", b"/etc", kind), ("a2/x", b"", 0))
+    with open_zip(tmp_path / "x.zip") as archive, pytest.raises(UserError, match="'a' is a link or a device"):
+        unpack(archive, tmp_path / "out", lambda done, total: None)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a/x", "a/x"], "'a/x' is there twice"),
+        (["a/x", "A/X"], "'A/X' is there twice"),
+        (["a/x", "a/x/"], "'a/x' is there twice"),
+        (["a", "a/x"], "'a' is both a file and a folder"),
+        (["a/x", "A"], "'a' is both a file and a folder"),
+    ],
+)
+def test_two_members_of_one_name_make_nothing(tmp_path, names, message):
+    write_members(tmp_path / "x.zip", *[(name, b"", 0) for name in names])
+    with open_zip(tmp_path / "x.zip") as archive, pytest.raises(UserError, match=message):
+        unpack(archive, tmp_path / "out", lambda done, total: None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_archive_that_inflates_beyond_measure_is_refused(tmp_path):
+    write_members(tmp_path / "x.zip", *[(f"a/{number}.wav", bytes(2 * 10**7), 0) for number in range(11)])
+    assert (tmp_path / "x.zip").stat().st_size < 300_000
+    with open_zip(tmp_path / "x.zip") as archive:
+        require_harmless(archive)
+        require_harmless(archive, 2 * 10**8)
+        with pytest.raises(UserError, match=r"x.zip: unpacks to 0.22 GB, should be about 0.01 GB"):
+            require_harmless(archive, 10**7)
+
+
+def test_a_member_is_never_longer_than_it_declares(tmp_path):
+    write_members(tmp_path / "x.zip", ("a", bytes(10**6), 0))
+    data = bytearray((tmp_path / "x.zip").read_bytes())
+    for field in (22, data.rfind(b"PK\1\2") + 24):
+        struct.pack_into("<L", data, field, 100)
+    (tmp_path / "x.zip").write_bytes(data)
+    with open_zip(tmp_path / "x.zip") as archive, pytest.raises(DamagedArchive, match="Bad CRC-32"):
+        unpack(archive, tmp_path / "out", lambda done, total: None)
+    assert (tmp_path / "out" / "a.partial").stat().st_size <= 100
+    assert not (tmp_path / "out" / "a").exists()
+
+
+def test_a_file_of_the_user_in_the_way_is_kept(tmp_path):
+    write_split_zip(tmp_path / "x.zip", MEMBERS, 50_000)
+    out, notices = tmp_path / "out", []
+    (out / "data").mkdir(parents=True)
+    (out / "data" / "text.txt").write_bytes(b"mine")
+    (out / "data" / "noise.bin").write_bytes(MEMBERS["data/noise.bin"])  # right, but of another time
+    with open_zip(tmp_path / "x.zip") as archive:
+        unpack(archive, out, lambda done, total: None, notices.append)
+    assert notices == [f"{out}/data/text.txt: another file was here, and is kept as text.txt.aside"]
+    assert (out / "data" / "text.txt.aside").read_bytes() == b"mine"
+    assert (out / "data" / "text.txt").read_bytes() == MEMBERS["data/text.txt"]
+    assert sorted(path.name for path in out.glob("data/*.*")) == ["noise.bin", "text.txt", "text.txt.aside"]
+
+
+@pytest.mark.parametrize("name", ["text.txt", "text.txt.partial"])
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder"])
+def test_unpacking_writes_through_nothing(tmp_path, name, kind):
+    write_split_zip(tmp_path / "x.zip", MEMBERS, 50_000)
+    (tmp_path / "mine").write_bytes(b"mine")
+    path = tmp_path / "out" / "data" / name
+    path.parent.mkdir(parents=True)
+    {"link": lambda: path.symlink_to(tmp_path / "mine"), "fifo": lambda: os.mkfifo(path), "folder": path.mkdir}[kind]()
+    with open_zip(tmp_path / "x.zip") as archive, pytest.raises(UserError, match=f"{name}: is .*; move it away"):
+        unpack(archive, tmp_path / "out", lambda done, total: None)
+    assert (tmp_path / "mine").read_bytes() == b"mine"
+    assert os.path.lexists(path)
+
+
+def test_bytes_changed_anywhere_are_damage_and_nothing_else(tmp_path):
+    """What zipfile makes of them is any of a dozen errors; whatever it is, nothing is written outside."""
+    paths = write_split_zip(tmp_path / "x.zip", MEMBERS, 30_000)
+    good = paths[-1].read_bytes()
+    start = good.find(b"PK\1\2")
+    dice, told = random.Random(0), []
+    for number in range(200):
+        data = bytearray(good)
+        for _ in range(dice.randint(1, 4)):
+            data[dice.randrange(start, len(data))] = dice.choice((0, 1, 0x7F, 0x80, 0xFF, dice.randrange(256)))
+        paths[-1].write_bytes(data)
+        try:
+            with open_zip(tmp_path / "x.zip") as archive:
+                unpack(archive, tmp_path / "in" / str(number), lambda done, total: None)
+        except UserError as error:
+            told.append(str(error))
+    assert len(told) > 100
+    assert not [line for line in told if "\n" in line]
+    assert {path.name for path in tmp_path.iterdir()} == {"in", *(path.name for path in paths)}

@@ -84,16 +84,26 @@ def test_damage_is_told_in_one_wording_with_file_and_remedy(name, damage, run):
     assert len(errors) == 1
     assert errors[0].replace("\\", "/").startswith(f"{path.parent / path.name}: damaged (") or "damaged (" in errors[0]
     assert path.name in errors[0]
-    assert errors[0].endswith("run the suite again")
+    remedy = "it has to be the one that the run wrote" if name == "scores.npz" else "run the suite again"
+    assert errors[0].endswith(remedy)
     assert "\n" not in errors[0]
 
 
-@pytest.mark.parametrize("name", ["scores.npz", "history.csv", "../labels.npz"])
-def test_a_missing_file_is_told_too(name, run):
-    (run.path / name).unlink()
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("scores.npz", "restore it from a copy; it has to be the one that the run wrote"),
+        ("history.csv", "restore it from a copy, or move the run's folder away and run the suite again"),
+        ("../labels.npz", "restore it from a copy, or run the suite again, which keeps finished runs"),
+    ],
+)
+def test_a_missing_file_is_told_with_a_remedy_that_costs_no_good_run(name, remedy, run):
+    path = run.path / name
+    path.unlink()
     results = ResultsFolder(run.path.parent)
-    with pytest.raises(UserError, match=r"missing; remove .*run the suite again"):
-        run.scores((40, 59)), run.history(), results.labels()
+    with pytest.raises(UserError) as caught:
+        run.scores((40, len(run.record().class_scores))), run.history(), results.labels()
+    assert str(caught.value) == f"{path.resolve()}: missing; {remedy}"
 
 
 def test_scores_of_other_clips_are_refused(run):

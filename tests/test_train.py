@@ -1,6 +1,5 @@
 """The loop: schedules, selection, divergence, and the same numbers whenever it is interrupted."""
 
-import math
 import re
 
 import numpy as np
@@ -8,15 +7,14 @@ import pytest
 import torch
 
 from bench.errors import TrainingDiverged
-from bench.protocol import train as training
 from bench.protocol.build import build
-from bench.protocol.checkpoint import Checkpoint, CheckpointDamaged, CheckpointOfOtherCode
+from bench.protocol.checkpoint import Checkpoint, CheckpointOfOtherCode
 from bench.protocol.metrics import macro_map
 from bench.protocol.optim import learning_rate, optimizer_of
 from bench.protocol.recipe import Recipe
 from bench.protocol.task import get_task
 from bench.protocol.tasks import tagging
-from bench.protocol.train import State, train, train_step
+from bench.protocol.train import train, train_step
 from bench.runner.overfit import overfit
 from tests.conftest import make_spec
 
@@ -202,41 +200,44 @@ def test_weights_that_are_not_finite_at_the_last_step_stop_it_too(packed, monkey
         run(packed, make_spec(packed))
 
 
+class HidesNaN(torch.nn.Module):
+    """Gives `hidden` a gradient of 0 / 0, and the logits nothing of it."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.head = torch.nn.Linear(1, classes)
+        self.hidden = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        return self.head(x.std(dim=1, keepdim=True)) + torch.where(torch.tensor(True), 0.0, self.hidden.sqrt())
+
+
+def trained(packed, model, **recipe):
+    spec = make_spec(packed, **recipe)
+    data, val = (TASK.data(packed, split, spec.recipe) for split in ("train", "val"))
+    return train(model, data, val, TASK, spec.recipe, seed=0)
+
+
+def test_weights_that_are_not_finite_stop_a_run_whose_scores_are(packed):
+    """They were kept, and could not be loaded."""
+    with pytest.raises(TrainingDiverged, match="hidden is not finite after step 4; try a lower learning rate"):
+        trained(packed, HidesNaN(len(packed.labels)))
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+def test_a_task_may_select_by_a_number_of_numpys(packed, tmp_path, monkeypatch, kind):
+    """A checkpoint with one in it could not be read."""
+    monkeypatch.setattr(tagging, "macro_map", lambda *_: kind(0.25))
+    checkpoint = Checkpoint(tmp_path / "checkpoint.pt", "v1")
+    run_until(2, packed, make_spec(packed, max_steps=8, evaluations=4), checkpoint)
+    assert checkpoint.load()["state"]["best_score"] == 0.25
+
+
+def test_a_score_that_does_not_exist_stops_the_run(packed, monkeypatch):
+    monkeypatch.setattr(tagging, "macro_map", lambda *_: float("nan"))
+    with pytest.raises(TrainingDiverged, match="val's mAP is nan after step 4"):
+        run(packed, make_spec(packed))
+
+
 def test_an_architecture_overfits(packed):
     assert overfit("transformer_small", packed, 4, max_steps=75) > 0.9
-
-
-def test_state_is_what_a_checkpoint_keeps(tmp_path):
-    model = torch.nn.Linear(2, 2)
-    optimizer = torch.optim.Adam(model.parameters(), fused=True)
-    state = State(step=5, best_score=0.25, history=[{"step": 5.0}], loss_sum=math.pi)
-    ours, others = (Checkpoint(tmp_path / "checkpoint.pt", code) for code in ("v1", "v2"))
-
-    def resumed(checkpoint):
-        return training._resume(checkpoint, model, optimizer, notices.append)
-
-    notices = []
-    assert resumed(None) == resumed(ours) == State()
-    ours.save(training._snapshot(model, optimizer, state))
-    assert resumed(ours) == state
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
-    assert (ours.step(), others.step()) == (5, 0)
-    with pytest.raises(CheckpointOfOtherCode, match="at step 5"):
-        resumed(others)
-    assert resumed(ours) == state
-    assert notices == []
-    ours.path.write_bytes(b"rubbish")
-    assert ours.step() == 0
-    with pytest.raises(CheckpointDamaged, match=r"^[^\n]+$"):
-        ours.load()
-    assert resumed(ours) == State()
-    assert len(notices) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.old.pt"]
-
-
-def test_a_checkpoint_from_before_formats_is_one_of_other_code(tmp_path):
-    path = tmp_path / "checkpoint.pt"
-    torch.save({"code": "v1", "state": {"update": 7}}, path)
-    with pytest.raises(CheckpointOfOtherCode) as raised:
-        Checkpoint(path, "v1").load()
-    assert raised.value.step == 7

@@ -1,6 +1,5 @@
 """What is seen of long work: a live line on a terminal or in a notebook, a line now and then in a log."""
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,15 +16,28 @@ from bench.protocol.spec import RunSpec
 from bench.protocol.task import get_task
 from bench.runner.display import Display
 from bench.store import RunFolder, RunRecord
+from bench.text import hide_secrets, printable
 
 if TYPE_CHECKING:
     from bench.protocol.train import Status
 
 __all__ = ["ConsoleDisplay", "shown"]
 
-_console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Go on in silence where what reads stderr is gone; rich would end the process, and the work with it."""
+        self.quiet = True
+
+
+_console = _Console(stderr=True, highlight=False, soft_wrap=True)
 # between lines where there is no terminal
 _LOG_SECONDS = 30
+
+
+def _shown(text: str) -> str:
+    # names of entries and files are the user's, messages are anybody's
+    return printable(hide_secrets(text))
 
 
 def shown(display: Display | None) -> Display:
@@ -58,8 +70,7 @@ class ConsoleDisplay(Display):
         self.live.stop()
 
     def notice(self, line: str) -> None:
-        self.live.console.print(line, markup=False)
-        sys.stderr.flush()
+        self.live.console.print(_shown(line), markup=False)
 
     @contextmanager
     def bar(self, what: str) -> Iterator[Report]:
@@ -69,6 +80,7 @@ class ConsoleDisplay(Display):
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
             console=_console, disable=not self.is_live,
         )  # fmt: skip
+        what = _shown(what)
         task = progress.add_task(what, total=None)
         logged = time.monotonic()
 
@@ -78,7 +90,8 @@ class ConsoleDisplay(Display):
             progress.update(task, completed=done, total=total)
             if not self.is_live and time.monotonic() - logged > _LOG_SECONDS:
                 logged = time.monotonic()
-                _console.print(f"{what}: {done / total:.0%}", markup=False)
+                # nothing to do is done: an archive may hold empty files alone
+                _console.print(f"{what}: {done / total if total else 1:.0%}", markup=False)
 
         try:
             yield report
@@ -89,7 +102,8 @@ class ConsoleDisplay(Display):
         self.started(f"[{number}/{total}] {spec.name} seed {spec.seed}", spec)
 
     def started(self, heading: str, spec: RunSpec) -> None:
-        self.heading, self.max_steps, self.metric = heading, spec.recipe.max_steps, get_task(spec.task).primary.label
+        self.heading = _shown(heading)
+        self.max_steps, self.metric = spec.recipe.max_steps, get_task(spec.task).primary.label
         self.logged = time.monotonic()
         self.task = self.live.add_task(self.heading.replace("[", r"\["), total=self.max_steps, numbers="")
 

@@ -27,8 +27,11 @@ def pack(
     Raises UserError if the data set is unusable, `out` is taken or the disk too small; with `strict` also at the first
     recording that can't be used, instead of leaving it out.
     """
-    with shown(display).bar(f"packing {folder} at {sample_rate} Hz") as progress:
-        return make_pack(Path(folder), Path(out), sample_rate=sample_rate, strict=strict, progress=progress)
+    display = shown(display)
+    with display.bar(f"packing {folder} at {sample_rate} Hz") as progress:
+        return make_pack(
+            Path(folder), Path(out), sample_rate=sample_rate, strict=strict, progress=progress, notice=display.notice
+        )
 
 
 def packs_of(data: Sequence[Path], sample_rates: Sequence[int], display: Display) -> list[Pack]:
@@ -66,7 +69,7 @@ def demo_pack(sample_rate: int, display: Display) -> Path:
             from bench.data.synthetic.demo import write_demo
 
             with display.bar(f"generating {DEMO}") as progress:
-                write_demo(DEMO, progress=progress)
+                write_demo(DEMO, progress=progress, notice=display.notice)
         display.notice(describe_pack(pack(DEMO, packed, sample_rate=sample_rate, strict=True, display=display)))
     return packed
 
@@ -74,4 +77,5 @@ def demo_pack(sample_rate: int, display: Display) -> Path:
 def describe_pack(packed: Pack) -> str:
     """Return what a pack holds, in a line."""
     clips = ", ".join(f"{split} {count}" for split, count in packed.manifest["clips"].items())
-    return f"{packed.folder}: {clips}; {len(packed.manifest['left_out'])} left out"
+    lost = "".join(f", {len(keys)} {note}" for note, keys in packed.levels.items())
+    return f"{packed.folder}: {clips}; {packed.left_out_count} left out{lost}"

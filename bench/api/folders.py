@@ -5,16 +5,39 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
+
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from bench.errors import UserError
 from bench.protocol.task import get_task
 from bench.reporting.marks import KINDS
 from bench.reporting.tables.table import COSTS
 from bench.store import ResultsFolder, RunFolder
+from bench.store.files import checked
 from bench.suites.suite import Suite, known_suites, load_suite, suite_path
 
 __all__ = ["Forgotten", "SuiteSummary", "describe_run", "find_run", "forget", "list_suites", "show", "suite_text"]
+
+
+# of failed.json, what is shown
+class _FailedSpec(TypedDict):
+    name: str
+    architecture: str
+    seed: int
+    config: dict[str, Any]
+    recipe: dict[str, Any]
+    second_hand: NotRequired[dict[str, str]]
+    inferred: NotRequired[dict[str, str]]
+
+
+class _Failure(TypedDict):
+    spec: _FailedSpec
+    error: str
+
+
+_FAILED = TypeAdapter(_Failure)
 
 
 # --- suites
@@ -65,7 +88,10 @@ def show(run: str | Path) -> dict[str, Any]:
     if folder.is_finished:
         return {**where, "status": "finished", **folder.record().model_dump(mode="json")}
     if folder.is_failed:
-        return {**where, "status": "failed", **folder.failure()}
+        failure = folder.failure()
+        # its spec may be one that no version of today could make
+        checked(_FAILED, failure, folder.failure_file)
+        return {**where, "status": "failed", **failure}
     return {**where, "status": "unfinished", "step": _step(folder)}
 
 
@@ -129,10 +155,10 @@ def _metrics(found: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in found["metrics"].items():
         shown[name] = f"{_number(value):>9}{_number(found['untrained'].get(name)):>11}"
     primary = _primary(found["spec"]["task"])
-    floors = ", ".join(f"{value:.3f} ({name})" for name, value in found["floors"].items())
+    floors = ", ".join(f"{_number(value)} ({name})" for name, value in found["floors"].items())
     if floors:
         shown["without learning"] = f"{primary} {floors}"
-    kept = f"after {found['best_step']} of {found['steps']} steps, val {primary} {found['val_score']:.3f}"
+    kept = f"after {found['best_step']} of {found['steps']} steps, val {primary} {_number(found['val_score'])}"
     return shown | {"kept": kept}
 
 

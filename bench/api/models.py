@@ -20,9 +20,11 @@ from bench.data.pack import Pack
 from bench.errors import UserError
 from bench.inspect.filters import measure_filters
 from bench.inspect.predict import Tagger, probe_files
+from bench.inspect.scores import open_scores
+from bench.locks import hold
 from bench.reporting.figures.filters import filters_figure
 from bench.reporting.figures.tags import PIXELS, tags_figure
-from bench.reporting.tags import ScoreTable, Tags, as_frame, figure_paths
+from bench.reporting.tags import Tags, as_frame, figure_paths
 from bench.runner.display import Display
 from bench.runner.weights import load_model
 from bench.store import RunFolder
@@ -68,8 +70,9 @@ def filters(run: str | Path, data: str | Path | None = None, plugins: Paths = ()
     """
     load_plugins(paths_of(plugins))
     folder = find_run(run)
-    found = measure_filters(folder, Pack(Path(data)) if data else None)
-    filters_figure(folder)
+    with hold(folder.path / "filters", "being measured"):
+        found = measure_filters(folder, Pack(Path(data)) if data else None)
+        filters_figure(folder)
     return found
 
 
@@ -126,8 +129,9 @@ def iterate_tags(
 ) -> Iterator[tuple[Path, Tags | AudioError]]:
     """Yield what a trained model hears in each sound file, as soon as it is known, or why the file cannot be read.
 
-    Those come first whose header shows it; for them alone no model is loaded. `options` are the fields of
-    PredictOptions. Raises UserError as `load`, and if a file would be overwritten that is not of this command.
+    Those come first whose header shows it; for them alone no model is loaded. Files whose scores are in a CSV file that
+    an earlier call has left unfinished are left out. `options` are the fields of PredictOptions. Raises UserError as
+    `load`, and if a file would be overwritten that is not of this command, or is being written by another process.
     """
     folder = find_run(run)
     with display.bar("reading files") as progress:
@@ -141,20 +145,24 @@ def _iterate(
     folder: RunFolder, infos: Mapping[Path, AudioInfo], how: PredictOptions, display: Display
 ) -> Iterator[tuple[Path, Tags | AudioError]]:
     figures = figure_paths(infos, how.plot) if how.plot else {}
-    with ScoreTable(how.csv) if how.csv else nullcontext() as table:
+    with open_scores(how.csv, display.notice) if how.csv else nullcontext() as table:
         load_plugins(how.plugins)
         tagger = Tagger(folder, device_of(how.device))
+        if table:
+            table.begin(tagger.identity, tagger.name)
         for file, info in infos.items():
+            if table and file in table:
+                continue
             result: Tags | AudioError
             try:
                 with display.bar(f"listening to {file}") as progress:
                     result = tagger.tag(file, info, progress)
                 if how.plot:
                     _draw(result, info, tagger, how.top, figures[file])
-                if table:
-                    table.add(result)
             except AudioError as error:
                 result = error
+            if table and isinstance(result, Tags):
+                table.add(result)
             yield file, result
 
 

@@ -1,21 +1,25 @@
 """What may be said of a suite, from Python as on the command line."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Annotated, Any, TypedDict, cast
+
+from pydantic import Field
 
 from bench.api.console import shown
 from bench.api.plugins import Paths, paths_of
 from bench.errors import UserError
 from bench.protocol.recipe import Recipe
 from bench.runner.display import Display
-from bench.schema import validated
+from bench.runner.provenance import as_recorded
+from bench.schema import Strict, validated
 from bench.suites.plan import Selection
 from bench.suites.space import Budget
 from bench.suites.suite import Suite
 
-__all__ = ["Options", "RunOptions"]
+__all__ = ["Options", "RunOptions", "results_folder"]
 
 # of a smoke run
 _QUICK = {"max_steps": 5, "evaluations": 1}
@@ -64,6 +68,19 @@ class RunOptions(TypedDict, total=False):
     """What shows progress; Display() is silent."""
 
 
+def results_folder(folder: Path) -> Path:
+    """Return a folder that results may be kept in, which need not exist. Raises UserError if it can't be one."""
+    above = next(path for path in (folder, *folder.parents) if os.path.lexists(path) or path == path.parent)
+    if not above.is_dir():
+        raise UserError(f"{folder}: is no folder, and results need one: choose another --out")
+    return folder
+
+
+class _Numbers(Strict):
+    seeds: Annotated[int, Field(gt=0)] | None = None
+    heartbeat: Annotated[int, Field(gt=0, le=86_400)] = 10
+
+
 @dataclass(frozen=True)
 class Options:
     """RunOptions, checked, with defaults."""
@@ -96,6 +113,7 @@ class Options:
             values["only"] = [values["only"]]
         if "out" in values:
             values["out"] = Path(values["out"])
+        validated(_Numbers, {key: values[key] for key in _Numbers.model_fields.keys() & values.keys()}, "options")
         validated(Recipe, values.get("overrides", {}), "overrides")
         return cls(**values)
 
@@ -106,6 +124,8 @@ class Options:
         for key in {"data", "plugins", "out"} & values.keys():
             paths = [str(path) for path in paths_of(cast(Paths, values[key]))]
             values[key] = paths[0] if key == "out" else paths
+        if "storage" in values:
+            values["storage"] = as_recorded(str(values["storage"]), quote=str)
         return f"bench.{function}({', '.join([repr(suite), *(f'{key}={value!r}' for key, value in values.items())])})"
 
     @property
@@ -116,8 +136,11 @@ class Options:
         return Selection(self.only, self.seeds or 1, {**_QUICK, **self.overrides})
 
     def folder(self, suite: str) -> Path:
-        """Return the results folder of a suite."""
-        return self.out or Path("runs") / f"{Path(suite).stem}{'-quick' if self.quick else ''}"
+        """Return the results folder of a suite. Raises UserError if it can't be one."""
+        name = Path(suite).stem
+        if not self.out and name.strip(".") == "":
+            raise UserError(f"can't call a folder after {suite}: give --out")
+        return results_folder(self.out or Path("runs") / f"{name}{'-quick' if self.quick else ''}")
 
     def budget(self, suite: Suite) -> Budget | None:
         """Return what each search may spend, None where there is none. Raises UserError for too many or no budgets."""

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AllowInfNan
 
 from architectures import get_architecture
 from bench.api.console import shown
@@ -14,12 +17,26 @@ from bench.reporting.power_plan import PowerPlan
 from bench.reporting.sampling import Sampling
 from bench.reporting.systems import Results, load_results
 from bench.runner.display import Display
+from bench.schema import Strict, validated
 from bench.stats.bootstrap import RESAMPLES
 from bench.stats.planning import POWER
 from bench.suites.plan import contrasts, entries
 from bench.suites.suite import Entry, Suite, load_suite
 
 __all__ = ["PowerPlan", "plan"]
+
+
+class _Numbers(Strict):
+    """What is asked, by type; which values make sense is said where they are used."""
+
+    # those that are not finite are told of there, too
+    difference: Annotated[float, AllowInfNan()]
+    power: Annotated[float, AllowInfNan()]
+    seed_sd: Annotated[float, AllowInfNan()] | None
+    clip_sd: Annotated[float, AllowInfNan()] | None
+    clips: int | None
+    seeds: int | None
+
 
 _NO_PILOT = "hours: not told without a --pilot; `bench cost` measures them here."
 
@@ -55,10 +72,12 @@ def plan(
         seeds: How many seeds the suite has; None is its own number.
         resamples: Of the pilot's bootstrap; so are `by_group` and `mixed`, which are those of `report`.
     """
+    given = {"seed_sd": seed_sd, "clip_sd": clip_sd, "clips": clips, "seeds": seeds}
+    validated(_Numbers, {"difference": difference, "power": power, **given}, "plan")
     declared = load_suite(suite)
     load_plugins(declared.plugins)
     # what is wrong should not wait for minutes of resampling
-    found, own_seeds = entries(declared), seeds or declared.seeds
+    found, own_seeds = entries(declared), declared.seeds if seeds is None else seeds
     asked = Question(difference, power, own_seeds, 1 if clips is None else clips)
     about, families = (declared.title, get_task(declared.task).primary.label), _families(declared, found)
     if pilot is None:
@@ -77,8 +96,9 @@ def _stated(seed_sd: float | None, clip_sd: float | None, clips: int | None) -> 
     if seed_sd is None or clip_sd is None or clips is None:
         raise UserError("give --pilot RESULTS, or all of --seed-sd, --clip-sd and --clips, of the difference")
     for option, value in {"--seed-sd": seed_sd, "--clip-sd": clip_sd}.items():
-        if not 0 <= value < float("inf"):
-            raise UserError(f"{option} {value:g}: a standard deviation is 0 or more")
+        # no metric varies by more
+        if not 0 <= value < 1e6:
+            raise UserError(f"{option} {value:g}: a standard deviation is from 0 to 1,000,000")
     return Pilot((Spread("as stated", seed_sd**2, clip_sd**2),), (), {})
 
 

@@ -1,5 +1,6 @@
 """Results folders: report them, compare what is in them. No torch."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from bench.api.console import shown
@@ -32,7 +33,9 @@ def report(
     damaged one, or runs that should not be compared.
     """
     folder, display = Path(folder), shown(display)
-    with display.bar(f"resampling clips for {folder}") as progress:
+    # two at once would write each other's files
+    lock = ResultsFolder(folder).lock("report", display.notice) if folder.is_dir() else nullcontext()
+    with lock, display.bar(f"resampling clips for {folder}") as progress:
         made = write_report(folder, Sampling(resamples, by_group), mixed=mixed, margin=margin, progress=progress)
     display.notice(f"the whole report: {ResultsFolder(folder).page}, table.md, table.csv, table.tex, figures")
     return made

@@ -108,7 +108,7 @@ class _Job:
         if not self.options.mixed:
             refuse_other_code(self.runs, self.results)
         check_checkpoints(self.runs, self.results, restart=self.options.restart, display=self.display)
-        check_runs(self.runs, self.results)
+        check_runs(self.runs, self.results, self.device)
 
     def estimate(self, entries: Sequence[Remaining], seconds: float) -> list[Estimate]:
         with self.display.bar("measuring a few steps of each entry") as progress:
@@ -122,8 +122,8 @@ class _Job:
     def searches(self) -> list[Search]:
         return searches(self.runs, self.suite.space, self.suite.search_seed, self.options.selection.overrides)
 
-    def storage_url(self) -> str:
-        return self.options.storage or f"sqlite:///{self.results.search_database}"
+    def storage(self) -> str | Path:
+        return self.options.storage or self.results.search_database
 
 
 def _data(name: str, options: Options) -> Sequence[Path]:
@@ -176,7 +176,8 @@ def _run(job: _Job, tracker: Tracker) -> Outcome:
     left = [entry for entry in estimating.remaining(job.runs) if entry.done]
     estimates = job.estimate(left, estimating.BRIEF) if estimating.worth_measuring(left) else []
     if not all(found.cause for found in estimates):
-        job.display.notice(estimating.describe_runs(job.suite.title, estimates, job.device))
+        for line in estimating.describe_runs(job.suite.title, estimates, job.device).splitlines():
+            job.display.notice(line)
     with job.display as display:
         outcome = LocalExecutor(job.device, display)(_fastest_first(job.runs, estimates), tracker.news)
     if outcome.skipped:
@@ -255,7 +256,7 @@ def search(suite: str = "tuned", *, export_best: bool = False, **options: Unpack
     assert job.budget is not None
     if given.dry_run:
         return _dry_search(job, job.budget)
-    check_runs(job.runs, job.results)
+    check_runs(job.runs, job.results, job.device)
     with python_call(Options.written("search", suite, options)), job.tracker() as tracker:
         found = _search(job, job.budget, tracker)
         draw_search(job.results)
@@ -271,9 +272,9 @@ def search(suite: str = "tuned", *, export_best: bool = False, **options: Unpack
 def _dry_search(job: _Job, budget: Budget) -> SearchOutcome:
     """Say how far each search is; nothing is written."""
     is_new = job.options.storage is None and not job.results.search_database.exists()
-    storage = None if is_new else open_storage(job.storage_url(), job.options.heartbeat)
+    storage = None if is_new else open_storage(job.storage(), job.options.heartbeat)
     for each in job.searches():
-        spent = trials_spent(each, storage) if storage else 0
+        spent = trials_spent(each, storage, job.results.trials()) if storage else 0
         job.display.notice(f"{each.spec.name}: {spent} trials on record, of a budget of {budget}")
     return SearchOutcome(job.results.path, [])
 
@@ -282,13 +283,17 @@ def _search(job: _Job, budget: Budget, tracker: Tracker) -> list[SearchResult]:
     """Search entry after entry until each has spent its budget; the record is written after each."""
     results, planned = job.results, job.searches()
     results.path.mkdir(parents=True, exist_ok=True)
-    storage = open_storage(job.storage_url(), job.options.heartbeat)
+    storage, recorded = open_storage(job.storage(), job.options.heartbeat), results.trials()
+    # what is wrong with the last one's is said before the first one trains
+    for each in planned:
+        trials_spent(each, storage, recorded)
     job.display.notice(f"{job.suite.title}: {len(planned)} searches, {budget} each, on {job.device}")
     # before the first searches in a folder; an hour's budget takes an hour
     if budget.trials is not None and not results.search_file.exists():
         entries = [replace(entry, done=budget.trials * (0,)) for entry in estimating.remaining(job.runs)]
         if estimating.worth_measuring(entries):
-            job.display.notice(estimating.describe_trials(job.estimate(entries, estimating.BRIEF)))
+            for line in estimating.describe_trials(job.estimate(entries, estimating.BRIEF)).splitlines():
+                job.display.notice(line)
     found = []
     try:
         with job.display as display:

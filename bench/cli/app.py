@@ -8,7 +8,9 @@ import typer
 
 from bench.cli import architectures, datasets, folders, models, planning, results, suites
 from bench.cli.entry import run_app
+from bench.cli.output import echo
 from bench.renamed import OPTIONS
+from bench.text import printable
 
 __all__ = ["app", "main"]
 
@@ -29,7 +31,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         import bench
 
-        typer.echo(f"bench {bench.__version__}")
+        echo(f"bench {bench.__version__}")
         raise typer.Exit
 
 
@@ -54,7 +56,7 @@ def _current(argument: str) -> str:
     if option not in OPTIONS:
         return argument
     new = OPTIONS[option]
-    print(f"bench: warning: {option} is now {new}; the old name goes with the next release", file=sys.stderr)
+    echo(f"bench: warning: {option} is now {new}; the old name goes with the next release", err=True)
     return f"{new}{equals}{value}"
 
 
@@ -64,9 +66,9 @@ def _show_old_names() -> None:
 
     def show(message: Any, category: Any, *place: Any, **more: Any) -> None:
         if issubclass(category, FutureWarning):
-            print(f"bench: warning: {message}", file=sys.stderr)
+            echo(f"bench: warning: {message}", err=True)
         else:
-            default(message, category, *place, **more)
+            default(printable(str(message), lines=True), category, *place, **more)
 
     warnings.showwarning = show
     warnings.filterwarnings("default", category=FutureWarning, module=r"bench\.")

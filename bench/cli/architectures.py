@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.options import options
-from bench.cli.output import print_json
+from bench.cli.output import echo, print_json
 
 if TYPE_CHECKING:
     from architectures import Published
@@ -27,14 +27,14 @@ def list_(**given: Any) -> None:
         print_json([_document(name) for name in list_architectures()])
         return
     layout = "{:24} {:12} {:>13} {:>11}  {}"
-    typer.echo(layout.format("architecture", "family", "published mAP", "parameters", "source"))
+    echo(layout.format("architecture", "family", "published mAP", "parameters", "source"))
     for name in list_architectures():
         entry = get_architecture(name)
         paper, module = entry.published, entry.model.__module__ if entry.source else ""
         figures = (*_figures(paper), paper.source) if paper else ("", "", module)
-        typer.echo(layout.format(name if entry.in_all else f"{name} *", entry.family, *figures).rstrip())
-    typer.echo("‡ is known second-hand, from somebody else's account of the paper: docs/sources.md")
-    typer.echo("* runs only where it is named: bench run --only NAME; so does timm:MODEL, any of timm's models")
+        echo(layout.format(name if entry.in_all else f"{name} *", entry.family, *figures).rstrip())
+    echo("‡ is known second-hand, from somebody else's account of the paper: docs/sources.md")
+    echo("* runs only where it is named: bench run --only NAME; so does timm:MODEL, any of timm's models")
 
 
 def _figures(paper: "Published") -> tuple[str, str]:
@@ -78,9 +78,9 @@ def new(
     from architectures.template import write_architecture
 
     path = write_architecture(name, out, list_architectures())
-    typer.echo(f"{path}: an architecture to change as you like; then")
-    typer.echo(f"    bench check {path}")
-    typer.echo(f"    bench run demo --plugin {path}")
+    echo(f"{path}: an architecture to change as you like; then")
+    echo(f"    bench check {path}")
+    echo(f"    bench run demo --plugin {path}")
 
 
 @app.command()
@@ -109,13 +109,13 @@ def check(
         get_architecture(name)
         reasons = failed_checks(name)
         for text, reason in reasons.items():
-            typer.echo(f"{name}: {text}: {reason}")
+            echo(f"{name}: {text}: {reason}")
         if not reasons:
-            typer.echo(f"{name}: passes all checks")
+            echo(f"{name}: passes all checks")
         failed |= bool(reasons)
         if pack and not reasons:
             score = overfit(name, pack, clips)
-            typer.echo(f"{name}: mAP {score:.3f} on the {clips} clips it was trained on")
+            echo(f"{name}: mAP {score:.3f} on the {clips} clips it was trained on")
             failed |= score < 0.9
     if failed:
         raise typer.Exit(1)

@@ -1,5 +1,7 @@
 """bench data fetch, verify, info, pack, demo."""
 
+import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.options import JsonOption, console
-from bench.cli.output import print_json
+from bench.cli.output import echo, print_json
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,27 +47,35 @@ def fetch(
     display = console()
     with exclusive(folder):
         fetching = Fetch(folder, source=mirror or ZENODO, out=pack, sample_rate=sample_rate)
+        with display.bar(f"checking what is in {folder}") as progress:
+            fetching.check(progress)
         display.notice(fetching.summary())
         fetching.require_space()
         with display.bar(f"downloading to {folder}") as progress:
             fetching.download(progress, display.notice)
         for archive in fetching.to_unpack:
             with display.bar(f"unpacking {archive.name}") as progress:
-                fetching.unpack(archive, progress)
+                fetching.unpack(archive, progress, display.notice)
         if pack and not fetching.is_packed:
             with display.bar(f"packing {folder} at {sample_rate} Hz") as progress:
                 made = fetching.pack(progress)
             _report(made)
         if delete_archives:
             fetching.delete_archives()
-    typer.echo(f"{pack or folder}: all there", err=True)
+    echo(f"{pack or folder}: all there", err=True)
 
 
 @app.command()
 def verify(folder: Path, as_json: JsonOption = False) -> None:
-    """Say what a data set holds, and what is wrong with it."""
+    """Say what a data set holds, and what is wrong with it.
+
+    Of a pack, all samples are compared with their hashes.
+    """
     from bench.data.readers.fsd50k import verify
 
+    if os.path.lexists(folder / "manifest.json"):
+        _verify_pack(folder, as_json)
+        return
     with console().bar(f"reading {folder}") as progress:
         found = verify(folder, progress)
     if as_json:
@@ -73,9 +83,8 @@ def verify(folder: Path, as_json: JsonOption = False) -> None:
     else:
         _describe(found)
     if found.problems:
-        raise UserError(f"{folder}: labels to fix in the CSVs: {len(found.problems)}, listed above")
-    if found.broken:
-        count = len(found.broken)
+        raise UserError(f"{folder}: labels to fix in the CSVs: {found.problem_count}, listed above")
+    if count := found.broken_count:
         raise UserError(f"{folder}: unusable recordings: {count}, listed above; `bench data pack` leaves them out")
 
 
@@ -84,18 +93,49 @@ def _describe(found: "Verification") -> None:
     from bench.data.readers.fsd50k import OFFICIAL_CLIPS
 
     for split in SPLITS:
-        typer.echo(
+        echo(
             f"{split:5} {found.clips[split]:6} clips {found.hours[split]:7.2f} h "
             f"{found.classes_used[split]:4} of {found.classes} classes"
         )
     whole = ", ".join(f"{split} {clips}" for split, clips in OFFICIAL_CLIPS.items())
-    typer.echo("the whole of FSD50K" if found.whole else f"a reduced copy or another data set (FSD50K: {whole})")
+    echo("the whole of FSD50K" if found.whole else f"a reduced copy or another data set (FSD50K: {whole})")
+    if negatives := sum(found.negatives.values()):
+        echo(f"clips without a label, negatives of every class: {negatives}")
     for path, cause in found.broken.items():
-        typer.echo(f"unusable: {path}: {cause}")
+        echo(f"unusable: {path}: {cause}")
+    _count_more("unusable", found.broken_count - len(found.broken))
     for path in found.extra:
-        typer.echo(f"extra: {path} is in no CSV")
+        echo(f"extra: {path} is in no CSV")
+    _count_more("extra", found.extra_count - len(found.extra))
+    for paths in found.same:
+        echo(f"same: {' = '.join(paths)}: one recording in several splits")
     for problem in found.problems:
-        typer.echo(f"label: {problem}")
+        echo(f"label: {problem}")
+    _count_more("label", found.problem_count - len(found.problems))
+
+
+def _verify_pack(folder: Path, as_json: bool) -> None:
+    from bench.data.pack import Pack, summary
+
+    pack = Pack(folder)
+    with console().bar(f"reading {folder}") as progress:
+        pack.verify(progress)
+    found = summary(pack)
+    if as_json:
+        print_json(found | {"samples": "as packed"})
+    else:
+        _print_summary(found)
+        echo("all samples are those that were packed")
+
+
+def _print_summary(found: Mapping[str, object]) -> None:
+    for key, value in found.items():
+        echo(f"{key}: {value}")
+
+
+def _count_more(kind: str, count: int) -> None:
+    if count:
+        echo(f"{kind}: and {count} more")
 
 
 @app.command()
@@ -107,8 +147,7 @@ def info(pack: Path, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(found)
     else:
-        for key, value in found.items():
-            typer.echo(f"{key}: {value}")
+        _print_summary(found)
 
 
 @app.command("pack")
@@ -129,13 +168,21 @@ def demo(folder: Path, seed: Annotated[int, typer.Option(min=0, help="Same seed,
     """Write a generated data set in FSD50K's layout."""
     from bench.data.synthetic.demo import write_demo
 
-    with console().bar(f"generating {folder}") as progress:
-        write_demo(folder, seed=seed, progress=progress)
+    display = console()
+    with display.bar(f"generating {folder}") as progress:
+        write_demo(folder, seed=seed, progress=progress, notice=display.notice)
 
 
 def _report(made: "Pack") -> None:
     from bench.api.datasets import describe_pack
+    from bench.data.levels import NOTES
 
     for clip, cause in made.manifest["left_out"].items():
-        typer.echo(f"left out: {clip}: {cause}")
-    typer.echo(describe_pack(made), err=True)
+        echo(f"left out: {clip}: {cause}")
+    _count_more("left out", made.left_out_count - len(made.manifest["left_out"]))
+    for note, clips in made.levels.items():
+        echo(f"{note}: {clips[0]}: {NOTES.get(note, '')}")
+        _count_more(note, len(clips) - 1)
+    for keys in made.overlap():
+        echo(f"in several splits: {' = '.join(keys)}")
+    echo(describe_pack(made), err=True)

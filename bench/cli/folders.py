@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from bench.cli.options import complete_suite, options
-from bench.cli.output import print_json
+from bench.cli.output import echo, print_json
 
 app = typer.Typer()
 suites = typer.Typer(help="List the suites, or show one.", rich_markup_mode=None)
@@ -30,7 +30,7 @@ def show(
     if given["as_json"]:
         print_json(found)
     else:
-        typer.echo(folders.describe_run(found))
+        echo(folders.describe_run(found), lines=True)
 
 
 @app.command()
@@ -44,10 +44,10 @@ def forget(
     from bench.api import folders
 
     for found in folders.forget(*entries):
-        typer.echo(f"{found.folder}: no longer planned: {', '.join(found.runs)}")
+        echo(f"{found.folder}: no longer planned: {', '.join(found.runs)}")
         if found.finished:
             stay = f"finished, and stay: {', '.join(found.finished)}; to be rid of them remove their folders"
-            typer.echo(f"{found.folder}: {stay}", err=True)
+            echo(f"{found.folder}: {stay}", err=True)
 
 
 @suites.callback(invoke_without_command=True)
@@ -58,9 +58,9 @@ def list_(context: typer.Context) -> None:
     from bench.api import folders
 
     layout = "{:12} {:>8} {:>6}  {}"
-    typer.echo(layout.format("suite", "entries", "seeds", ""))
+    echo(layout.format("suite", "entries", "seeds", ""))
     for suite in folders.list_suites():
-        typer.echo(layout.format(suite.name, suite.entries, suite.seeds, suite.description))
+        echo(layout.format(suite.name, suite.entries, suite.seeds, suite.description))
 
 
 @suites.command("show")
@@ -72,4 +72,4 @@ def show_suite(
     """Print a suite as it is declared, to read, or to copy and change."""
     from bench.api import folders
 
-    typer.echo(folders.suite_text(name), nl=False)
+    echo(folders.suite_text(name), lines=True, nl=False)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from bench.cli.options import JsonOption, console, options
-from bench.cli.output import print_json
+from bench.cli.output import echo, print_json
 
 app = typer.Typer()
 
@@ -25,7 +25,7 @@ def filters(
     from bench.api import models
     from bench.reporting.filters import describe
 
-    typer.echo(describe(models.filters(run, data, **given)))
+    echo(describe(models.filters(run, data, **given)), lines=True)
 
 
 @app.command()
@@ -43,23 +43,29 @@ def predict(
 ) -> None:
     """Say what a trained model hears in sound files.
 
-    A broken one is named, and the others are done. Exit code 2: some were broken.
+    A broken one is named, and the others are done; with --csv, the same command resumes. Exit code 2: some were broken.
     """
     from bench.api import models
     from bench.data.dataset import AudioError
+    from bench.inspect.scores import unfinished
     from bench.reporting.tags import as_document, describe
 
     display, model = console(), None
     documents, errors = [], []
-    for file, result in models.iterate_tags(run, files, display, top=top, csv=csv, plot=plot, **given):
-        if isinstance(result, AudioError):
-            display.notice(f"bench: error: {file}: {result}")
-            errors.append({"file": file, "error": str(result)})
-        elif as_json:
-            model = result.model
-            documents.append(as_document(result, top))
-        else:
-            typer.echo(describe(result, top))
+    try:
+        for file, result in models.iterate_tags(run, files, display, top=top, csv=csv, plot=plot, **given):
+            if isinstance(result, AudioError):
+                display.notice(f"bench: error: {file}: {result}")
+                errors.append({"file": file, "error": str(result)})
+            elif as_json:
+                model = result.model
+                documents.append(as_document(result, top))
+            else:
+                echo(describe(result, top), lines=True)
+    except KeyboardInterrupt:
+        if csv and (left := unfinished(csv)):
+            display.notice(left)
+        raise
     if as_json:
         print_json({"run": run, "model": model, "files": documents, "errors": errors})
     if errors:

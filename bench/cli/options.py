@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from bench.cli.output import echo
+
 if TYPE_CHECKING:
     from bench.api.console import ConsoleDisplay
 
@@ -68,7 +70,7 @@ def console(plugins: Sequence[Path] = ()) -> "ConsoleDisplay":
 
     class Terminal(ConsoleDisplay):
         def reported(self, text: str) -> None:
-            typer.echo(text)
+            echo(text, lines=True)
 
     load_plugins(plugins)
     return Terminal()

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from bench.cli.options import complete_suite, console, options
-from bench.cli.output import print_json
+from bench.cli.output import echo, print_json
 
 app = typer.Typer()
 
@@ -43,4 +43,4 @@ def plan(
         notes = {"hours_per_seed": found.hours, "notes": found.notes}
         print_json({"suite": found.title, **asked, **notes, "table": found.records})
     else:
-        typer.echo(str(found))
+        echo(found, lines=True)

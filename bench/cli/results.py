@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.options import console, options
-from bench.cli.output import print_json
+from bench.cli.output import echo, print_json
 
 if TYPE_CHECKING:
     from bench.reporting.compare import Comparison
@@ -30,7 +30,7 @@ def report(folder: Annotated[Path, typer.Argument(help="A results folder.")], **
     if as_json:
         print_json(_report_document(made))
     else:
-        typer.echo(made.markdown)
+        echo(made.markdown, lines=True)
 
 
 def _report_document(made: "Report") -> dict[str, Any]:
@@ -52,15 +52,16 @@ def compare(
     """
     from bench.api import results
     from bench.reporting.compare import describe
+    from bench.store.files import write_table
 
     as_json, display = given.pop("as_json"), console(given.pop("plugins"))
     found = results.compare(first, second, display=display, **given)
     if classes and found.classes is not None:
-        found.classes.to_csv(classes, index=False, lineterminator="\n")
+        write_table(classes, found.classes)
     if as_json:
         print_json(_comparison_document(found))
     else:
-        typer.echo(describe(found))
+        echo(describe(found), lines=True)
 
 
 def _comparison_document(found: "Comparison") -> dict[str, Any]:
@@ -89,4 +90,4 @@ def sync(folders: Annotated[list[Path], typer.Argument(help="Results folders.")]
             outcome = sync(folder, progress=progress)
         for line in outcome.warnings:
             display.notice(f"warning: {line}")
-        typer.echo(f"{folder}: {len(outcome.sent)} runs sent, {outcome.there} are there: {outcome.server}")
+        echo(f"{folder}: {len(outcome.sent)} runs sent, {outcome.there} are there: {outcome.server}")

@@ -1,13 +1,19 @@
 """bench run, cost, search."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from bench.cli.options import complete_suite, console, options
-from bench.cli.output import print_json
+from bench.cli.output import echo, print_json
+from bench.errors import UserError
 
 app = typer.Typer()
+# options of a suite that a single run has no use for
+_OF_A_SUITE = (
+    "only", "seeds", "fields", "precision", "quick", "dry_run", "mixed", "restart", "trials", "hours", "storage",
+)  # fmt: skip
 
 
 @app.command()
@@ -17,14 +23,27 @@ app = typer.Typer()
 )  # fmt: skip
 def run(
     suite: Annotated[
-        str, typer.Argument(help="One of `bench suites`, or a TOML file.", autocompletion=complete_suite)
-    ] = "demo",
+        str | None,
+        typer.Argument(
+            help="One of `bench suites`, or a TOML file [default: demo].",
+            autocompletion=complete_suite,
+            show_default=False,
+        ),
+    ] = None,
+    reproduce: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Instead: train this finished run anew, in reproduce/, and compare the two."),
+    ] = None,
     **given: Any,
 ) -> None:
     """Run a suite; what is finished is skipped.
 
-    Interrupted, the same command resumes. Exit code 1: a run failed.
+    Interrupted, the same command resumes. Exit code 1: a run failed, or was not reproduced.
     """
+    if reproduce:
+        _reproduce(reproduce, suite, given)
+        return
+    suite = suite or "demo"
     given = _with_overrides(given, suite)
     from bench.api import runs
 
@@ -54,7 +73,7 @@ def cost(
         print_json({"suite": found.title, "device": found.device, "hours": found.hours, "entries": entries,
                     "failed": found.failed})  # fmt: skip
     else:
-        typer.echo(str(found))
+        echo(found, lines=True)
     if found.failed:
         raise typer.Exit(1)
 
@@ -77,7 +96,21 @@ def search(
     given = _with_overrides({**given, "fields": fields, "only": names or []}, suite)
     from bench.api import runs
 
-    typer.echo(runs.search(suite, display=console(), export_best=export, **given).markdown, nl=False)
+    echo(runs.search(suite, display=console(), export_best=export, **given).markdown, lines=True, nl=False)
+
+
+def _reproduce(run: Path, suite: str | None, given: dict[str, Any]) -> None:
+    """Train a finished run anew, and say whether it is the same; raise UserError for options that would change it."""
+    named = {"SUITE": suite, **{f"--{name.replace('_', '-')}": given[name] for name in _OF_A_SUITE}}
+    if other := [name.replace("--fields", "--set") for name, value in named.items() if value]:
+        raise UserError(f"--reproduce {run}: settings and data are those of the run: leave {other[0]} out")
+    from bench.api.reproduction import reproduce
+
+    taken = {name: given[name] for name in ("data", "out", "device", "plugins")}
+    found = reproduce(run, display=console(), **taken)
+    echo(found, lines=True)
+    if not found.is_reproduced:
+        raise typer.Exit(1)
 
 
 def _with_overrides(given: dict[str, Any], suite: str) -> dict[str, Any]:

@@ -1,34 +1,37 @@
 """Probe and decode any sound file, to the samples that a pack holds: int16, mono, at the pack's sample rate.
 
-`decode` takes a recording in one piece, which is fastest; `blocks` reads a file of any length in memory that does not
-grow with it. Both give the same samples, bit for bit, so that a model hears in a file what it was trained on. Packs
-are made of what libsndfile reads; `blocks` also takes what only ffmpeg does.
+There is one way from a file to samples, in pieces, in memory that does not grow with it: `pieces` for packs, which are
+made of what libsndfile reads, and `blocks` for files that a user names, which ffmpeg may read, too. Both give the same
+samples, bit for bit, so that a model hears in a file what it was trained on. A length is what is decoded; a header is
+believed where its format stores a true one, and decoding fails where it lied.
 """
 
-import io
-import struct
+import itertools
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import soundfile as sf
 import soxr
 
 from bench.data import ffmpeg
 from bench.data.dataset import AudioError, AudioInfo, Clip, Recording
+from bench.data.levels import Levels, Samples
+from bench.data.recordings import BLOCK, Sound, open_any, open_recording
+from bench.disk import machine_fault
+from bench.errors import MachineFault
 
-__all__ = ["BLOCK", "CHUNK_SECONDS", "Samples", "blocks", "decode", "packed_length", "probe", "probe_all", "probe_file",
-           "sound_files", "spectrogram", "windows"]  # fmt: skip
+__all__ = ["BLOCK", "CHUNK_SECONDS", "Samples", "blocks", "decode", "packed_length", "pieces", "probe", "probe_all",
+           "probe_file", "resume_later", "sound_files", "spectrogram", "windows"]  # fmt: skip
 
-Samples = npt.NDArray[np.int16]
 # What a model hears at once. Shorter recordings are repeated up to it, so that every chunk is a plain slice.
 CHUNK_SECONDS = 1
-# Samples of all channels that `blocks` decodes at a time: 4 MB of float32.
-BLOCK = 1 << 20
+# Samples of all channels up to which packing decodes a recording in one piece, which is fastest: 32 MB of float32.
+_ONE_PIECE = 8 << 20
 # Of what libsndfile reads; a .raw file does not tell its sample rate.
 _SUFFIXES = frozenset([
     ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp2", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".voc",
@@ -39,25 +42,33 @@ _WINDOW_SECONDS = 0.032
 
 
 def probe(recording: Recording) -> AudioInfo:
-    """Read a recording's header. Raises AudioError if it is missing, unreadable, empty, or shorter than declared."""
-    with _explain_errors(), recording.open("rb") as file:
-        _require_declared(recording, file)
-        file.seek(0)
-        info = sf.info(_file_name(recording) or file)
-    return _require_samples(AudioInfo(info.frames, info.samplerate))
+    """Return a recording's length and sample rate: from its header, or by decoding it where only that tells.
+
+    Raises AudioError if it is missing, unreadable, empty, or shorter than declared, and OSError if it can't be read.
+    """
+    with open_recording(recording, whole=False) as sound:
+        return _info_of(sound)
 
 
 def probe_all(clips: Iterable[Clip]) -> Iterator[AudioInfo | AudioError]:
-    """Probe many recordings at a time, in order; yield the error of one that cannot be used in its place."""
+    """Probe many recordings at a time, in order; yield the error of one that cannot be used in its place.
+
+    Raises MachineFault if one can't be read for a reason that is not its own.
+    """
 
     def attempt(clip: Clip) -> AudioInfo | AudioError:
         try:
-            return probe(clip.recording)
+            with resume_later(clip.recording):
+                return probe(clip.recording)
         except AudioError as error:
             return error
 
+    left = iter(clips)
     with ThreadPoolExecutor() as pool:
-        yield from pool.map(attempt, clips)
+        # some at a time: each takes a kilobyte while it waits, and a table may list millions
+        while some := list(itertools.islice(left, 1024)):
+            found = pool.map(attempt, (clip for clip in some if not clip.is_missing))
+            yield from (AudioError("missing") if clip.is_missing else next(found) for clip in some)
 
 
 def probe_file(path: Path) -> AudioInfo:
@@ -65,13 +76,11 @@ def probe_file(path: Path) -> AudioInfo:
 
     What libsndfile does not read is decoded by ffmpeg, to the end.
     """
-    if not path.is_file():
+    if path.is_dir() or not path.exists():
         raise AudioError("a folder without sound files" if path.is_dir() else "no such file")
     try:
-        return _probe_by_ffmpeg(path) if ffmpeg.needed(path) else probe(path)
-    except TypeError:
-        # soundfile goes by the suffix: it asks for the format of a .raw file, which has no header
-        raise AudioError("cannot be read as audio (a .raw file does not tell its sample rate)") from None
+        with open_any(path) as sound:
+            return _info_of(sound)
     except AudioError as error:
         raise AudioError(f"cannot be read as audio ({error})") from None
 
@@ -84,42 +93,43 @@ def sound_files(folder: Path) -> list[Path]:
 
 
 def decode(recording: Recording, sample_rate: int, length: int) -> Samples:
-    """Decode a recording in one piece, to `length` samples at `sample_rate` Hz; what is shorter is repeated.
+    """Decode a recording to `length` samples at `sample_rate` Hz; what is shorter is repeated. Raises as `pieces`."""
+    return np.resize(np.concatenate(list(pieces(recording, probe(recording), sample_rate))), length)
 
-    Raises AudioError if it can't be read, is shorter than its header declares, or holds samples that are not finite.
+
+def pieces(
+    recording: Recording, info: AudioInfo, sample_rate: int, notes: list[str] | None = None
+) -> Iterator[Samples]:
+    """Decode a recording as a pack holds it, in one piece or, where it is long, several.
+
+    It is at least CHUNK_SECONDS long: what is shorter is repeated. `info` is what `probe` found. At the end `notes` has
+    what was lost, of levels.NOTES. Raises AudioError if it can't be decoded, has another length than `info` says, or
+    samples that are not finite, and OSError if it can't be read.
     """
-    with _explain_errors(), sf.SoundFile(_file_name(recording) or io.BytesIO(recording.read_bytes())) as file:
-        info = AudioInfo(file.frames, file.samplerate)
-        # 16-bit recordings as they are: libsndfile takes longer to make floats of them than numpy
-        x = file.read(dtype="int16" if file.subtype == "PCM_16" else "float32", always_2d=True)
-    if len(x) < info.frames or not len(x):
-        raise AudioError(f"truncated: {len(x)} frames of {info.frames}")
-    mono = _downmix(x)
-    if info.sample_rate != sample_rate:
-        mono = soxr.resample(mono, info.sample_rate, sample_rate, quality="HQ")
-    samples = _round(mono)
-    # the resampler may end a sample early or late; the length must be that of the layout, made from the header
-    resampled = _resampled_length(info, sample_rate)
-    samples = np.pad(samples[:resampled], (0, max(0, resampled - len(samples))))
-    return np.resize(samples, length)
+    with open_recording(recording) as sound:
+        if info.frames * sound.channels <= _ONE_PIECE:
+            yield from _repeated(_heard(sound, info, sample_rate, _ONE_PIECE, notes), info, sample_rate, CHUNK_SECONDS)
+            return
+        info = _with_peak(sound, info)
+    # anew, as what has been read is gone
+    with open_recording(recording) as sound:
+        yield from _heard(sound, info, sample_rate, BLOCK, notes)
 
 
 def blocks(
     path: Path, sample_rate: int, least: float = CHUNK_SECONDS, info: AudioInfo | None = None
 ) -> Iterator[Samples]:
-    """Decode a file in pieces that joined are what `decode` returns, at `sample_rate` Hz.
+    """Decode a file in pieces that joined are what a pack of it holds, at `sample_rate` Hz.
 
     A file shorter than `least` seconds is repeated up to them, and comes in one piece. `info` is what `probe_file`
-    found, if known. Raises AudioError as `decode`; what is wrong further on in the file is found only there.
+    found, if known. Raises AudioError and OSError as `pieces`; what is wrong further on in a file is found only there.
     """
     info = info or probe_file(path)
-    length = packed_length(info, sample_rate, least)
-    with _explain_errors(), _open(path) as file:
-        pieces = _decode_pieces(file, info, sample_rate)
-        if length > _resampled_length(info, sample_rate):
-            yield np.resize(np.concatenate(list(pieces)), length)
-        else:
-            yield from pieces
+    if info.peak is None:
+        with open_any(path) as sound:
+            info = _with_peak(sound, info)
+    with open_any(path) as sound:
+        yield from _repeated(_heard(sound, info, sample_rate, BLOCK), info, sample_rate, least)
 
 
 def packed_length(info: AudioInfo, sample_rate: int, least: float = CHUNK_SECONDS) -> int:
@@ -170,108 +180,83 @@ def spectrogram(
 
 
 @contextmanager
-def _explain_errors() -> Iterator[None]:
+def resume_later(recording: Recording) -> Iterator[None]:
+    """Raise MachineFault for an OSError: nothing is concluded about a recording that could not be read."""
     try:
         yield
-    except FileNotFoundError:
-        raise AudioError("missing") from None
     except OSError as error:
-        raise AudioError(f"unreadable: {error.strerror}") from None
-    except sf.LibsndfileError as error:
-        raise AudioError(f"unreadable: {error.error_string.strip()}") from None
+        if fault := machine_fault(error):
+            raise fault from None
+        again = "the recording may be good; see that it can be read, and run the same command again"
+        raise MachineFault(f"{error.filename or recording}: {error.strerror or error}; {again}") from None
 
 
-def _probe_by_ffmpeg(path: Path) -> AudioInfo:
-    with _explain_errors(), path.open("rb") as file:
-        _require_declared(path, file)
-    return _require_samples(ffmpeg.probe(path))
+def _info_of(sound: Sound) -> AudioInfo:
+    frames, peak = sound.frames, None
+    if frames is None:
+        frames, peak = 0, 0.0
+        for x in sound.pieces():
+            frames, peak = frames + len(x), max(peak, _largest(x))
+    if sound.declared is not None and frames < sound.declared:
+        raise AudioError(f"truncated: {frames} frames of {sound.declared}")
+    if frames < 1:
+        raise AudioError("empty: no samples")
+    return AudioInfo(frames, sound.sample_rate, peak if sound.is_float else None)
 
 
-def _open(path: Path) -> AbstractContextManager[sf.SoundFile]:
-    return ffmpeg.stream(path) if ffmpeg.needed(path) else _ForwardFile(path)
+def _with_peak(sound: Sound, info: AudioInfo) -> AudioInfo:
+    """Add the peak, for which a recording in floats has to be decoded; no other can be over full scale."""
+    if info.peak is not None or not sound.is_float:
+        return info
+    return replace(info, peak=max(map(_largest, sound.pieces()), default=0.0))
 
 
-class _ForwardFile(sf.SoundFile):  # type: ignore[misc]  # soundfile has no types
-    # where it can, soundfile seeks after every read to the place where it is already: MP3 and Opus decoders lose their
-    # state by that, and the next samples are others than in one piece, if not a click
-    def seekable(self) -> bool:
-        return False
+def _largest(x: npt.NDArray[Any]) -> float:
+    return max(float(x.max(initial=0)), -float(x.min(initial=0)))
 
 
-def _decode_pieces(file: sf.SoundFile, info: AudioInfo, sample_rate: int) -> Iterator[Samples]:
-    done, left = 0, _resampled_length(info, sample_rate)
-    # in pieces it gives the same samples, to the last bit, as soxr.resample does in one
+def _heard(
+    sound: Sound, info: AudioInfo, sample_rate: int, block: int, notes: list[str] | None = None
+) -> Iterator[Samples]:
+    """Decode `block` samples of all channels at a time; if the peak is not known, that must be all of them."""
+    if info.sample_rate != sound.sample_rate:
+        raise AudioError(f"{sound.sample_rate} Hz, was {info.sample_rate} Hz: it changed while it was read")
+    done, left, levels = 0, _resampled_length(info, sample_rate), None
     resampler = soxr.ResampleStream(info.sample_rate, sample_rate, 1, dtype="float32", quality="HQ")
-    while done < max(info.frames, 1):
-        x = file.read(max(1, min(BLOCK // file.channels, info.frames - done)), dtype="float32", always_2d=True)
+    while done < info.frames:
+        x = sound.read(max(1, min(block // sound.channels, info.frames - done)))
         done += len(x)
         if not len(x):
             raise AudioError(f"truncated: {done} frames of {info.frames}")
-        mono = _downmix(x)
+        if levels is None:
+            peak = 0.0 if not sound.is_float else _largest(x) if info.peak is None else info.peak
+            levels = Levels(peak, is_fine=sound.is_fine)
+        mono = levels.downmix(x)
         if info.sample_rate != sample_rate:
-            mono = resampler.resample_chunk(mono, last=done >= info.frames)
-        samples = _round(mono)[:left]
+            # in one piece it is faster, and the same to the last bit
+            if len(x) == info.frames:
+                mono = soxr.resample(mono, info.sample_rate, sample_rate, quality="HQ")
+            else:
+                mono = resampler.resample_chunk(mono, last=done >= info.frames)
+        # the resampler may end a sample early or late; the length must be that of the layout, made from the header
+        samples = levels.round(mono)[:left]
         left -= len(samples)
         yield samples
+    if sound.frames is None and len(sound.read(1)):
+        raise AudioError(f"longer than the {info.frames} frames that were counted: it changed while it was read")
     yield np.zeros(left, dtype=np.int16)
+    if notes is not None and levels:
+        notes += levels.notes()
 
 
-def _downmix(x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Average the channels of (n, channels), int16 or float32; return floats in steps of 16 bits, (n,)."""
-    if x.dtype != np.int16 and not np.isfinite(x).all():
-        raise AudioError("samples that are not finite")
-    # one way for every format, so that 24-bit, float and stereo sources are rounded once, at the end
-    mono = x[:, 0].astype(np.float32) if x.shape[1] == 1 else x.mean(axis=1, dtype=np.float32)
-    if x.dtype != np.int16:
-        mono *= 32768
-    return mono
-
-
-def _round(mono: npt.NDArray[np.float32]) -> Samples:
-    # clipped before the cast, which would wrap: a resampler overshoots at full scale
-    return np.clip(np.rint(mono, out=mono), -32768, 32767, out=mono).astype(np.int16)
+def _repeated(found: Iterator[Samples], info: AudioInfo, sample_rate: int, least: float) -> Iterator[Samples]:
+    """Repeat what is shorter than `least` seconds up to them, in one piece."""
+    length = packed_length(info, sample_rate, least)
+    if length > _resampled_length(info, sample_rate):
+        yield np.resize(np.concatenate(list(found)), length)
+    else:
+        yield from found
 
 
 def _resampled_length(info: AudioInfo, sample_rate: int) -> int:
     return max(1, round(info.frames * sample_rate / info.sample_rate))
-
-
-def _file_name(recording: Recording) -> str | None:
-    """Return the name of a recording that is a file: by name libsndfile reads it itself, a fifth faster."""
-    return str(recording) if isinstance(recording, Path) else None
-
-
-def _require_declared(recording: Recording, file: IO[bytes]) -> None:
-    # libsndfile takes a truncated file for a shorter one, so that a broken download would go unnoticed
-    size, declared = recording.stat().st_size, _declared_bytes(file)
-    if size < declared:
-        raise AudioError(f"truncated: {size} bytes of {declared}")
-
-
-def _require_samples(info: AudioInfo) -> AudioInfo:
-    if info.frames < 1:
-        raise AudioError("empty: no samples")
-    return info
-
-
-def _declared_bytes(file: IO[bytes]) -> int:
-    """Return how long a RIFF or RF64 file must be to hold its data chunk; 0 if the header does not declare it."""
-    # Microsoft and IBM, "Multimedia Programming Interface and Data Specifications 1.0"; EBU Tech 3306
-    long_size = 0
-    riff, _, wave = struct.unpack("<4sI4s", file.read(12).ljust(12, b"\0"))
-    if riff not in (b"RIFF", b"RF64") or wave != b"WAVE":
-        return 0
-    while len(header := file.read(8)) == 8:
-        name, size = struct.unpack("<4sI", header)
-        if name == b"data":
-            if riff == b"RF64":
-                return file.tell() + long_size
-            # a size near 2 or 4 GiB stands for a length that was not known yet when a stream was written
-            return 0 if size >= 0x7FFFF000 else file.tell() + size
-        # RF64 has its sizes, of the file and of its data chunk, in a chunk that comes first
-        body = file.read(16) if name == b"ds64" else b""
-        if len(body) == 16:
-            long_size = struct.unpack("<QQ", body)[1]
-        # chunks are padded to an even size
-        file.seek(size + size % 2 - len(body), 1)
-    return 0

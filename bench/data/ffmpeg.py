@@ -10,9 +10,9 @@ from pathlib import Path
 
 import soundfile as sf
 
-from bench.data.dataset import AudioError, AudioInfo
+from bench.data.dataset import AudioError
 
-__all__ = ["SUFFIXES", "needed", "probe", "stream"]
+__all__ = ["SUFFIXES", "is_installed", "stream"]
 
 SUFFIXES = frozenset([
     ".3gp", ".aac", ".ac3", ".amr", ".ape", ".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp4", ".webm", ".wma",
@@ -20,30 +20,11 @@ SUFFIXES = frozenset([
 ])  # fmt: skip
 # Formats that hold their own sound. A playlist, or a list of files to join, would have others read than the one named.
 _FORMATS = "mov,matroska,aac,ac3,amr,ape,asf,avi,caf,mp3,ogg,wav,wv"
-# frames decoded at a time while they are counted
-_BLOCK = 1 << 16
 
 
-def needed(path: Path) -> bool:
-    """Return whether a file is one for ffmpeg: by its suffix, or since libsndfile does not read it and ffmpeg may."""
-    # by the suffix first: AAC begins like MP3, and libsndfile would search it for frames of that
-    if path.suffix.lower() in SUFFIXES:
-        return True
-    try:
-        sf.info(str(path))
-    except sf.LibsndfileError:
-        return _installed()
-    return False
-
-
-def probe(path: Path) -> AudioInfo:
-    """Count a file's frames by decoding it: its header tells the length only roughly. Raises AudioError as `stream`."""
-    with stream(path) as file:
-        frames = 0
-        while read := len(file.read(_BLOCK, dtype="float32")):
-            frames += read
-        info = AudioInfo(frames, file.samplerate)
-    return info
+def is_installed() -> bool:
+    """Return whether there is an ffmpeg on this machine."""
+    return shutil.which("ffmpeg") is not None
 
 
 @contextmanager
@@ -52,7 +33,7 @@ def stream(path: Path) -> Iterator[sf.SoundFile]:
 
     Raises AudioError if there is no ffmpeg or no sound; at the end, if ffmpeg found anything wrong with the file.
     """
-    if not _installed():
+    if not is_installed():
         raise AudioError("only ffmpeg reads this format: install ffmpeg and try again")
     whole = False
     with tempfile.TemporaryFile() as messages:
@@ -69,10 +50,6 @@ def stream(path: Path) -> Iterator[sf.SoundFile]:
     # of a file that ends too early ffmpeg may complain, and yet succeed
     if said or run.returncode or not whole:
         raise AudioError(_explain(said, path))
-
-
-def _installed() -> bool:
-    return shutil.which("ffmpeg") is not None
 
 
 def _command(path: Path) -> list[str]:

@@ -1,31 +1,31 @@
 """Make a pack: decode a data set once, so that no training ever decodes it again.
 
-While it is made, a pack is a folder PACK.partial: arrays of their final size, filled in any order, and a journal with a
-line for each recording that is done, `KEY<tab>HASH` or `KEY<tab>!CAUSE`, from which the same call resumes. A pack is a
-function of its data set and sample rate alone, whatever interrupted it and however many cores worked on it.
+While it is made, a pack is a folder PACK.partial, from which the same call resumes. A pack is a function of its data
+set and sample rate alone, whatever interrupted it and however many cores worked on it.
 """
 
-import hashlib
-import json
-import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from bench.data.audio import decode, packed_length, probe_all
-from bench.data.dataset import SPLITS, AudioError, AudioFolder, Clip, Dataset, Progress
+from bench.data.audio import packed_length, probe_all
+from bench.data.dataset import SPLITS, AudioError, AudioFolder, Dataset, Progress
+from bench.data.filling import Done, Slot, fill, prepare
+from bench.data.levels import NOTES
 from bench.data.pack import FORMAT, Pack
+from bench.data.pack_format import content_of, dataset_digest, fingerprint_digest
 from bench.data.readers.fsd50k import read_dataset
-from bench.data.threads import in_threads
-from bench.disk import explain_full_disk, partial_path, require_space
+from bench.disk import explain_full_disk, partial_path, sync_folder, whole_file, write_json
 from bench.errors import UserError
+from bench.locks import hold, say
 from bench.schema import digest
 
 __all__ = ["pack", "refuse_taken"]
+
+# How many recordings that have no place are named with their cause: a table may list millions that are not there.
+_NAMED = 100_000
 
 
 def pack(
@@ -36,37 +36,48 @@ def pack(
     strict: bool = False,
     progress: Progress = lambda *_: None,
     archived: Mapping[str, AudioFolder] | None = None,
+    notice: Callable[[str], None] = say,
 ) -> Pack:
     """Decode, downmix and resample a data set in FSD50K's layout into a pack.
 
     Works on all cores, in memory that does not grow with the data set. Interrupted, it resumes when called again.
     Recordings that cannot be used are left out and listed in the manifest with their cause. `progress` takes seconds of
-    sound; `archived` are folders of recordings that are not in `folder` but in archives, by their names. Raises
+    sound; `archived` are folders of recordings that are not in `folder` but in archives, by their names; `notice` is
+    told if another process has to be waited for, which makes a pack there. Raises
     UserError if the data set is unusable, `out` is taken, the disk is too small, or (strict) a recording is broken.
     """
     dataset = read_dataset(folder, archived)
-    if dataset.problems:
-        raise UserError(dataset.problems[0] + _and_more(dataset.problems))
+    dataset.refuse_problems()
     # headers only: nothing is decoded before it is known that it has to be, and that there is space for it
     layout = _lay_out(dataset, sample_rate)
-    _refuse_broken(folder, layout.broken if strict else {})
-    plan = layout.plan()
+    if strict:
+        _refuse_broken(folder, layout.broken, len(layout.broken) + layout.unnamed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with hold(out, "being packed", notice):
+        return _make(folder, out, layout, strict, progress)
+
+
+def _make(folder: Path, out: Path, layout: "_Layout", strict: bool, progress: Progress) -> Pack:
+    plan, partial = layout.plan(), partial_path(out)
     # a pack of another plan, or one whose manifest has none, is refused below rather than taken for this one
     if (out / "manifest.json").is_file() and (made := Pack(out)).manifest.get("plan") == plan:
-        _refuse_broken(folder, made.manifest["left_out"] if strict else {})
+        if strict:
+            _refuse_broken(folder, made.manifest["left_out"], made.left_out_count)
         return made
     refuse_taken(out)
-    partial = partial_path(out)
     with explain_full_disk(partial):
-        journal = _prepare(partial, plan, layout.slots)
-        hashes = _decode_all(layout, partial, journal, progress)
-        broken = layout.broken | {key: value[1:] for key, value in hashes.items() if value.startswith("!")}
-        _refuse_broken(folder, broken if strict else {})
-        _finish(partial, layout, plan, hashes, broken)
+        journal = prepare(partial, plan, layout.slots)
+        done = fill(partial, layout.slots, layout.sample_rate, journal, progress)
+        broken = layout.broken | {key: value.cause for key, value in done.items() if value.cause}
+        if strict:
+            _refuse_broken(folder, broken, len(broken))
+        layout.require_clips(broken)
+        _finish(partial, layout, plan, done, broken)
         # it is empty, as checked above; a folder cannot be renamed onto another on every system
         if out.exists():
             out.rmdir()
         partial.rename(out)
+        sync_folder(out.parent)
     return Pack(out)
 
 
@@ -77,19 +88,22 @@ def refuse_taken(out: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _Slot:
-    clip: Clip
-    start: int  # the first of its `length` samples in its split's array
-    length: int
-    seconds: float  # its real length
-
-
-@dataclass(frozen=True)
 class _Layout:
     dataset: Dataset
     sample_rate: int
-    slots: list[_Slot]
-    broken: dict[str, str]  # those that have no place: key: cause
+    slots: list[Slot]
+    broken: dict[str, str]  # those that have no place: key: cause, of the first ones
+    unnamed: int  # how many more there are
+
+    def require_clips(self, broken: Mapping[str, str]) -> None:
+        """Raise UserError if of some split all recordings are broken, or all that have a label."""
+        left = [slot.clip for slot in self.slots if slot.clip.key not in broken]
+        for split in SPLITS:
+            if not any(clip.labels for clip in left if clip.split == split):
+                what = "with a label " if any(clip.split == split for clip in left) else ""
+                first, cause = next((item for item in broken.items() if item[0].startswith(split)), (split, "missing"))
+                where = f"{self.dataset.folder}: not one usable recording {what}in {split}"
+                raise UserError(f"{where}; the first, {first}: {cause}")
 
     def plan(self) -> str:
         """Return a hash of all that must be unchanged for a half-made pack to be resumed."""
@@ -101,102 +115,41 @@ class _Layout:
 
 def _lay_out(dataset: Dataset, sample_rate: int) -> _Layout:
     """Assign a slot to every recording whose header can be read, so that the threads can write in any order."""
-    slots: list[_Slot] = []
+    slots: list[Slot] = []
     broken: dict[str, str] = {}
-    ends = dict.fromkeys(SPLITS, 0)
+    ends, unnamed = dict.fromkeys(SPLITS, 0), 0
     for clip, info in zip(dataset.clips, probe_all(dataset.clips), strict=True):
         if isinstance(info, AudioError):
-            broken[clip.key] = str(info)
+            if len(broken) < _NAMED:
+                broken[clip.key] = str(info)
+            else:
+                unnamed += 1
         else:
-            slots.append(_Slot(clip, ends[clip.split], packed_length(info, sample_rate), info.seconds))
+            slots.append(Slot(clip, info, ends[clip.split], packed_length(info, sample_rate)))
             ends[clip.split] += slots[-1].length
-    for split, end in ends.items():
-        if not end:
-            first, cause = next(item for item in broken.items() if item[0].startswith(split))
-            raise UserError(f"{dataset.folder}: not one usable recording in {split}; the first, {first}: {cause}")
-    return _Layout(dataset, sample_rate, slots, broken)
+    layout = _Layout(dataset, sample_rate, slots, broken, unnamed)
+    layout.require_clips(broken)
+    return layout
 
 
-def _refuse_broken(folder: Path, broken: dict[str, str]) -> None:
+def _refuse_broken(folder: Path, broken: Mapping[str, str], count: int) -> None:
     for clip, cause in broken.items():
-        raise UserError(f"{folder}: {clip}: {cause}" + _and_more(list(broken)))
+        raise UserError(f"{folder}: {clip}: {cause}" + (f" (and {count - 1} more)" if count > 1 else ""))
 
 
-def _and_more(items: tuple[str, ...] | list[str]) -> str:
-    return f" (and {len(items) - 1} more)" if len(items) > 1 else ""
-
-
-def _prepare(partial: Path, plan: str, slots: list[_Slot]) -> Path:
-    """Return the journal that an interrupted call with the same plan left, or an empty one beside empty arrays."""
-    journal = partial / f"journal-{plan[:16]}.tsv"
-    if journal.exists():
-        return journal
-    shutil.rmtree(partial, ignore_errors=True)
-    # two bytes a sample; the arrays are created as holes, so that the system would not notice in time
-    require_space(partial, 2 * sum(slot.length for slot in slots))
-    partial.mkdir(parents=True)
-    for split in SPLITS:
-        length = sum(slot.length for slot in slots if slot.clip.split == split)
-        np.lib.format.open_memmap(partial / f"{split}.npy", mode="w+", dtype=np.int16, shape=(length,))
-    # last: a folder without it was not prepared to the end
-    journal.touch()
-    return journal
-
-
-def _decode_all(layout: _Layout, partial: Path, journal: Path, progress: Progress) -> dict[str, str]:
-    """Fill the arrays with what the journal does not list yet; return all that it lists then, by the clips' keys."""
-    # without a last line that a killed process left unfinished
-    complete, end, _ = journal.read_bytes().rpartition(b"\n")
-    os.truncate(journal, len(complete + end))
-    done = dict(line.split("\t", 1) for line in complete.decode().splitlines())
-    # failures are not tried again: the plan changes with a recording's size or time, and the journal with it
-    todo = [slot for slot in layout.slots if slot.clip.key not in done]
-    total = sum(slot.seconds for slot in layout.slots)
-    seconds = total - sum(slot.seconds for slot in todo)
-    headers = {split: np.load(partial / f"{split}.npy", mmap_mode="r").offset for split in SPLITS}
-    files = {split: os.open(partial / f"{split}.npy", os.O_WRONLY) for split in SPLITS}
-
-    def work(slot: _Slot) -> tuple[_Slot, str]:
-        try:
-            samples = decode(slot.clip.recording, layout.sample_rate, slot.length)
-        except AudioError as error:
-            return slot, f"!{error}"
-        data = samples.astype("<i2", copy=False).tobytes()
-        # written, not mapped: a full disk is then an error, not a crash, and memory stays flat
-        _write_at(files[slot.clip.split], data, headers[slot.clip.split] + 2 * slot.start)
-        return slot, hashlib.blake2b(data, digest_size=16).hexdigest()
-
-    try:
-        # a line a write, and only after the samples: a process that is killed loses what was in the works, no more
-        with journal.open("a", encoding="utf-8", newline="\n", buffering=1) as log, in_threads(work, todo) as results:
-            for slot, value in results:
-                done[slot.clip.key] = value
-                log.write(f"{slot.clip.key}\t{value}\n")
-                seconds += slot.seconds
-                progress(seconds, total)
-    finally:
-        for file in files.values():
-            os.close(file)
-    return done
-
-
-def _write_at(file: int, data: bytes, offset: int) -> None:
-    """Write all of `data`: a single pwrite may write less. It moves no file position that threads would share."""
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(file, view, offset)
-        view, offset = view[written:], offset + written
-
-
-def _finish(partial: Path, layout: _Layout, plan: str, hashes: dict[str, str], broken: dict[str, str]) -> None:
+def _finish(partial: Path, layout: _Layout, plan: str, done: dict[str, Done], broken: dict[str, str]) -> None:
     """Write the index and, last, the manifest: a folder without it is no pack."""
     dataset, slots = layout.dataset, [slot for slot in layout.slots if slot.clip.key not in broken]
     clips = [slot.clip for slot in slots]
-    rows = [(s.clip.name, s.clip.split, s.start, s.length, s.seconds, list(s.clip.labels), s.clip.group) for s in slots]
+    rows = [
+        (s.clip.name, s.clip.split, s.start, s.length, s.info.seconds, list(s.clip.labels), s.clip.group) for s in slots
+    ]
     index = pd.DataFrame(rows, columns=["clip", "split", "start", "length", "seconds", "labels", "group"])
-    index.to_parquet(partial / "index.parquet", index=False)
-    # the fingerprint is made of what decides a number, and of no paths, times or file formats
-    content = [[clip.key, clip.labels, clip.group] for clip in clips]
+    index["hash"] = [done[clip.key].hash for clip in clips]
+    # opened by us: Arrow takes no names that are not UTF-8
+    with whole_file(partial / "index.parquet") as temporary, temporary.open("wb") as file:
+        index.to_parquet(file, index=False)
+    content = content_of(index)
     manifest = {
         "format": FORMAT,
         "sample_rate": layout.sample_rate,
@@ -204,12 +157,16 @@ def _finish(partial: Path, layout: _Layout, plan: str, hashes: dict[str, str], b
         "clips": {split: int((index["split"] == split).sum()) for split in SPLITS},
         "hours": {s: round(float(index.loc[index["split"] == s, "seconds"].sum()) / 3600, 4) for s in SPLITS},
         "left_out": broken,
+        "left_out_count": len(broken) + layout.unnamed,
+        # what 16 bits in mono lost of those that are in it
+        "levels": {note: [clip.key for clip in clips if note in done[clip.key].notes] for note in NOTES},
         "plan": plan,
-        "dataset": digest([dataset.labels, content]),
-        "fingerprint": digest([layout.sample_rate, dataset.labels, content, [hashes[clip.key] for clip in clips]]),
+        "dataset": dataset_digest(dataset.labels, content),
+        "fingerprint": fingerprint_digest(layout.sample_rate, dataset.labels, content, index["hash"]),
         "classes": list(dataset.labels),
         "leaf": list(dataset.leaf),
     }
-    (partial / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
-    for journal in partial.glob("journal-*.tsv"):
+    write_json(partial / "manifest.json", manifest)
+    for journal in partial.glob("journal-*"):
         journal.unlink()
+    sync_folder(partial)

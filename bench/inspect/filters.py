@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from architectures import configure
 from bench.data.audio import CHUNK_SECONDS
 from bench.data.pack import Pack
 from bench.errors import UserError
@@ -54,7 +55,8 @@ def measure_filters(folder: RunFolder, pack: Pack | None = None) -> dict[str, An
     untrained = build(spec, torch.device("cpu"))
     chunks = None if pack is None else get_task(spec.task).data(pack, "val", spec.recipe)
     try:
-        table, arrays = measure(untrained, trained, spec.config["sample_rate"], chunks)
+        # made by now, so that it is a config; run.json of an older architecture may lack what has a default
+        table, arrays = measure(untrained, trained, configure(spec.architecture, **spec.config).sample_rate, chunks)
     except UserError as error:
         raise UserError(f"{folder.path}: {spec.name} {error}") from None
     write_filters(folder, f"{spec.name}, seed {spec.seed}", table, arrays)

@@ -1,12 +1,16 @@
 """A trained model on any sound file: what it hears, second by second."""
 
+import errno
+import hashlib
 import os
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from architectures import configure
 from bench.data.audio import CHUNK_SECONDS, blocks, packed_length, probe_file, sound_files, windows
 from bench.data.dataset import AudioError, AudioInfo, Progress
 from bench.errors import UserError
@@ -16,9 +20,13 @@ from bench.protocol.evaluate import evaluation_batch_size
 from bench.protocol.task import get_task
 from bench.reporting.tags import Tags
 from bench.runner.weights import load_model
+from bench.schema import digest
 from bench.store import ResultsFolder, RunFolder
 
-__all__ = ["Tagger", "probe_files"]
+__all__ = ["Tagger", "cause_of", "probe_files"]
+
+# what the system says of every file where it has run out of something
+_OF_ALL_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
 
 
 def probe_files(
@@ -37,10 +45,19 @@ def probe_files(
     for done, file in enumerate(files.values(), 1):
         try:
             infos[file] = probe_file(file)
-        except AudioError as error:
-            errors[file] = error
+        except (AudioError, OSError) as error:
+            errors[file] = cause_of(error)
         progress(done, len(files))
     return infos, errors
+
+
+def cause_of(error: AudioError | OSError) -> AudioError:
+    """Return why a file cannot be heard; what would be so of the next one too, for want of handles, is raised."""
+    if isinstance(error, AudioError):
+        return error
+    if error.errno in _OF_ALL_FILES:
+        raise error
+    return AudioError(f"unreadable: {error.strerror or error}")
 
 
 class Tagger:
@@ -56,18 +73,32 @@ class Tagger:
         if known.dataset != record.dataset:
             fix = "move the run's folder back to where it was made"
             raise UserError(f"{labels}: of other data than {folder.path}; {fix}")
-        self.spec, self.classes, self.device = record.spec, known.classes, device
+        self.folder, self.spec, self.classes, self.device = folder, record.spec, known.classes, device
         self.name = f"{self.spec.name}, seed {self.spec.seed}"
-        self.sample_rate = int(self.spec.config["sample_rate"])
+        fp32_means_fp32()
+        self.model = load_model(folder, record, device).eval()
+        config = configure(self.spec.architecture, **self.spec.config)
+        if config.num_classes != len(self.classes):
+            fix = "put that of its results folder beside it"
+            raise UserError(f"{labels}: {len(self.classes)} classes, the model has {config.num_classes}; {fix}")
+        self.sample_rate = config.sample_rate
         # seconds; shorter files are repeated, by packing or by cutting
         self.least = max(CHUNK_SECONDS, self.spec.recipe.chunk_seconds)
         self.activation = get_task(self.spec.task).activation
-        fp32_means_fp32()
-        self.model = load_model(folder, record, device).eval()
+
+    @cached_property
+    def identity(self) -> str:
+        """A digest of all that decides a file's scores: the run's settings, its weights, the names of its classes."""
+        with self.folder.weights_file.open("rb") as file:
+            weights = hashlib.file_digest(file, "sha256").hexdigest()
+        return digest({"run": self.spec.hash, "weights": weights, "classes": self.classes})
 
     @torch.inference_mode()
     def tag(self, file: Path, info: AudioInfo, progress: Progress = lambda *_: None) -> Tags:
-        """Score a file's chunks, cut as the recipe says. Raises AudioError where it is broken behind its header."""
+        """Score a file's chunks, cut as the recipe says.
+
+        Raises AudioError where it is broken behind its header, UserError if the model gives no numbers.
+        """
         recipe = self.spec.recipe
         size, hop = chunk_size(recipe, self.sample_rate), recipe.eval_hop
         length = packed_length(info, self.sample_rate, self.least)
@@ -76,14 +107,19 @@ class Tagger:
         # one array from the start: small ones, kept between the large ones of the batches, would let memory grow
         scores, done = np.empty((len(starts), len(self.classes)), dtype=np.float32), 0
         sum_of_logits = torch.zeros(len(self.classes), dtype=torch.float64)
-        for chunks in windows(blocks(file, self.sample_rate, self.least, info), starts, size):
-            for x in torch.from_numpy(chunks).split(batch_size):
-                logits = self.model(x.to(self.device).float() / 32768).float()
-                scores[done : done + len(x)] = self.activation(logits).cpu()
-                sum_of_logits += logits.cpu().double().sum(dim=0)
-                done += len(x)
-                if len(starts) > batch_size:
-                    progress(done, len(starts))
+        try:
+            for chunks in windows(blocks(file, self.sample_rate, self.least, info), starts, size):
+                for x in torch.from_numpy(chunks).split(batch_size):
+                    logits = self.model(x.to(self.device).float() / 32768).float()
+                    scores[done : done + len(x)] = self.activation(logits).cpu()
+                    sum_of_logits += logits.cpu().double().sum(dim=0)
+                    done += len(x)
+                    if len(starts) > batch_size:
+                        progress(done, len(starts))
+        except OSError as error:
+            raise cause_of(error) from None
+        if not np.isfinite(scores).all():
+            raise UserError(f"{self.folder.path}: its model gives scores that are not finite; make the run again")
         clip = self.activation(sum_of_logits / len(starts)).float().numpy() if recipe.aggregate == "logits" else None
         seconds = starts / self.sample_rate
         return Tags(file, self.name, info.seconds, hop, self.classes, seconds, scores, recipe.chunk_seconds, clip)

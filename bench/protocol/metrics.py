@@ -4,6 +4,8 @@
 has no AP, or no AUC: it is nan, left out of means, and counted.
 """
 
+import math
+from collections.abc import Iterator
 from statistics import NormalDist
 
 import numpy as np
@@ -15,6 +17,7 @@ __all__ = [
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating]
+_Counts = npt.NDArray[np.int64]
 
 
 def evaluate(targets: Bools, scores: Floats, leaf: Bools) -> dict[str, float | int]:
@@ -23,7 +26,9 @@ def evaluate(targets: Bools, scores: Floats, leaf: Bools) -> dict[str, float | i
         raise ValueError("scores that are not finite")
     if not targets.any():
         raise ValueError("no positives in any class")
-    ap, auc = average_precision(targets, scores), roc_auc(targets, scores)
+    ap, auc = np.full((2, targets.shape[1]), np.nan)
+    for k, true, taken in _curves(targets, scores):
+        ap[k], auc[k] = _precision(true, taken), _area(true, taken)
     scored = int(targets.any(axis=0).sum())
     return {
         "map": float(np.nanmean(ap)),
@@ -49,28 +54,40 @@ def _nanmean(values: Floats) -> float:
 def average_precision(targets: Bools, scores: Floats) -> Floats:
     """Return, per class, the sum over thresholds of precision times the gain in recall: (clips, k) -> (k,)."""
     ap = np.full(targets.shape[1], np.nan)
-    for k in np.flatnonzero(targets.any(axis=0)):
-        true, taken = _at_thresholds(targets[:, k], scores[:, k])
-        ap[k] = np.sum(np.diff(true, prepend=0) * true / taken) / true[-1]
+    for k, true, taken in _curves(targets, scores):
+        ap[k] = _precision(true, taken)
     return ap
 
 
 def roc_auc(targets: Bools, scores: Floats) -> Floats:
     """Return, per class, how likely a positive outranks a negative, ties counting half: (clips, k) -> (k,)."""
     auc = np.full(targets.shape[1], np.nan)
-    for k in np.flatnonzero(targets.any(axis=0) & ~targets.all(axis=0)):
-        true, taken = _at_thresholds(targets[:, k], scores[:, k])
-        area = np.trapezoid(np.append(0, true), np.append(0, taken - true))
-        auc[k] = area / (true[-1] * (taken[-1] - true[-1]))
+    for k, true, taken in _curves(targets, scores):
+        auc[k] = _area(true, taken)
     return auc
 
 
-def _at_thresholds(target: Bools, score: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return true positives, and clips taken, at each distinct score from the highest down."""
-    order = np.argsort(-score, kind="stable")
-    score = score[order]
-    last_of_tie = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)
-    return np.cumsum(target[order])[last_of_tie], last_of_tie + 1
+def _curves(targets: Bools, scores: Floats) -> Iterator[tuple[int, _Counts, _Counts]]:
+    """Yield each class that has positives, with how many of them, and of clips, lie at each score or above.
+
+    Counts are at each distinct score from the highest down.
+    """
+    for k in np.flatnonzero(targets.any(axis=0)):
+        order = np.argsort(-scores[:, k], kind="stable")
+        score = scores[order, k]
+        last_of_tie = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)
+        yield int(k), np.cumsum(targets[order, k])[last_of_tie], last_of_tie + 1
+
+
+def _precision(true: _Counts, taken: _Counts) -> float:
+    return float(np.sum(np.diff(true, prepend=0) * true / taken) / true[-1])
+
+
+def _area(true: _Counts, taken: _Counts) -> float:
+    negatives = taken[-1] - true[-1]
+    if not negatives:
+        return math.nan
+    return float(np.trapezoid(np.append(0, true), np.append(0, taken - true)) / (true[-1] * negatives))
 
 
 def dprime(auc: float) -> float:

@@ -11,8 +11,10 @@ __all__ = ["learning_rate", "optimizer_of", "set_rate"]
 
 
 def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return AdamW (without weight decay: Adam)."""
+    """Return AdamW (without weight decay: Adam). Raises ValueError if there is nothing to learn."""
     learned = [p for p in model.parameters() if p.requires_grad]
+    if not learned:
+        raise ValueError("no parameter to learn: all are frozen, or no parameters of an nn.Module")
     # biases and the gains of norms have no direction to lose, and are left as they are
     groups = [
         {"params": [p for p in learned if p.ndim > 1], "weight_decay": recipe.weight_decay},

@@ -21,12 +21,12 @@ class Recipe(Strict):
     # decoupled (AdamW, arXiv:1711.05101), of matrices and kernels only
     weight_decay: NonNegativeFloat = 0.0
     batch_size: PositiveInt = 64
-    max_steps: PositiveInt = 10_000
+    max_steps: Annotated[int, Field(gt=0, le=1_000_000_000)] = 10_000
     schedule: Literal["cosine", "plateau"] = "cosine"
     # share of the steps
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     # val is scored this many times, evenly spread; the best of these is kept
-    evaluations: PositiveInt = 10
+    evaluations: Annotated[int, Field(gt=0, le=10_000)] = 10
     # evaluations without a better score on val until the rate is halved (plateau), and until training ends (0: never)
     patience: PositiveInt = 3
     early_stop: NonNegativeInt = 0

@@ -1,6 +1,7 @@
 """What is learned and how it is judged. A new task is one file in tasks/, or a plugin, that registers one object."""
 
 import importlib
+import math
 import pkgutil
 import sys
 from abc import ABC, abstractmethod
@@ -38,6 +39,9 @@ class Metric:
     name: str
     label: str
     higher_is_better: bool = True
+    # a value beyond these is none of the metric's
+    lowest: float = -math.inf
+    highest: float = math.inf
 
     def key(self, value: float) -> float:
         """Return what to sort by so that better values come first."""

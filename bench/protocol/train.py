@@ -2,13 +2,13 @@
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from architectures import is_finite
 from bench.errors import TrainingDiverged
 from bench.protocol.augment import augment
 from bench.protocol.batches import Batches
@@ -16,7 +16,8 @@ from bench.protocol.checkpoint import Checkpoint, CheckpointDamaged
 from bench.protocol.cuda_graphs import CudaGraphs, Losses, RecordedStep, Step
 from bench.protocol.optim import learning_rate, optimizer_of, set_rate
 from bench.protocol.recipe import Recipe
-from bench.protocol.task import Task
+from bench.protocol.state import State, restore, snapshot
+from bench.protocol.task import Metric, Task
 
 __all__ = ["REPORT_EVERY", "State", "Status", "batch_of", "step_of", "train", "train_step"]
 
@@ -28,34 +29,6 @@ CHECKPOINT_SECONDS = 30.0
 # left to learn from its batch (silence, or learned by heart) had steps of thirty times the time. For this thread and
 # those that PyTorch starts from it, so before its first product.
 torch.set_flush_denormal(True)
-
-
-@dataclass
-class State:
-    """All that training needs to resume, beside weights and optimiser."""
-
-    # steps done
-    step: int = 0
-    # of the primary metric on val; None before the first evaluation
-    best_score: float | None = None
-    best_step: int = 0
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
-    # evaluations since the best one
-    stale: int = 0
-    halvings: int = 0
-    # since the last evaluation
-    loss_sum: float = 0.0
-    loss_count: int = 0
-    # of training, without evaluation
-    seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
-
-    @property
-    def loss(self) -> float:
-        """Mean since the last evaluation, or that of the last one."""
-        if self.loss_count:
-            return self.loss_sum / self.loss_count
-        return self.history[-1]["loss"] if self.history else math.nan
 
 
 @dataclass(frozen=True)
@@ -85,12 +58,13 @@ def train(
     """Train in place; at the end the model holds the weights of the best evaluation on val.
 
     Interrupted, and called again with the same arguments, it resumes from `checkpoint`, and ends in the same numbers
-    as if it had not been (bitwise on a CPU with the same number of threads). A checkpoint that can't be read is set
-    aside, and training begins anew; one of other code raises CheckpointOfOtherCode. Raises TrainingDiverged if the loss
-    or val's scores are not finite.
+    as if it had not been (bitwise on a CPU with the same number of threads). A checkpoint that can't be read, or that
+    training can't have left, is set aside, and training begins anew; one of other code raises CheckpointOfOtherCode.
+    Raises TrainingDiverged if the loss, val's scores or the weights are not finite.
     """
     step, optimizer = step_of(model, task, recipe, data.device)
-    state = _resume(checkpoint, model, optimizer, notice)
+    finite = [name for name, w in model.state_dict().items() if is_finite(w)]
+    state = _resume(checkpoint, model, optimizer, task.primary, recipe, notice)
     evaluations = recipe.evaluation_steps()
     model.train()
     losses = Losses(data.device)
@@ -109,11 +83,11 @@ def train(
         state.seconds += now - clock
         clock = now
         if evaluate:
-            _evaluate(model, val, task, recipe, state)
+            _evaluate(model, val, task, recipe, state, finite)
             clock = time.perf_counter()
         report(_status(state, recipe))
         if checkpoint and (evaluate or clock - saved > CHECKPOINT_SECONDS):
-            checkpoint.save(_snapshot(model, optimizer, state))
+            checkpoint.save(snapshot(model, optimizer, state))
             saved = clock = time.perf_counter()
 
     model.load_state_dict(state.best_weights)
@@ -156,23 +130,25 @@ def _note_losses(losses: list[float], state: State) -> None:
         state.loss_count += 1
 
 
-def _evaluate(model: nn.Module, val: Batches, task: Task, recipe: Recipe, state: State) -> None:
-    """Score val, note the result, keep the weights if they are the best so far."""
+def _evaluate(model: nn.Module, val: Batches, task: Task, recipe: Recipe, state: State, finite: Sequence[str]) -> None:
+    """Score val, note the result, keep the weights if they are the best so far: those named have to be finite."""
     scores = task.score(model, val)
     if not math.isfinite(scores.sum()):
         raise TrainingDiverged(f"val scores are not finite after step {state.step}; try a lower learning rate")
-    score = task.selection_score(val.targets.cpu().numpy() > 0, scores)
+    # a checkpoint takes no number of numpy's
+    score = float(task.selection_score(val.targets.cpu().numpy() > 0, scores))
     line = {"step": state.step, "learning_rate": learning_rate(recipe, state.step - 1, state.halvings)}
     line |= {"loss": state.loss, "val_score": score, "seconds": round(state.seconds, 3)}
+    if not math.isfinite(score):
+        raise TrainingDiverged(f"val's {task.primary.label} is {score} after step {state.step}")
     state.history.append(line)
     state.loss_sum, state.loss_count = 0.0, 0
-    if state.best_score is None or task.primary.better(score, state.best_score):
-        state.best_score, state.best_step, state.stale = score, state.step, 0
-        state.best_weights = {name: w.detach().cpu().clone() for name, w in model.state_dict().items()}
+    if not state.note_score(score, task.primary, recipe):
         return
-    state.stale += 1
-    if recipe.schedule == "plateau" and state.stale % recipe.patience == 0:
-        state.halvings += 1
+    state.best_weights = {name: w.detach().cpu().clone() for name, w in model.state_dict().items()}
+    # scores may hide it, until the run's weights are to be loaded
+    if bad := [name for name in finite if not is_finite(state.best_weights[name])]:
+        raise TrainingDiverged(f"{bad[0]} is not finite after step {state.step}; try a lower learning rate")
 
 
 def _status(state: State, recipe: Recipe) -> Status:
@@ -181,37 +157,20 @@ def _status(state: State, recipe: Recipe) -> Status:
     return Status(state.step, state.loss, score, speed, (recipe.max_steps - state.step) * recipe.batch_size / speed)
 
 
-def _snapshot(model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> dict[str, Any]:
-    return {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "state": vars(state),
-        # dropout draws from torch's generators
-        "rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
 def _resume(
-    checkpoint: Checkpoint | None, model: nn.Module, optimizer: torch.optim.Optimizer, notice: Callable[[str], None]
+    checkpoint: Checkpoint | None,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    metric: Metric,
+    recipe: Recipe,
+    notice: Callable[[str], None],
 ) -> State:
     """Return the state that a checkpoint left, with model and optimiser as they were then; a new one without."""
     if checkpoint is None:
         return State()
     try:
         values = checkpoint.load()
+        return restore(values, model, optimizer, metric, recipe) if values else State()
     except CheckpointDamaged as error:
         notice(f"{checkpoint.path} is damaged ({error}): kept as {checkpoint.set_aside().name}, training begins anew")
-        values = None
-    if values is None:
         return State()
-    model.load_state_dict(values["model"])
-    rates = [group["lr"] for group in optimizer.param_groups]
-    optimizer.load_state_dict(values["optimizer"])
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        # the group's, not the file's: it is set before every step, and perhaps lies on the device
-        group["lr"] = rate
-    torch.set_rng_state(values["rng"])
-    if values["cuda_rng"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(values["cuda_rng"])
-    return State(**values["state"])

@@ -13,6 +13,7 @@ from bench.data.dataset import Progress
 from bench.errors import UserError
 from bench.protocol.task import Metric, Task
 from bench.reporting.contrasts import WeighedContrast, weigh
+from bench.reporting.evidence import check_data
 from bench.reporting.sampling import Sampling, Units, compare_units
 from bench.reporting.systems import Results, System, ranked_on_val
 from bench.stats import inference
@@ -142,6 +143,8 @@ def analyse(
     """Bootstrap all systems on the same resamples. Raises UserError for a wrong margin or damaged scores."""
     check_margin(margin)
     labels, task = results.labels, results.task
+    if not results.mixed:
+        check_data(results.systems, labels, results.folder.labels_file)
     statistics = {system.label: system.statistics(labels) for system in results.systems}
     ranked = sorted(results.systems, key=lambda system: task.primary.key(system.score))
     compared = no_ablations(ranked)

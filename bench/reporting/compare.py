@@ -1,5 +1,6 @@
 """Two runs, or two systems with all their seeds, side by side: on the same clips, wherever they were made."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,6 +14,7 @@ from bench.data.dataset import Progress
 from bench.errors import UserError
 from bench.protocol.task import Metric
 from bench.reporting.analysis import MARGIN, ClassDifferences, check_margin, class_differences, judge
+from bench.reporting.evidence import check_data, check_record
 from bench.reporting.notes import units_cautions, units_note
 from bench.reporting.sampling import Sampling, Units, compare_units
 from bench.reporting.systems import FinishedRun, System, different_origins, load_results
@@ -69,8 +71,9 @@ class Comparison:
             **{side: float(self.estimates[system.label][metric.name].value) for side, system in sides.items()},
             "difference": float(found.value),
             **{name: float(getattr(found, name)) for name in ("low", "high", "p")},
-            "verdict": claim.verdict,
-            "equivalence": claim.equivalence,
+            # of a metric that does not exist there is nothing to claim
+            "verdict": claim.verdict if math.isfinite(found.value) else None,
+            "equivalence": claim.equivalence if math.isfinite(found.value) else None,
         }
 
     def __repr__(self) -> str:
@@ -101,6 +104,9 @@ def compare(
     labels, others = (ResultsFolder(path.parent).labels() for path in (first, second))
     if (labels.dataset, labels.clips, labels.classes) != (others.dataset, others.clips, others.classes):
         raise UserError(f"{first} and {second} were scored on different clips: nothing pairs them")
+    if not mixed:
+        for system, path in ((a, first), (b, second)):
+            check_data([system], labels, ResultsFolder(path.parent).labels_file)
     reasons = different_origins([a, b])
     if reasons and not mixed:
         raise UserError(f"not compared: {'; '.join(reasons)}; say --mixed to compare them all the same")
@@ -115,7 +121,9 @@ def find_system(path: Path) -> System:
     """Return a run folder, or a results folder's system of this name or label. Raises UserError unless there is one."""
     folder = RunFolder(path)
     if folder.is_finished:
-        return System(path.name, (FinishedRun(folder, folder.record()),))
+        run = FinishedRun(folder, folder.record())
+        check_record(run, (system := System(path.name, (run,))).task)
+        return system
     if path.is_dir() or not path.parent.is_dir():
         raise UserError(f"{path}: neither a finished run's folder nor RESULTS/ENTRY, as in results/demo/crnn")
     systems = load_results(path.parent, mixed=True).systems
@@ -136,13 +144,23 @@ def describe(found: Comparison) -> str:
     lines = [f"first:  {a.label} ({_seeds(a)})", f"second: {b.label} ({_seeds(b)})", ""]
     lines.append(layout.format("", "first", "second", "difference", "95% interval", "p", "verdict"))
     for line in found.metrics.to_dict("records"):
-        scores = (f"{line[name]:.3f}" for name in ("first", "second"))
-        span = f"{line['low']:+.3f} to {line['high']:+.3f}"
-        p = "< 0.0001" if line["p"] < 0.0001 else f"{line['p']:.4f}"
-        values = (*scores, f"{line['difference']:+.3f}", span, p, line["verdict"])
-        lines.append(layout.format(line["metric"], *values))
+        lines.append(layout.format(line["metric"], *_line(line)))
     lines += ["", *_equivalence(found), _scope(found), units_note(found.units), *units_cautions(found.units)]
     return "\n".join([*lines, *(_classes(found.by_class) if found.by_class else [])])
+
+
+def _line(line: Mapping[Any, Any]) -> tuple[str, ...]:
+    """Return the cells of a metric, with - for what does not exist."""
+    if not math.isfinite(line["difference"]):
+        return (*(_number(line[name]) for name in ("first", "second")), "-", "-", "-", "")
+    scores = (_number(line[name]) for name in ("first", "second"))
+    p = "< 0.0001" if line["p"] < 0.0001 else f"{line['p']:.4f}"
+    span = f"{line['low']:+.3f} to {line['high']:+.3f}"
+    return (*scores, f"{line['difference']:+.3f}", span, p, line["verdict"])
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else "-"
 
 
 def _equivalence(found: Comparison) -> list[str]:

@@ -4,7 +4,7 @@ bench.inspect.filters writes the two; all conclusions rest on their rounded numb
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,6 +26,8 @@ Array = npt.NDArray[np.float64]
 
 STATES = ("untrained", "trained")
 COLUMNS = ("state", "filter", "rank", "peak_hz", "bandwidth_hz", "in_band", "gain", "change", "fires", "dead")
+# of these, columns of numbers, none below 0
+_NUMBERS = ("peak_hz", "bandwidth_hz", "in_band", "gain", "change", "fires")
 # of the stored responses: what is below the floor counts as silence
 FLOOR_DB, STEP_DB = -40.0, 0.5
 # a filter that moved by less than this share of itself has hardly moved
@@ -116,22 +118,67 @@ class Filters:
 def load_filters(folder: RunFolder) -> Filters:
     """Read what was measured of a run's filters. Raises UserError if a file is missing or damaged."""
     remedy = f"remove both filters.csv and filters.npz and run `bench filters {folder.path}` again"
-    table = read_table(folder.filters_table, *COLUMNS, remedy=remedy)
+    table = read_table(folder.filters_table, *COLUMNS, numbers=_NUMBERS, remedy=remedy)
     names = [f"{state}_{part}" for state in STATES for part in ("steps", "strongest", "shapes")]
     arrays = read_arrays(folder.filters_arrays, "title", "layer", "sample_rate", "taps", *names, remedy=remedy)
-    try:
-        return Filters(
-            table=table.astype({"dead": bool})[list(COLUMNS)],
-            title=str(arrays["title"]),
-            layer=str(arrays["layer"]),
-            sample_rate=int(arrays["sample_rate"]),
-            taps=int(arrays["taps"]),
-            responses={state: arrays[f"{state}_steps"] * -STEP_DB for state in STATES},
-            strongest={state: arrays[f"{state}_strongest"] for state in STATES},
-            shapes={state: arrays[f"{state}_shapes"].astype(np.float64) for state in STATES},
-        )
-    except (ValueError, TypeError) as error:
-        raise damaged(folder.filters_arrays, error, remedy) from None
+    count, rate = len(table) // len(STATES), arrays["sample_rate"]
+    if rate.shape or rate.dtype.kind not in "iu" or rate < 1:
+        raise damaged(folder.filters_arrays, "sample_rate: no number of Hz", remedy)
+    for state in STATES:
+        if reason := _wrong_lines(table[table["state"] == state], count, int(rate)):
+            raise damaged(folder.filters_table, f"{state}: {reason}", remedy)
+        if reason := _wrong_arrays(arrays, state, count):
+            raise damaged(folder.filters_arrays, f"{state}: {reason}", remedy)
+    return Filters(
+        table=table[list(COLUMNS)],
+        title=str(arrays["title"]),
+        layer=str(arrays["layer"]),
+        sample_rate=int(rate),
+        taps=int(arrays["taps"]),
+        responses={state: arrays[f"{state}_steps"] * -STEP_DB for state in STATES},
+        strongest={state: arrays[f"{state}_strongest"] for state in STATES},
+        shapes={state: arrays[f"{state}_shapes"].astype(np.float64) for state in STATES},
+    )
+
+
+def _wrong_lines(lines: pd.DataFrame, count: int, sample_rate: int) -> str:
+    """Return what is wrong with a state's part of filters.csv, of so many filters; '' if nothing is."""
+    for name in ("filter", "rank"):
+        if sorted(lines[name]) != list(range(count)) or not count:
+            return f"{name}: not each of {count} filters once"
+    if lines["dead"].dtype != bool:
+        return "dead: neither True nor False"
+    ends = dict.fromkeys(_NUMBERS, math.inf) | {"peak_hz": sample_rate / 2, "in_band": 1, "fires": 1}
+    for name, end in ends.items():
+        # a share, or a width between two bins, is rounded; and there is none of a filter of zeros, or without data
+        if not (lines[name].isna() | lines[name].between(0, end * 1.001) & np.isfinite(lines[name])).all():
+            return f"{name}: a number that it can't be"
+    live = lines[~lines["dead"]].sort_values("rank")
+    if live["peak_hz"].isna().any() or not (live["bandwidth_hz"] > 0).all():
+        return "peak_hz, bandwidth_hz: missing of a filter that is not dead"
+    if len(live) and (live["rank"].max() >= len(live) or not live["peak_hz"].is_monotonic_increasing):
+        return "rank: not in the order of peak_hz"
+    return ""
+
+
+def _wrong_arrays(arrays: Mapping[str, npt.NDArray[Any]], state: str, count: int) -> str:
+    """Return what is wrong with a state's part of filters.npz, of so many filters; '' if nothing is."""
+    steps, strongest, shapes = (arrays[f"{state}_{part}"] for part in ("steps", "strongest", "shapes"))
+    taps = arrays["taps"]
+    if taps.shape or taps.dtype.kind not in "iu" or taps < 1 or arrays["title"].shape or arrays["layer"].shape:
+        return "taps, title, layer: not one of each"
+    if steps.dtype != np.uint8 or steps.ndim != 2 or len(steps) != count or not steps.size:
+        return f"responses of shape {steps.shape}, of {count} filters"
+    if steps.max() * -STEP_DB < FLOOR_DB:
+        return "responses below the floor"
+    is_list = strongest.ndim == 1 and strongest.dtype.kind in "iu"
+    if not is_list or len({*strongest.tolist()} & {*range(count)}) != len(strongest):
+        return "strongest: no numbers of filters"
+    if shapes.shape != (len(strongest), int(taps)) or shapes.dtype.kind != "f":
+        return f"shapes of shape {shapes.shape}, of {len(strongest)} filters of {taps} taps"
+    if not np.isfinite(shapes).all() or not np.abs(shapes).max(axis=1, initial=0).all():
+        return "shapes of no filter"
+    return ""
 
 
 def fit_scale(name: str, centres: Array) -> ScaleFit:

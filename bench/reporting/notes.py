@@ -192,6 +192,11 @@ def _cautions(results: Results) -> list[str]:
     kinds = {"sets of package versions": versions, "devices": devices}
     differ = [f"{len(values)} {kind}" for kind, values in kinds.items() if len(values) > 1]
     cautions = [f"Caution: these runs should not be compared: {reason}." for reason in results.mixed]
+    for run in results.runs:
+        # the hash that it was made with, whatever the rules were then
+        name = f"{run.record.spec.name}-s{run.record.spec.seed}-{run.record.hash}"
+        if run.folder.name != name:
+            cautions.append(f"Caution: the folder {run.folder.name} holds the run {name}: it was renamed, or changed.")
     return cautions + ([f"Caution: these runs were made with {' and '.join(differ)}."] if differ else [])
 
 

@@ -14,6 +14,7 @@ from bench.reporting.systems import FinishedRun
 from bench.reporting.tables.scores import unfinished
 from bench.reporting.tables.table import Table
 from bench.store import RunRecord
+from bench.text import printable
 
 __all__ = ["data_uri", "page"]
 
@@ -22,7 +23,7 @@ def page(analysis: Analysis, made: Sequence[Table], figures: Mapping[str, str]) 
     """Return tables, drawn `figures` (name to caption), and of every run its settings, origin and history, as HTML."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, finalize=_shown,
     )  # fmt: skip
     results = analysis.results
     sentence, commands = origin(results)
@@ -38,6 +39,11 @@ def page(analysis: Analysis, made: Sequence[Table], figures: Mapping[str, str]) 
         unfinished=unfinished(results),
         runs=[_run(run) for standing in analysis.standings for run in standing.system.runs],
     )
+
+
+def _shown(value: object) -> object:
+    """Return a text without what would act, in a browser or an editor; autoescape does what is HTML's."""
+    return printable(value, lines=True) if isinstance(value, str) else value
 
 
 def data_uri(path: Path) -> str:

@@ -13,6 +13,7 @@ from bench.errors import UserError
 from bench.protocol.recipe import Recipe
 from bench.reporting.analysis import Analysis, no_ablations
 from bench.reporting.contrasts import weigh
+from bench.reporting.evidence import check_data
 from bench.reporting.sampling import Sampling
 from bench.reporting.systems import Results, System
 from bench.stats import planning
@@ -28,6 +29,7 @@ __all__ = [
 # of which the smallest difference is told
 SEEDS = (3, 5, 10)
 Record = dict[str, Any]
+_SMALLEST, _MOST = 1e-6, 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,15 @@ class Question:
     clips: int
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.difference) and self.difference > 0):
+        # a smaller one than any metric is told to would take seeds without number
+        if not (math.isfinite(self.difference) and self.difference >= _SMALLEST):
             raise UserError(f"--difference {self.difference:g}: give one above 0, such as .01, in the metric's unit")
         if not 0.5 <= self.power < 1:
             raise UserError(f"--power {self.power:g}: give a chance from .5 to below 1, such as .8")
-        if self.clips < 1:
+        if not 1 <= self.clips <= _MOST:
             raise UserError(f"--clips {self.clips}: give how many clips eval has, 1 or more")
+        if not 1 <= self.seeds <= _MOST:
+            raise UserError(f"--seeds {self.seeds}: give how many seeds there will be, 1 or more")
 
 
 # --- variances of a pilot
@@ -100,6 +105,8 @@ def weigh_pilot(
     eval clips; None stands for the pilot's own number. Raises UserError where no two systems share three seeds.
     """
     labels, name = pilot.labels, pilot.task.primary.name
+    if not pilot.mixed:
+        check_data(pilot.systems, labels, pilot.folder.labels_file)
     couples = [couple for couple in comparisons(pilot.systems) if _shared(*couple) >= SHARED_SEEDS_NEEDED]
     if not couples:
         raise UserError(f"--pilot {pilot.folder.path}: {_too_few(pilot.systems)}")

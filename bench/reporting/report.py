@@ -24,6 +24,7 @@ from bench.reporting.tables.ensembles import ensemble_pair_table, ensemble_table
 from bench.reporting.tables.scores import class_table, tables
 from bench.reporting.tables.search import tuning_table
 from bench.reporting.tables.table import COSTS, Table
+from bench.store.files import write_text
 
 __all__ = ["Figure", "Report", "Sampling", "write_report"]
 
@@ -149,7 +150,7 @@ def write_report(
     results = load_results(folder, mixed=mixed)
     analysis = analyse(results, sampling or Sampling(), progress, margin)
     made = tables(analysis)
-    if results.search:
+    if results.search and results.search["entries"]:
         before_cost = [table.name for table in made].index("cost")
         made.insert(before_cost, tuning_table(analysis, results.search))
     found = ensembles(results)
@@ -158,10 +159,10 @@ def write_report(
         made.insert(behind_cost, ensemble_table(found))
     by_name = {table.name: table for table in made}
     store = results.folder
-    store.report_file("table.md").write_text(markdown(analysis, made), "utf-8")
-    store.report_file("table.csv").write_text(csv_text(by_name["scores"].records), "utf-8")
+    write_text(store.report_file("table.md"), markdown(analysis, made))
+    write_text(store.report_file("table.csv"), csv_text(by_name["scores"].records))
     printed = [table for table in made if table.name != "published"]
-    store.report_file("table.tex").write_text(latex(analysis, printed), "utf-8")
+    write_text(store.report_file("table.tex"), latex(analysis, printed))
     if analysis.classes:
         by_name["classes"] = class_table(analysis.classes)
     if found:
@@ -169,7 +170,7 @@ def write_report(
     for name, table in _FILES.items():
         path = store.report_file(f"{name}.csv")
         if table in by_name:
-            path.write_text(csv_text(by_name[table].records), "utf-8")
+            write_text(path, csv_text(by_name[table].records))
         else:
             # of an earlier report with more systems
             path.unlink(missing_ok=True)
@@ -177,6 +178,6 @@ def write_report(
     for run in results.runs:
         if run.folder.has_filters:
             filters_figure(run.folder)
-    store.page.write_text(page(analysis, list(by_name.values()), figures), "utf-8")
+    write_text(store.page, page(analysis, list(by_name.values()), figures))
     drawn = {name: Figure(store.report_file(name), caption) for name, caption in figures.items()}
     return Report(folder, by_name, drawn)

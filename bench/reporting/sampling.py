@@ -18,6 +18,8 @@ __all__ = ["UPLOADERS_NEEDED", "Sampling", "Units", "compare_units"]
 UPLOADERS_NEEDED = 20
 # enough for a width to two digits
 _OF_THE_OTHER = 1_000
+# all of them are in memory at once
+_MOST = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,10 @@ class Sampling:
     resamples: int = RESAMPLES
     by_group: bool | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.resamples <= _MOST:
+            raise UserError(f"--resamples {self.resamples}: give a number from 100 to {_MOST:,}")
 
     def takes_groups(self, labels: Labels) -> bool:
         """Return whether clips are taken by uploader. Raises UserError if that is asked for and none are known."""

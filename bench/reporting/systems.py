@@ -13,8 +13,10 @@ from typing import Any
 from bench.errors import UserError
 from bench.protocol.spec import RunSpec
 from bench.protocol.task import Task, get_task
+from bench.reporting.evidence import check_record, check_scores, check_seeds, check_twins
 from bench.stats.bootstrap import Statistic
 from bench.store import Labels, PlannedContrast, ResultsFolder, RunFolder, RunRecord
+from bench.text import printable
 
 __all__ = ["FinishedRun", "Results", "System", "different_origins", "load_results", "ranked_on_val"]
 
@@ -73,7 +75,7 @@ class System:
 
     def values(self, table: str, key: str) -> list[float]:
         """Return a number of each seed's record, NaN where it does not exist."""
-        found = [getattr(run.record, table)[key] for run in self.runs]
+        found = [getattr(run.record, table).get(key) for run in self.runs]
         return [math.nan if value is None else value for value in found]
 
     def mean(self, table: str, key: str) -> float:
@@ -84,9 +86,15 @@ class System:
         return stdev(values) if len(values := self.values(table, key)) > 1 else None
 
     def statistics(self, labels: Labels) -> dict[int, Statistic]:
-        """Return what computes metrics on resampled clips, by seed. Raises UserError for missing or wrong scores."""
+        """Return what computes metrics on resampled clips, by seed.
+
+        Raises UserError for missing or damaged scores, and for those that give other numbers than the runs' records.
+        """
         scores = {run.record.spec.seed: run.folder.scores(labels.targets.shape) for run in self.runs}
-        return {seed: self.task.statistic(labels.targets, run, labels.leaf) for seed, run in scores.items()}
+        for run in self.runs:
+            check_scores(run, scores[run.record.spec.seed], labels, self.task)
+        check_twins(self, scores)
+        return {seed: self.task.statistic(labels.targets, of_run, labels.leaf) for seed, of_run in scores.items()}
 
 
 @dataclass(frozen=True)
@@ -138,7 +146,7 @@ def load_results(path: Path, *, mixed: bool = False) -> Results:
     """
     folder = ResultsFolder(path)
     if not path.is_dir():
-        raise UserError(f"{path}: no such folder; `bench run` makes one")
+        raise UserError(f"{path}: {'no folder' if path.exists() else 'no such folder'}; `bench run` makes one")
     runs = [FinishedRun(run, run.record()) for run in folder.finished()]
     if not runs:
         raise UserError(f"{path}: no finished run in it; `bench run` makes them")
@@ -152,13 +160,17 @@ def load_results(path: Path, *, mixed: bool = False) -> Results:
     systems = tuple(sorted(_group(runs), key=lambda system: (places.get(system.name, len(places)), system.label)))
     if len(tasks := sorted({system.spec.task for system in systems})) > 1:
         raise UserError(f"{path}: runs of different tasks ({', '.join(tasks)}): nothing compares them")
+    for system in systems:
+        check_seeds(system)
+        for run in system.runs:
+            check_record(run, system.task)
     reasons = different_origins(systems)
     if reasons and not mixed:
         raise UserError(
             f"{path}: not compared: {'; '.join(reasons)}. Remove the older runs' folders and run the suite again, "
             "or say --mixed to compare them all the same"
         )
-    return Results(folder, plan.title, systems, failed, missing, reasons, plan.contrasts)
+    return Results(folder, printable(plan.title), systems, failed, missing, reasons, plan.contrasts)
 
 
 def different_origins(systems: Sequence[System]) -> tuple[str, ...]:
@@ -188,10 +200,10 @@ def _group(runs: Sequence[FinishedRun]) -> list[System]:
     systems = []
     for name, of_name in groups.items():
         by_seed = [sorted(group, key=lambda run: run.record.spec.seed) for group in of_name.values()]
-        same_name = [System(name, tuple(group)) for group in by_seed]
+        same_name = [System(printable(name), tuple(group)) for group in by_seed]
         flat = [s.settings | {"pack": s.spec.pack[:8], "source": s.spec.source[:8]} for s in same_name]
         differing = [key for key in flat[0] if len({json.dumps(values.get(key)) for values in flat}) > 1]
         for system, values in zip(same_name, flat, strict=True):
             what = ", ".join(f"{key}={values.get(key)}" for key in differing)
-            systems.append(replace(system, label=f"{name} ({what})") if differing else system)
+            systems.append(replace(system, label=printable(f"{name} ({what})")) if differing else system)
     return systems

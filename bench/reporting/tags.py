@@ -6,18 +6,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench.disk import partial_path
 from bench.errors import UserError
 
 Floats = npt.NDArray[np.floating[Any]]
 
-__all__ = ["SOFTWARE", "ScoreTable", "Tags", "as_document", "as_frame", "clock", "describe", "figure_paths"]
+__all__ = ["SOFTWARE", "Tags", "as_document", "as_frame", "clock", "describe", "figure_paths"]
 
 # of a terminal, for the scores over time
 _COLUMNS = 60
@@ -100,34 +99,6 @@ def as_frame(tags: Tags, name: str, *, over_time: bool = False) -> pd.DataFrame:
     else:
         index = pd.Index([name], name="file")
     return pd.DataFrame(tags.scores if over_time else tags.clip[None], index, columns=list(tags.classes))
-
-
-class ScoreTable:
-    """Every class's score in every chunk, as a CSV file that is whole or not there; `second` is a chunk's beginning."""
-
-    HEADER = "file,second,tag,score"
-
-    def __init__(self, path: Path) -> None:
-        """Raise UserError if there is a file that is no such table."""
-        _refuse_foreign(path, self.HEADER)
-        self.path = path
-
-    def __enter__(self) -> Self:
-        partial_path(self.path).write_text(f"{self.HEADER}\n", "utf-8")
-        return self
-
-    def add(self, tags: Tags) -> None:
-        chunks, k = tags.scores.shape
-        values = (str(tags.file), np.repeat(tags.starts, k), list(tags.classes) * chunks, tags.scores.ravel())
-        lines = pd.DataFrame(dict(zip(self.HEADER.split(","), values, strict=True)))
-        path = partial_path(self.path)
-        lines.to_csv(path, mode="a", header=False, index=False, float_format="%.6g", lineterminator="\n")
-
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        if error:
-            partial_path(self.path).unlink()
-        else:
-            partial_path(self.path).replace(self.path)
 
 
 def figure_paths(files: Iterable[Path], folder: Path) -> dict[Path, Path]:

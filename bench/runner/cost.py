@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -33,12 +34,24 @@ def count_macs(model: nn.Module, size: int) -> int:
     turn: attention is taken apart into its two products, and a real FFT of n samples counts as 2.5 n log2(n)
     operations (FFTW's convention). Sums, norms and activations are left out, as is usual. `model` lies on the CPU.
     """
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten._fft_r2c: _fft_flops})
     was_training = model.training
     model.eval()
+    try:
+        # without memory, of which attention over a long chunk would take much, in its two products
+        meta = torch.device("meta")
+        named = (*model.named_parameters(), *model.named_buffers())
+        return _macs(model, {name: torch.empty_like(tensor, device=meta) for name, tensor in named}, size, meta)
+    # not every operation has it
+    except Exception:
+        return _macs(model, {}, size, torch.device("cpu"))
+    finally:
+        model.train(was_training)
+
+
+def _macs(model: nn.Module, weights: dict[str, Tensor], size: int, device: torch.device) -> int:
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten._fft_r2c: _fft_flops})
     with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:
-        model(torch.zeros(1, size))
-    model.train(was_training)
+        functional_call(model, weights, (torch.zeros(1, size, device=device),))
     return int(counter.get_total_flops()) // 2
 
 

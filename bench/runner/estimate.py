@@ -23,6 +23,7 @@ from bench.protocol.spec import RunSpec
 from bench.protocol.task import get_task
 from bench.protocol.train import REPORT_EVERY, batch_of, step_of
 from bench.runner.cost import CLIP_SECONDS, REPEATS
+from bench.runner.memory import require_memory
 from bench.runner.run import checkpoint_of
 from bench.suites.plan import Run
 from bench.suites.space import Budget
@@ -166,6 +167,7 @@ def estimate(
 def measure(entry: Remaining, device: torch.device, seconds: float) -> Rates:
     """Train as a run does, but only for some `seconds`, and score some chunks of val."""
     spec, recipe, task = entry.spec, entry.spec.recipe, get_task(entry.spec.task)
+    require_memory(spec, entry.pack, device)
     # an accelerator works behind the program's back; the training loop waits for it every so many steps
     at_once = 1 if device.type == "cpu" else REPORT_EVERY
     most = recipe.max_steps // _SHARE // at_once

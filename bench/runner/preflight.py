@@ -3,20 +3,31 @@
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
-from architectures import create, failure
+from architectures import create, failure, is_finite, pass_on, require_weights
 from bench.disk import require_space
 from bench.errors import UserError
+from bench.locks import attempt
 from bench.protocol.batches import chunk_size
 from bench.protocol.checkpoint import CheckpointDamaged, CheckpointOfOtherCode
+from bench.protocol.optim import optimizer_of
+from bench.protocol.train import train_step
 from bench.runner.cost import count_parameters
 from bench.runner.display import Display
+from bench.runner.memory import require_memory, require_memory_of_step, saved_bytes
 from bench.runner.provenance import code_of
 from bench.runner.run import checkpoint_of
 from bench.store import ResultsFolder
 from bench.suites.plan import Run
 
 __all__ = ["check_checkpoints", "check_runs", "refuse_other_code"]
+
+_CPU = torch.device("cpu")
+# chunks that a model is tried on: with one alone, batch norm has nothing to normalise by
+_ROWS = 2
+# Of the step that is tried. With the recipe's own, training may diverge: that is for the run to find, and its result.
+_LEARNING_RATE = 1e-6
 
 
 def refuse_other_code(runs: Sequence[Run], results: ResultsFolder) -> None:
@@ -36,51 +47,83 @@ def refuse_other_code(runs: Sequence[Run], results: ResultsFolder) -> None:
 
 def check_checkpoints(runs: Sequence[Run], results: ResultsFolder, *, restart: bool, display: Display) -> None:
     """Set damaged checkpoints aside, and with `restart` those of other code, for which it else raises UserError."""
-    for run in runs:
-        if run.folder.is_finished:
-            continue
-        who, begins = f"{run.spec.name} seed {run.spec.seed}", "training begins anew"
-        for folder in [run.folder, *results.unfinished_of_format1(run.spec)]:
-            found, elsewhere = checkpoint_of(Run(run.spec, run.pack, folder)), folder != run.folder
-            try:
-                found.load(mmap=True)
-            except CheckpointDamaged as error:
-                # what lies elsewhere may be a run with other settings
-                if not elsewhere:
-                    kept = found.set_aside().name
-                    display.notice(f"{who}: {found.path} is damaged ({error}): kept as {kept}, {begins}")
-            except CheckpointOfOtherCode as error:
-                if elsewhere and error.format is not None:
-                    continue
-                if not restart:
-                    raise UserError(
-                        f"{who}: {found.path}, at step {error.step}, was left by other code than this, so that the run "
-                        "can't be resumed: say --restart to begin it anew, or resume it with the code that began it"
-                    ) from None
-                display.notice(f"{who}: the checkpoint of other code is kept as {found.set_aside().name}, {begins}")
+    for run in runs if results.path.is_dir() else ():
+        if not run.folder.is_finished:
+            with attempt(run.folder.path, display.notice) as is_free:
+                # who is at it has checked it, and writes it anew
+                if is_free:
+                    _check_checkpoint(run, results, restart=restart, display=display)
 
 
-def check_runs(runs: Sequence[Run], results: ResultsFolder) -> None:
-    """Take a step of every architecture. Raises UserError if one does not run, or weights find no room on the disk."""
+def _check_checkpoint(run: Run, results: ResultsFolder, *, restart: bool, display: Display) -> None:
+    who, begins = f"{run.spec.name} seed {run.spec.seed}", "training begins anew"
+    for folder in [run.folder, *results.unfinished_of_format1(run.spec)]:
+        found, elsewhere = checkpoint_of(Run(run.spec, run.pack, folder)), folder != run.folder
+        try:
+            found.load(mmap=True)
+        except CheckpointDamaged as error:
+            # what lies elsewhere may be a run with other settings
+            if not elsewhere:
+                kept = found.set_aside().name
+                display.notice(f"{who}: {found.path} is damaged ({error}): kept as {kept}, {begins}")
+        except CheckpointOfOtherCode as error:
+            if elsewhere and error.format is not None:
+                continue
+            if not restart:
+                raise UserError(
+                    f"{who}: {found.path}, at step {error.step}, was left by other code than this, so that the run "
+                    "can't be resumed: say --restart to begin it anew, or resume it with the code that began it"
+                ) from None
+            display.notice(f"{who}: the checkpoint of other code is kept as {found.set_aside().name}, {begins}")
+
+
+def check_runs(runs: Sequence[Run], results: ResultsFolder, device: torch.device = _CPU) -> None:
+    """Take a step of every architecture, keep its weights and read them again.
+
+    Raises UserError if one can't do that, if memory plainly does not suffice, or weights find no room on the disk.
+    """
     parameters: dict[str, int] = {}
     for run in runs:
         if run.spec.name not in parameters:
+            require_memory(run.spec, run.pack, device)
             try:
-                parameters[run.spec.name] = _step(run)
+                parameters[run.spec.name] = _step(run, device)
+            except UserError:
+                raise
             except Exception as error:
-                raise UserError(f"{run.spec.name} does not run: {failure(run.spec.architecture, error)}") from error
+                why = f"{failure(run.spec.architecture, error)}, on chunks of {run.spec.recipe.chunk_seconds:g} s"
+                raise UserError(f"{run.spec.name} does not run: {why}") from error
     kept = sum(4 * parameters[run.spec.name] for run in runs if not run.folder.is_finished)
     # weights, two moments and the best weights, and all of it twice while a checkpoint replaces the last
     require_space(results.path, kept + 2 * 4 * 4 * max(parameters.values()) + 50e6)
 
 
-def _step(run: Run) -> int:
-    """Go forward and backward once, on silence; return the number of parameters."""
-    recipe, classes = run.spec.recipe, len(run.pack.labels)
-    model = create(run.spec.architecture, **run.spec.config)
-    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
-        logits = model(torch.zeros(2, chunk_size(recipe, run.pack.sample_rate)))
-    if logits.shape != (2, classes):
-        raise ValueError(f"logits have shape {tuple(logits.shape)}, should have (2, {classes})")
-    run.task.loss(recipe, logits.float(), torch.zeros(2, classes)).backward()
+def _step(run: Run, device: torch.device) -> int:
+    """Do once, on the CPU, what a run does until its weights are kept; return the number of parameters."""
+    recipe = run.spec.recipe.model_copy(update={"learning_rate": _LEARNING_RATE})
+    classes = len(run.pack.labels)
+    model, fresh = (create(run.spec.architecture, **run.spec.config) for _ in range(2))
+    require_weights(model.state_dict())
+    model.register_forward_hook(lambda *given: _require_logits(given[-1], len(given[1][0]), classes))
+    # silence, which any data set has, and noise
+    x = 0.1 * torch.randn(_ROWS, chunk_size(recipe, run.pack.sample_rate), generator=torch.Generator().manual_seed(0))
+    x[0] = 0
+    with saved_bytes(model) as kept:
+        train_step(model, optimizer_of(model, recipe), x, torch.zeros(_ROWS, classes), run.task, recipe)
+    require_memory_of_step(run.spec, device, model, x, kept[0])
+    with torch.inference_mode():
+        model.eval()(x)
+    pass_on(model, fresh)
     return count_parameters(model)
+
+
+def _require_logits(logits: object, rows: int, classes: int) -> None:
+    """Raise ValueError if a model's outputs for so many chunks are no logits."""
+    if not isinstance(logits, Tensor):
+        raise ValueError(f"the output is a {type(logits).__name__}, should be a tensor of logits")
+    if logits.shape != (rows, classes):
+        raise ValueError(f"logits have shape {tuple(logits.shape)}, should have ({rows}, {classes})")
+    if not logits.is_floating_point():
+        raise ValueError(f"logits are {logits.dtype}, should be floats")
+    if not is_finite(logits):
+        raise ValueError("logits are not finite, on silence or on noise")

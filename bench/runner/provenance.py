@@ -6,7 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -23,8 +23,9 @@ from bench.protocol.task import get_task
 from bench.runner.source import architecture_files, protocol_files, source_digest
 from bench.schema import digest
 from bench.store.record import Provenance
+from bench.text import hide_secrets
 
-__all__ = ["code_digest", "code_of", "device_name", "provenance", "python_call"]
+__all__ = ["as_recorded", "code_digest", "code_of", "device_name", "provenance", "python_call"]
 
 # what was called, where that was in Python: the command line is then a notebook's, or a script's
 _call: ContextVar[str] = ContextVar("python_call", default="")
@@ -47,8 +48,7 @@ def provenance(spec: RunSpec, device: torch.device) -> Provenance:
     """Return where a run's numbers come from, for its run.json."""
     return Provenance(
         **code_of(spec),
-        # results are there to be shown: URLs without their passwords
-        command=re.sub(r"(://[^:@/\s]*):[^@/\s]*@", r"\1:***@", _command()),
+        command=_command(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         versions={"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
         device=device_name(device),
@@ -59,8 +59,14 @@ def provenance(spec: RunSpec, device: torch.device) -> Provenance:
 def _command() -> str:
     program = Path(sys.argv[0])
     if program.stem == "bench" or program.parts[-2:] == ("bench", "__main__.py"):
-        return shlex.join(["bench", *sys.argv[1:]])
-    return _call.get() or shlex.join(["python", *sys.argv])
+        return " ".join(["bench", *map(as_recorded, sys.argv[1:])])
+    return _call.get() or " ".join(["python", *map(as_recorded, sys.argv)])
+
+
+def as_recorded(argument: str, quote: Callable[[str], str] = shlex.quote) -> str:
+    """Return an argument as it may be shown, as results are there to be: a URL without its passwords."""
+    # an argument is a URL to its end, whatever is in it; in a text a space would end it
+    return hide_secrets(quote(re.sub(r"\s", "%20", argument) if "://" in argument else argument))
 
 
 def code_of(spec: RunSpec) -> dict[str, Any]:

@@ -7,17 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import save
-from torch import nn
 
-from architectures import get_architecture, package_of, source_text
-from bench.protocol.batches import Batches
+from architectures import get_architecture, package_of, source_text, weights_bytes
 from bench.protocol.build import build, fp32_means_fp32
 from bench.protocol.checkpoint import Checkpoint
 from bench.protocol.optim import optimizer_of
 from bench.protocol.spec import RunSpec
 from bench.protocol.task import get_task
-from bench.protocol.train import State, train, train_step
+from bench.protocol.train import train, train_step
 from bench.runner.cost import CLIP_SECONDS, count_macs, count_parameters, latency, peak_memory
 from bench.runner.display import Display
 from bench.runner.provenance import code_digest, provenance
@@ -40,7 +37,7 @@ def execute(run: Run, device: torch.device, display: Display | None = None) -> R
 
 def checkpoint_of(run: Run) -> Checkpoint:
     """Return a run's checkpoint, for the code that is loaded."""
-    return Checkpoint(run.folder.checkpoint_file, code_digest(run.spec))
+    return Checkpoint(run.folder.checkpoint_file, code_digest(run.spec), run.spec.hash)
 
 
 def _execute(run: Run, device: torch.device, display: Display) -> RunRecord:
@@ -49,26 +46,33 @@ def _execute(run: Run, device: torch.device, display: Display) -> RunRecord:
     origin = _origin(run, device)
     data, val = (task.data(run.pack, split, spec.recipe, device) for split in ("train", "val"))
     fp32_means_fp32()
+    # before the first step: what fails here should not cost a training
+    untrained = _untrained(run, device)
+    cost = _cost(spec, data.size, device)
     model = build(spec, device)
     state = train(
         model, data, val, task, spec.recipe,
         seed=spec.seed, checkpoint=checkpoint_of(run), report=display.training, notice=display.notice,
     )  # fmt: skip
     assert state.best_score is not None
-    held_out = task.data(run.pack, "eval", spec.recipe, device)
-    scores = task.score(model, held_out)
+    run.folder.write_weights(weights_bytes(model.state_dict()))
+    cost |= {
+        "train_seconds": round(state.seconds, 3),
+        "samples_per_second": round(state.step * spec.recipe.batch_size / max(state.seconds, 1e-9), 1),
+    }
+    scores = task.score(model, task.data(run.pack, "eval", spec.recipe, device))
     record = RunRecord(
         spec=spec,
         hash=spec.hash,
-        **_judged(run, scores, task.score(build(spec, device), held_out)),
+        **_judged(run, scores),
+        untrained=untrained,
         val_score=state.best_score,
         best_step=state.best_step,
         steps=state.step,
-        cost={**_cost(spec, model, held_out, device, state), "seconds": round(time.perf_counter() - started, 3)},
+        cost={**cost, "seconds": round(time.perf_counter() - started, 3)},
         provenance=origin,
     )
-    weights = save({name: w.contiguous() for name, w in model.state_dict().items()})
-    run.folder.write(record, pd.DataFrame(state.history), scores, weights)
+    run.folder.write(record, pd.DataFrame(state.history), scores)
     return record
 
 
@@ -81,7 +85,14 @@ def _origin(run: Run, device: torch.device) -> Provenance:
     return origin.model_copy(update={"package": package_of(spec.architecture) if spec.source else ""})
 
 
-def _judged(run: Run, scores: np.ndarray, untrained: np.ndarray) -> dict[str, Any]:
+def _untrained(run: Run, device: torch.device) -> dict[str, float | int | None]:
+    """Return what eval's scores say of the weights as they are drawn."""
+    task, pack, recipe = run.task, run.pack, run.spec.recipe
+    scores = task.score(build(run.spec, device), task.data(pack, "eval", recipe, device))
+    return {**task.evaluate(task.targets(pack.targets("eval")), scores, pack.leaf)}
+
+
+def _judged(run: Run, scores: np.ndarray) -> dict[str, Any]:
     """Return what eval's scores say, with what they were read on and what the architecture is known for."""
     task, pack = run.task, run.pack
     entry = get_architecture(run.spec.architecture)
@@ -91,7 +102,6 @@ def _judged(run: Run, scores: np.ndarray, untrained: np.ndarray) -> dict[str, An
         "family": entry.family,
         "published": asdict(entry.published) if entry.published and _is_as_published(run.spec) else None,
         "metrics": task.evaluate(targets, scores, pack.leaf),
-        "untrained": task.evaluate(targets, untrained, pack.leaf),
         "floors": task.floors(targets),
         "class_scores": {pack.labels[k]: float(by_class[k]) for k in np.flatnonzero(np.isfinite(by_class))},
         "data": {"sample_rate": pack.sample_rate, "fingerprint": pack.fingerprint, "dataset": pack.dataset},
@@ -105,9 +115,9 @@ def _is_as_published(spec: RunSpec) -> bool:
     return all(value == usual[name] for name, value in spec.config.items() if name not in follows)
 
 
-def _cost(spec: RunSpec, model: nn.Module, data: Batches, device: torch.device, state: State) -> dict[str, Any]:
-    """Return what the run costs, beside its score; what follows from spec alone on copies that are thrown away."""
-    recipe, size, classes = spec.recipe, data.size, data.targets.shape[1]
+def _cost(spec: RunSpec, size: int, device: torch.device) -> dict[str, Any]:
+    """Return what chunks of `size` samples cost, whatever is learned: measured on models that are thrown away."""
+    recipe, classes = spec.recipe, spec.config["num_classes"]
     fresh = build(spec, torch.device("cpu"))
 
     def one_step() -> None:
@@ -119,7 +129,5 @@ def _cost(spec: RunSpec, model: nn.Module, data: Batches, device: torch.device, 
         "parameters": count_parameters(fresh),
         "macs": round(count_macs(fresh, size) / recipe.chunk_seconds),
         "train_memory_bytes": peak_memory(one_step, device),
-        "latency_seconds": latency(model, size, device, recipe.eval_chunks(CLIP_SECONDS)),
-        "train_seconds": round(state.seconds, 3),
-        "samples_per_second": round(state.step * recipe.batch_size / state.seconds, 1),
+        "latency_seconds": latency(build(spec, device), size, device, recipe.eval_chunks(CLIP_SECONDS)),
     }

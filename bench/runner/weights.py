@@ -7,12 +7,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from architectures import ConfigError, get_architecture, text_digest
+from architectures import ConfigError, get_architecture, misfit, text_digest
+from bench.disk import machine_fault
 from bench.errors import UserError, one_line
 from bench.protocol.build import build
 from bench.store import RunFolder, RunRecord
 
-__all__ = ["load_model"]
+__all__ = ["load_model", "require_source"]
 
 
 def load_model(folder: RunFolder, record: RunRecord, device: torch.device) -> nn.Module:
@@ -22,19 +23,25 @@ def load_model(folder: RunFolder, record: RunRecord, device: torch.device) -> nn
     again = f"move the folder away and make it again with `{record.provenance.command}`"
     if not path.is_file():
         raise UserError(f"{path}: no weights (they stay on the machine that trained, git does not keep them); {again}")
-    _require_source(folder, record, again)
+    require_source(folder, record, again)
     try:
         model = build(record.spec, device)
     except ConfigError as error:
         raise UserError(f"{folder.record_file}: its architecture can't be made ({error}); {again}") from None
     try:
-        model.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError) as error:
-        raise UserError(f"{path}: damaged, or of another version ({one_line(error)[:200]}); {again}") from None
+        weights = load_file(path)
+        reason = misfit(weights, model.state_dict())
+    except (SafetensorError, OSError) as error:
+        if fault := machine_fault(error, path):
+            raise fault from None
+        reason = one_line(error)
+    if reason:
+        raise UserError(f"{path}: damaged, or of another version ({reason[:200]}); {again}")
+    model.load_state_dict(weights)
     return model
 
 
-def _require_source(folder: RunFolder, record: RunRecord, again: str) -> None:
+def require_source(folder: RunFolder, record: RunRecord, again: str) -> None:
     """Raise UserError if the architecture is not there, or of another text; what the run kept is named, never run."""
     spec, kept, package = record.spec, folder.source_file, record.provenance.package
     try:

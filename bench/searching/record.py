@@ -18,6 +18,7 @@ from bench.protocol.spec import RunSpec
 from bench.searching.search import Search
 from bench.searching.study import cause, counted, seconds_spent, status
 from bench.store import ResultsFolder
+from bench.store.files import write_text
 from bench.suites.plan import contrasts
 from bench.suites.space import Budget
 from bench.suites.suite import Entry, Suite
@@ -202,7 +203,7 @@ def export(path: Path, suite: Suite, found: Sequence[SearchResult], seeds: int) 
         settings = entry.model_dump(exclude_defaults=True)
         lines += ["", "[[runs]]", *(f"{key} = {_toml(value)}" for key, value in settings.items())]
     lines += _contrast_lines(suite, found)
-    path.write_text("\n".join(lines) + "\n", "utf-8")
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def _contrast_lines(suite: Suite, found: Sequence[SearchResult]) -> Iterator[str]:

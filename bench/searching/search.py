@@ -11,9 +11,10 @@ from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import Trial
 
-from architectures import ConfigError, config_values, configure, create, get_architecture
+from architectures import ConfigError, config_values, configure, create, failure, get_architecture
 from bench.data.pack import Pack
 from bench.errors import UserError, one_line
+from bench.protocol.batches import chunk_size
 from bench.protocol.build import build, fp32_means_fp32
 from bench.protocol.recipe import Recipe
 from bench.protocol.spec import RunSpec
@@ -21,8 +22,10 @@ from bench.protocol.task import Task, get_task
 from bench.protocol.train import Status, train
 from bench.runner.cost import count_parameters
 from bench.runner.display import Display
+from bench.runner.memory import require_memory
 from bench.runner.provenance import code_of, provenance
 from bench.schema import digest, validated
+from bench.searching.database import check_trials
 from bench.searching.study import Sampler, Worker, counted, reached
 from bench.suites.plan import Run
 from bench.suites.space import Budget, Dimension
@@ -99,19 +102,51 @@ def searches(runs: Sequence[Run], space: Mapping[str, Dimension], seed: int, ove
 
 
 def _check(search: Search) -> None:
-    """Raise UserError if the space has an unknown field, lacks a default value, or changes an architecture's size."""
+    """Raise UserError if the space has an unknown field, lacks a default value, or holds one that no trial can have."""
     spec = search.spec
     known = spec.recipe.model_dump() | spec.config
     for name, dimension in search.space.items():
         where = f"[space] {name}"
         if name not in known:
             raise UserError(f"{where}: neither a field of [train] nor of {spec.architecture}'s config")
+        for value in dimension.samples:
+            _check_value(search, name, value)
         if not dimension.holds(known[name]):
             lack = f"lacks {spec.name}'s default, {known[name]!r}, and trial 0 is the default recipe"
             raise UserError(f"{where}: {lack}: widen it, or set another default")
-        variants = [search.variant({name: value}) for value in dimension.ends]
-        if name in spec.config and len({count_parameters(create(v.architecture, **v.config)) for v in variants}) > 1:
+        if name in spec.config and len({_parameters(search, name, value) for value in dimension.ends}) > 1:
             raise UserError(f"{where}: changes the size of {spec.architecture}, which makes it another architecture")
+
+
+def _check_value(search: Search, name: str, value: Any) -> None:
+    """Raise UserError if a field can't have a value, or takes it for another one, which trials would then be of."""
+    variant = search.variant({name: value})
+    made = (variant.recipe.model_dump() | variant.config)[name]
+    # true is 1 to Python, and 8.0 is 8
+    if made != value or isinstance(made, bool) != isinstance(value, bool):
+        raise UserError(f"[space] {name}={value!r}: the field would be {made!r}; write it so")
+    if name == "loss" and value not in search.task.losses:
+        raise UserError(f"[space] loss={value!r}: task {search.task.name} has {', '.join(search.task.losses)}")
+    # sizes, of a batch or of a layer
+    if isinstance(value, int) and not isinstance(value, bool):
+        try:
+            require_memory(variant, search.pack, torch.device("cpu"))
+        except UserError as error:
+            raise UserError(f"[space] {name}={value!r}: {error}") from None
+
+
+def _parameters(search: Search, name: str, value: Any) -> int:
+    """Return how many parameters an architecture has with this value; UserError if it doesn't run with it."""
+    spec = search.variant({name: value})
+    try:
+        model = create(spec.architecture, **spec.config)
+        # in training mode: of two chunks, since batch norm takes no single one
+        with torch.no_grad():
+            model(torch.zeros(2, chunk_size(spec.recipe, search.pack.sample_rate)))
+    except Exception as error:
+        reason = failure(spec.architecture, error)
+        raise UserError(f"[space] {name}={value!r}: {spec.architecture} does not run with it: {reason}") from None
+    return count_parameters(model)
 
 
 def open_study(search: Search, storage: RDBStorage) -> Study:
@@ -128,13 +163,12 @@ def open_study(search: Search, storage: RDBStorage) -> Study:
     )
 
 
-def trials_spent(search: Search, storage: RDBStorage) -> int:
-    """Return how many trials the search's budget was spent on so far."""
-    try:
-        study = optuna.load_study(study_name=search.study, storage=storage)
-    except KeyError:
-        return 0
-    return len(counted(study.get_trials(deepcopy=False)))
+def trials_spent(search: Search, storage: RDBStorage, recorded: Sequence[Mapping[str, Any]] = ()) -> int:
+    """Return how many trials the search's budget was spent on so far; UserError if they can't be believed.
+
+    `recorded` is what trials.json of the results folder says of earlier ones, which must be among them.
+    """
+    return len(counted(check_trials(storage, search.study, search.space, recorded)))
 
 
 def run_search(search: Search, storage: RDBStorage, budget: Budget, device: torch.device, display: Display) -> Study:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -18,10 +19,10 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateF
 from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
-from bench.errors import UserError, one_line
+from bench.errors import one_line
+from bench.searching.database import does_not_answer, open_database
 from bench.suites.space import Budget, Dimension
 
 __all__ = ["Sampler", "Worker", "cause", "counted", "open_storage", "reached", "seconds_spent", "status"]
@@ -112,34 +113,10 @@ def _origin(trial: FrozenTrial) -> int:
     return int(trial.system_attrs.get("origin", trial.number))
 
 
-def open_storage(url: str, heartbeat: int) -> RDBStorage:
-    """Open a database of studies; UserError if there is none, or no driver. JournalStorage would have no heartbeat."""
+def open_storage(place: str | Path, heartbeat: int) -> RDBStorage:
+    """Open a database of studies, a file or by its URL; UserError if it can't be used. See `open_database`."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise UserError(f"--storage {url}: write postgresql://USER@HOST/DATABASE or sqlite:///FILE") from None
-    if parsed.drivername in ("postgres", "postgresql"):
-        parsed = parsed.set(drivername="postgresql+psycopg")
-    # SQLite: other workers may be writing; others: a connection may have been dropped in the hours of a trial
-    options = {"connect_args": {"timeout": 60}} if parsed.drivername.startswith("sqlite") else {"pool_pre_ping": True}
-    # two workers that make the tables at once get in each other's way
-    for attempt in range(5):
-        try:
-            with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
-                return RDBStorage(
-                    parsed.render_as_string(hide_password=False),
-                    engine_kwargs=options,
-                    heartbeat_interval=heartbeat,
-                    grace_period=_MISSED * heartbeat,
-                    heartbeat_stale_trial_callback=_do_again,
-                )
-        except ImportError:
-            raise UserError(f"--storage {parsed.drivername}: no driver for it; pip install -e .[postgres]") from None
-        except (SQLAlchemyError, StorageInternalError) as error:
-            reason = one_line(error)
-            time.sleep(0.2 * (attempt + 1))
-    raise UserError(f"--storage {parsed.render_as_string()}: {reason[:300]}")
+    return open_database(place, heartbeat, _MISSED, _do_again)
 
 
 def _do_again(study: Study, trial: FrozenTrial, *, died: bool = True) -> None:
@@ -180,7 +157,7 @@ class Worker:
                 else:
                     return
         except (SQLAlchemyError, StorageInternalError) as error:
-            raise UserError(f"--storage does not answer ({one_line(error)[:300]}); the same command resumes") from error
+            raise does_not_answer(self.storage, error) from error
 
     def _free_the_dead(self) -> None:
         with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
@@ -219,7 +196,7 @@ class Worker:
                 raise
 
         try:
-            self.study.optimize(objective, n_trials=1, catch=(Exception,))
+            self._optimize(objective)
         except ValueError:
             # silent for so long that it was taken for dead, this process has lost its trial to another one
             if not begun or self.storage.get_trial(begun[0]).state != TrialState.FAIL:
@@ -227,6 +204,15 @@ class Worker:
         except KeyboardInterrupt:
             if begun and status(self.storage.get_trial(begun[0])) == "lost":
                 _do_again(self.study, self.storage.get_trial(begun[0]), died=False)
+            raise
+
+    def _optimize(self, objective: Callable[[Trial], float]) -> None:
+        try:
+            self.study.optimize(objective, n_trials=1, catch=(Exception,))
+        except AssertionError as error:
+            # what Optuna makes of a storage that does not take a trial's end
+            if isinstance(failed := error.__context__, StorageInternalError):
+                raise failed from failed.__cause__
             raise
 
 

@@ -5,7 +5,9 @@ whole groups of them) anew, with replacement, and every run of every system is s
 it has in common for all cancels in their differences.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +15,7 @@ import numpy.typing as npt
 
 from bench.stats.ranking import Bools, Floats
 
-__all__ = ["RESAMPLES", "Estimate", "Resampler", "Statistic", "bootstrap", "contrast", "nanvar", "only"]
+__all__ = ["RESAMPLES", "Estimate", "Resampler", "Statistic", "bootstrap", "contrast", "nanvar", "of_nothing", "only"]
 
 # of checkpoints p is read off the resamples: of 1,000 the least is .001, where Holm's correction over 28 pairs asks for
 # .0018, so that one resample decides
@@ -82,7 +84,8 @@ class Estimate:
 
         Efron & Tibshirani, An Introduction to the Bootstrap, 1993, 10.6.
         """
-        return 2 * self.value - np.nanmean(self.replicates, axis=0)
+        with of_nothing():
+            return 2 * self.value - np.nanmean(self.replicates, axis=0)
 
     def of(self, chosen: Bools) -> "Estimate":
         """Return the estimate of some classes."""
@@ -241,4 +244,13 @@ def only(name: str, seeds: Mapping[int, Statistic]) -> dict[int, Statistic]:
 
 def nanvar(replicates: Floats) -> Floats:
     """Return the variance over replicates, those left out in which a class was not taken."""
-    return np.nanvar(replicates, axis=0, ddof=1, dtype=np.float64)
+    with of_nothing():
+        return np.nanvar(replicates, axis=0, ddof=1, dtype=np.float64)
+
+
+@contextmanager
+def of_nothing() -> Iterator[None]:
+    """Let what is computed of nothing but NaN be NaN, without a warning: some metrics do not exist on some data."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Mean of empty slice|All-NaN slice|Degrees of freedom", RuntimeWarning)
+        yield

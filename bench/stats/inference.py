@@ -10,7 +10,7 @@ import numpy as np
 from scipy import special
 from scipy import stats as distributions
 
-from bench.stats.bootstrap import Estimate, contrast, nanvar
+from bench.stats.bootstrap import Estimate, contrast, nanvar, of_nothing
 from bench.stats.ranking import Floats
 
 __all__ = [
@@ -134,7 +134,8 @@ def absolute(a: Estimate) -> Inference:
     5.2.1) takes it off again, and with seeds, so does the centre of the t interval.
     """
     if len(a.seeds) < SEEDS_NEEDED:
-        low, high = np.nanquantile(a.replicates, [0.025, 0.975], axis=0)
+        with of_nothing():
+            low, high = np.nanquantile(a.replicates, [0.025, 0.975], axis=0)
         none = np.full_like(a.value, np.nan)
         return Inference(a.value, 2 * a.value - high, 2 * a.value - low, none, 0.0, False)
     found = _from_t(
@@ -147,7 +148,8 @@ def _from_replicates(value: Floats, replicates: Floats) -> Inference:
     """Return the symmetric interval (Hall, Annals of Statistics 16, 1988): truer than percentiles for rare classes."""
     # p: how often a replicate is as far from the value as the value is from zero
     away = np.abs(replicates - value)
-    half = np.nanquantile(away, 0.95, axis=0)
+    with of_nothing():
+        half = np.nanquantile(away, 0.95, axis=0)
     p = (1 + (away >= np.abs(value)).sum(axis=0)) / (np.isfinite(replicates).sum(axis=0) + 1)
     return Inference(value, value - half, value + half, p, 1 / (len(replicates) + 1), False)
 

@@ -1,6 +1,7 @@
 """Ranking metrics of one run on resampled clips: its scores are ranked once, and a replicate only counts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numba
 import numpy as np
@@ -24,7 +25,9 @@ class RankedRun:
     """
 
     def __init__(self, scores: Floats, targets: Bools) -> None:
-        """Rank scores (n, k) against targets (n, k)."""
+        """Rank scores (n, k) against targets (n, k). Raises ValueError if one is not finite: it has no rank."""
+        if not np.isfinite(scores).all():
+            raise ValueError("scores that are not finite")
         n, self.classes = targets.shape
         index = np.uint16 if n <= 1 << 16 else np.int32
         # not stable, which takes five times as long: within a tie the order is free
@@ -76,7 +79,20 @@ def _offsets(lengths: Sequence[int]) -> npt.NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
-@numba.njit(cache=True)
+def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a function, and keep the machine code for the next process where there is a place to write it."""
+
+    def compile_(function: Callable[..., Any]) -> Any:
+        try:
+            return numba.njit(cache=True, **options)(function)
+        # neither beside this file nor in the user's home: a read-only installation, run by a service
+        except RuntimeError:
+            return numba.njit(**options)(function)
+
+    return compile_
+
+
+@_compiled()
 def _segments(order, scores, positive):  # type: ignore[no-untyped-def]
     """Return clips in order, and for each segment where its positives begin and where it ends."""
     n = len(order)
@@ -106,7 +122,7 @@ def _segments(order, scores, positive):  # type: ignore[no-untyped-def]
     return clips[:start], firsts[:segments], ends[:segments]
 
 
-@numba.njit(cache=True, inline="always")
+@_compiled(inline="always")
 def _add_clips(clips, first, last, weights, step, total):  # type: ignore[no-untyped-def]
     """Add the weights of some clips to `total`; in bytes as long as they cannot overflow, 32 or 64 at a time."""
     size = weights.shape[1]
@@ -121,7 +137,7 @@ def _add_clips(clips, first, last, weights, step, total):  # type: ignore[no-unt
             total[b] += part[b]
 
 
-@numba.njit(cache=True, parallel=True)
+@_compiled(parallel=True)
 def _weighted_ap(clips, first_clip, first_positive, end, first_segment, weights, step, ap):  # type: ignore[no-untyped-def]
     size = weights.shape[1]
     for c in numba.prange(len(ap)):

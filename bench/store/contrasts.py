@@ -5,22 +5,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, Field, TypeAdapter, model_validator
 
-from bench.schema import Strict
-from bench.store.files import damaged
+from bench.schema import Strict, in_one_line
+from bench.store.files import checked
 
 __all__ = ["Choice", "ContrastName", "PlannedContrast", "check_weights", "read_contrasts"]
 
 # in one line: it stands in tables, and in comments of suites
-ContrastName = Annotated[str, Field(pattern=r"^\S(.*\S)?$", max_length=80)]
+ContrastName = Annotated[str, Field(pattern=r"^\S(.*\S)?$", max_length=80), AfterValidator(in_one_line)]
 
 
 class Choice(Strict):
     """Entries of which the best on val is weighed."""
 
     weight: float
-    entries: tuple[str, ...] = ()
+    # a list in TOML and JSON
+    entries: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
 
 class PlannedContrast(Strict):
@@ -80,8 +81,4 @@ _CONTRASTS = TypeAdapter(tuple[PlannedContrast, ...])
 
 def read_contrasts(values: Any, path: Path) -> tuple[PlannedContrast, ...]:
     """Return the contrasts that a file has under "contrasts". Raises UserError if they are damaged."""
-    try:
-        return _CONTRASTS.validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-    raise damaged(path, f"{'.'.join(map(str, ('contrasts', *first['loc'])))}: {first['msg']}")
+    return checked(_CONTRASTS, values, path, within="contrasts")

@@ -1,24 +1,40 @@
 """Reading and writing files of a results folder: damage is one line with file and remedy, and no file is ever half."""
 
+import errno
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import IO, Any, TypeVar
+from zipfile import ZipFile
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
+from pydantic import TypeAdapter, ValidationError
 
-from bench.disk import partial_path
+from bench.disk import whole_file
 from bench.errors import UserError, one_line
 from bench.store.format1 import upgrade_table
+from bench.text import csv_cell, csv_value, printable
 
-__all__ = ["REMEDY", "File", "damaged", "read_arrays", "read_json", "read_table", "write_arrays", "write_table"]
+__all__ = [
+    "REMEDY", "File", "checked", "damaged", "read_arrays", "read_json", "read_table", "write_arrays", "write_table",
+    "write_text",
+]  # fmt: skip
 
-REMEDY = "remove it and run the suite again"
+Value = TypeVar("Value")
+
+REMEDY = "restore it from a copy, or move it away and run the suite again"
+_MISSING = "restore it from a copy, or run the suite again, which keeps finished runs"
+# of JSON; what is nested deeper overflows the stack of whatever walks it
+_DEEPEST = 100
+# Arrays may unpack to this many bytes, or to this many times their file: labels, which are nearly all 0, reach 60.
+_BYTES, _TIMES = 64 << 20, 200
 
 
 class File:
@@ -33,55 +49,154 @@ class File:
 
 def damaged(path: Path, reason: object, remedy: str = REMEDY) -> UserError:
     """Return the error for a file that can't be used."""
-    return UserError(f"{path}: damaged ({one_line(reason) if isinstance(reason, Exception) else reason}); {remedy}")
+    text = one_line(reason) if isinstance(reason, Exception) else str(reason)
+    return UserError(f"{path}: damaged ({printable(text)}); {remedy}")
 
 
 @contextmanager
-def _reading(path: Path, remedy: str) -> Iterator[None]:
+def _reading(path: Path, remedy: str) -> Iterator[IO[bytes]]:
+    """Open a file; whatever is wrong with it is UserError, only the machine's own faults pass as they are."""
     try:
-        yield
+        # to open a pipe, or a device, may wait for ever
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise damaged(path, "not a plain file", remedy)
+        with path.open("rb") as file:
+            yield file
     except FileNotFoundError:
-        raise UserError(f"{path}: missing; {remedy}") from None
-    # ValueError: of json, of pandas
-    except (ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise UserError(f"{path}: missing; {_MISSING if remedy == REMEDY else remedy}") from None
+    except UserError:
+        raise
+    except RecursionError:
+        raise damaged(path, "nested too deeply", remedy) from None
+    except OSError as error:
+        # that of a seek to a place which only a damaged archive names
+        if error.errno != errno.EINVAL:
+            raise
         raise damaged(path, error, remedy) from None
+    # json, zipfile, numpy and pandas raise nearly everything over bytes that are not theirs
+    except Exception as error:
+        raise damaged(path, error if str(error) else type(error).__name__, remedy) from None
 
 
 def read_json(path: Path, *keys: str, remedy: str = REMEDY) -> dict[str, Any]:
     """Return a JSON object that has at least these keys. Raises UserError if the file holds anything else."""
-    with _reading(path, remedy):
-        value = json.loads(path.read_text("utf-8"))
+    with _reading(path, remedy) as file:
+        value = json.loads(file.read().decode("utf-8"))
     if not isinstance(value, dict):
         raise damaged(path, "not a JSON object", remedy)
+    if _is_deeper(value, _DEEPEST):
+        raise damaged(path, "nested too deeply", remedy)
     if lacks := [key for key in keys if key not in value]:
         raise damaged(path, f"without {', '.join(lacks)}", remedy)
     return value
 
 
+def checked(
+    kind: TypeAdapter[Value],
+    values: object,
+    path: Path,
+    remedy: str = REMEDY,
+    *,
+    within: str = "",
+    called: Callable[[str], str] = str,
+) -> Value:
+    """Return values of a file as what they should be. Raises UserError that names the first key that is wrong.
+
+    Args:
+        within: The key that they are under.
+        called: Takes a key's name, and returns what the file calls it.
+    """
+    try:
+        return kind.validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+    keys = [*filter(None, [within]), *map(str, first["loc"])]
+    reason = "missing" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
+    raise damaged(path, ": ".join([".".join([called(keys[0]), *keys[1:]])] * bool(keys) + [reason]), remedy)
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    layer = [value]
+    for _ in range(levels):
+        layer = [
+            item
+            for outer in layer
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(item, dict | list)
+        ]
+        if not layer:
+            return False
+    return True
+
+
 def read_arrays(path: Path, *names: str, remedy: str = REMEDY) -> dict[str, npt.NDArray[Any]]:
-    """Return arrays of an .npz file by name. Raises UserError if the file or an array is missing, or damaged."""
-    with _reading(path, remedy), path.open("rb") as opened, np.load(opened) as file:
-        return {name: file[name] for name in names}
+    """Return arrays of an .npz file by name. Raises UserError if the file or an array is missing, or damaged.
+
+    What they would take in memory is read first: a small file may claim any size.
+    """
+    with _reading(path, remedy) as file, ZipFile(file) as archive:
+        sizes = [_declared(archive, name) for name in names]
+        if sum(sizes) > max(_BYTES, _TIMES * os.fstat(file.fileno()).st_size):
+            raise ValueError(f"its arrays would take {sum(sizes) / 1e9:.1f} GB")
+        return {name: _read_array(archive, name) for name in names}
+
+
+def _declared(archive: ZipFile, name: str) -> int:
+    """Return the bytes of an array, by its header."""
+    with archive.open(f"{name}.npy") as member:
+        version = np.lib.format.read_magic(member)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"{name}: an array of version {version}")
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(member)
+    if dtype.hasobject or min(shape, default=0) < 0:
+        raise ValueError(f"{name}: no plain array")
+    return math.prod(shape) * dtype.itemsize
+
+
+def _read_array(archive: ZipFile, name: str) -> npt.NDArray[Any]:
+    with archive.open(f"{name}.npy") as member:
+        array: npt.NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
+        # at its end the archive compares the checksum
+        if member.read(1):
+            raise ValueError(f"{name}: longer than it says")
+    return array
 
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """Write an .npz file; the same arrays are the same bytes, since numpy dates what it zips 1980."""
-    temporary = path.with_suffix(".partial.npz")
-    np.savez_compressed(temporary, allow_pickle=False, **arrays)
-    os.replace(temporary, path)
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def read_table(path: Path, *columns: str, remedy: str = REMEDY) -> pd.DataFrame:
-    """Return a CSV file that has at least these columns, under their names of today. Raises UserError otherwise."""
-    with _reading(path, remedy):
-        table = upgrade_table(pd.read_csv(path))
+def read_table(path: Path, *columns: str, numbers: Collection[str] = (), remedy: str = REMEDY) -> pd.DataFrame:
+    """Return a CSV file that has at least these columns, under their names of today. Raises UserError otherwise.
+
+    Args:
+        numbers: The columns of which every cell is a number, or empty.
+    """
+    with _reading(path, remedy) as file:
+        table = _each_text(upgrade_table(pd.read_csv(file, low_memory=False)), csv_value)
     if lacks := [column for column in columns if column not in table]:
         raise damaged(path, f"without {', '.join(lacks)}", remedy)
+    if texts := [name for name in numbers if not (table[name].isna().all() or is_numeric_dtype(table[name]))]:
+        raise damaged(path, f"{texts[0]}: not all numbers", remedy)
     return table
 
 
 def write_table(path: Path, table: pd.DataFrame, **options: Any) -> None:
-    """Write a CSV file."""
-    temporary = partial_path(path)
-    table.to_csv(temporary, index=False, lineterminator="\n", **options)
-    os.replace(temporary, path)
+    """Write a CSV file, of which no cell is a formula to a spreadsheet."""
+    with whole_file(path) as temporary:
+        _each_text(table, csv_cell).to_csv(temporary, index=False, lineterminator="\n", **options)
+
+
+def _each_text(table: pd.DataFrame, change: Callable[[Any], Any]) -> pd.DataFrame:
+    """Return a table with its columns of text changed, cell by cell."""
+    texts = [name for name in table if not is_numeric_dtype(table[name])]
+    return table.assign(**{str(name): table[name].map(change) for name in texts}) if texts else table
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of text, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, "utf-8")

@@ -9,11 +9,12 @@ import numpy.typing as npt
 
 from bench.data.pack import Pack
 from bench.protocol.task import Task
-from bench.store.files import read_arrays, write_arrays
+from bench.store.files import damaged, read_arrays, write_arrays
 from bench.store.record import FORMAT
 
 __all__ = ["Labels"]
 
+_KINDS = {"U": "text", "b": "bool", "i": "integers"}
 _NAMES = ("dataset", "clips", "groups", "classes", "leaf", "targets", "train_counts")
 
 
@@ -60,8 +61,28 @@ class Labels:
 
     @classmethod
     def read(cls, path: Path) -> "Labels":
-        """Read a labels.npz. Raises UserError if it is missing or damaged."""
+        """Read a labels.npz. Raises UserError if it is missing or damaged, or if its arrays do not fit each other."""
         arrays = read_arrays(path, *_NAMES)
+        clips, classes = len(np.atleast_1d(arrays["clips"])), len(np.atleast_1d(arrays["classes"]))
+        # of each array: shape, and kind of its values
+        expected = {
+            "dataset": ((), "U"),
+            "clips": ((clips,), "U"),
+            "groups": ((clips,), "U"),
+            "classes": ((classes,), "U"),
+            "leaf": ((classes,), "b"),
+            "targets": ((clips, classes), "b"),
+            "train_counts": ((classes,), "i"),
+        }
+        for name, (shape, kind) in expected.items():
+            if (found := arrays[name]).shape != shape or found.dtype.kind != kind:
+                raise damaged(
+                    path, f"{name}: should be {_KINDS[kind]} of shape {shape}, is {found.dtype} {found.shape}"
+                )
+        if len(set(arrays["classes"].tolist())) < classes:
+            raise damaged(path, "classes: one is there twice")
+        if (arrays["train_counts"] < 0).any():
+            raise damaged(path, "train_counts: less than 0")
         values: dict[str, Any] = {name: arrays[name] for name in ("leaf", "targets", "train_counts")}
         values |= {name: [str(text) for text in arrays[name]] for name in ("clips", "groups", "classes")}
         return cls(str(arrays["dataset"]), **values)

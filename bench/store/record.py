@@ -1,15 +1,66 @@
 """run.json: what a finished run was, what came of it, and where it comes from."""
 
-from typing import Any
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, NotRequired
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+from pydantic_core import CoreSchema
+from typing_extensions import TypedDict
 
 from bench.protocol.spec import RunSpec
 
-__all__ = ["FORMAT", "Provenance", "RunRecord"]
+__all__ = ["FORMAT", "Amount", "Count", "MetricValue", "Provenance", "RunRecord"]
 
 # of all files of a results folder; older ones are read through format1.py
 FORMAT = 2
+# JSON has whole numbers of any length, and nothing else has
+_LARGEST = 2**63 - 1
+
+
+def _number(value: Any) -> Any:
+    """Refuse what is no number; one that is not finite says that there is none, as null does."""
+    if isinstance(value, bool) or not isinstance(value, int | float | None):
+        raise ValueError("should be a number or null")
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        raise ValueError("too large")
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _amount(value: Any) -> Any:
+    if value is None or _number(value) is None or value < 0:
+        raise ValueError("should be a number of 0 or more")
+    return value
+
+
+def _none_is_nan(value: Any) -> Any:
+    return math.nan if _number(value) is None else value
+
+
+# a metric, None where it does not exist, such as the mean over no class
+MetricValue = Annotated[float | int | None, BeforeValidator(_number)]
+# a score that selects, which NaN is where it does not exist; null in JSON, as everywhere
+_Score = Annotated[float, BeforeValidator(_none_is_nan)]
+Count = Annotated[int, Field(strict=True, ge=0, le=_LARGEST)]
+Amount = Annotated[int | float, BeforeValidator(_amount)]
+
+
+class _Keys:
+    """What a dictionary holds, for a field that stays a plain dictionary to those who use it."""
+
+    def __init__(self, kind: Any) -> None:
+        self.kind = kind
+
+    def __get_pydantic_core_schema__(self, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return handler.generate_schema(self.kind)
 
 
 class _Record(BaseModel):
@@ -17,26 +68,67 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+class _Published(TypedDict):
+    """An architecture's figures in the literature, each where it is known, with the protocol that they rest on."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    map: NotRequired[Amount | None]
+    parameters: NotRequired[Amount | None]
+    source: NotRequired[str]
+    sample_rate: NotRequired[Count | None]
+    chunks: NotRequired[str]
+    aggregation: NotRequired[str]
+    selection: NotRequired[str]
+    note: NotRequired[str]
+    second_hand: NotRequired[dict[str, str]]
+    inferred: NotRequired[dict[str, str]]
+
+
+class _Cost(TypedDict):
+    """What a run costs, beside its score: counts, bytes and seconds."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    parameters: Count
+    # not measured everywhere
+    macs: NotRequired[Amount | None]
+    train_memory_bytes: NotRequired[Amount | None]
+    latency_seconds: NotRequired[Amount | None]
+    train_seconds: Amount
+    samples_per_second: Amount
+    seconds: Amount
+
+
+class _Data(TypedDict):
+    """What a run was trained and judged on; `dataset` is a digest of clips and labels, the same at every rate."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    sample_rate: NotRequired[Count]
+    fingerprint: NotRequired[str]
+    dataset: str
+
+
 class Provenance(_Record):
     """Where a number comes from."""
 
     # of the code: git's commit, whether it had been changed since, and digests of what decides numbers
     commit: str | None
-    dirty: bool
+    dirty: Annotated[bool, Field(strict=True)]
     source: dict[str, str]
     command: str
     # when the run began, ISO 8601
     date: str
     versions: dict[str, str]
     device: str
-    threads: int = 0
+    threads: Count = 0
     # the installed package that the architecture is from, with its version; '' for one of the project, or of a file
     package: str = ""
 
     @model_serializer(mode="wrap")
     def _without_nothing(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # trackers know a record by a digest of all that it says: those of before should not seem to be others
-        return {name: value for name, value in serialize(self).items() if name != "package" or value}
+        return _without_empty(serialize(self), "package")
 
 
 class RunRecord(_Record):
@@ -47,22 +139,36 @@ class RunRecord(_Record):
     hash: str
     family: str
     # the architecture's figures in the literature, where there are any
-    published: dict[str, Any] | None = None
+    published: Annotated[dict[str, Any] | None, _Keys(_Published | None)] = None
     # on eval: of the trained model, of the one that the seed drew, and without any learning
-    metrics: dict[str, float | int | None]
-    untrained: dict[str, float | int | None]
-    floors: dict[str, float] = {}
+    metrics: dict[str, MetricValue]
+    untrained: dict[str, MetricValue]
+    floors: dict[str, _Score] = {}
     # the task's class metric by class name, where it exists
-    class_scores: dict[str, float] = {}
+    class_scores: dict[str, MetricValue] = {}
     # the primary metric on val at the step that was kept, and how many steps were done
-    val_score: float
-    best_step: int
-    steps: int
-    cost: dict[str, Any]
-    data: dict[str, Any]
+    val_score: _Score
+    best_step: Count
+    steps: Count
+    cost: Annotated[dict[str, Any], _Keys(_Cost)]
+    data: Annotated[dict[str, Any], _Keys(_Data)]
     provenance: Provenance
+    # digest of scores.npz's array; '' in records from before there was one
+    scores: str = ""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_empty(serialize(self), "scores")
 
     @property
     def dataset(self) -> str:
         """A digest of the data set, the same at every sample rate."""
         return str(self.data["dataset"])
+
+
+def _without_empty(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a record without a field that says nothing.
+
+    Trackers know a record by a digest of all that it says: those of before the field should not seem to be others.
+    """
+    return {key: value for key, value in values.items() if key != name or value}

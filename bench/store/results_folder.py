@@ -1,31 +1,50 @@
 """A suite's results on disk."""
 
 import glob
-import json
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
-from filelock import FileLock
+from pydantic import AfterValidator, TypeAdapter
+from typing_extensions import TypedDict
 
 from bench.data.pack import Pack
 from bench.disk import write_json
 from bench.errors import UserError
+from bench.locks import hold, say
 from bench.protocol.spec import RunSpec
 from bench.protocol.task import Task
 from bench.store.contrasts import PlannedContrast, read_contrasts
-from bench.store.files import File, read_json, read_table, write_table
+from bench.store.files import File, checked, damaged, read_json, read_table, write_table
 from bench.store.format1 import is_format1, upgrade_search, upgrade_trial
 from bench.store.labels import Labels
 from bench.store.record import FORMAT
 from bench.store.run_folder import RunFolder
+from bench.store.search_record import SEARCH
 
 __all__ = ["Plan", "ResultsFolder"]
 
-_SEARCH_REMEDY = "remove it and run the search again"
+_SEARCH_REMEDY = "restore it from a copy, or move it away and run the search again"
+
+
+def _folder_name(name: str) -> str:
+    """Refuse what would name another place than a folder in the results folder."""
+    if name in ("", ".", "..") or set(name) & {"/", "\\", "\0"}:
+        raise ValueError(f"{name!r} is no name of a run's folder")
+    return name
+
+
+class _PlanFile(TypedDict):
+    title: str
+    planned: list[Annotated[str, AfterValidator(_folder_name)]]
+
+
+_PLAN = TypeAdapter(_PlanFile)
+_TRIALS = TypeAdapter(list[dict[str, Any]])
 
 
 @dataclass(frozen=True)
@@ -57,6 +76,8 @@ class ResultsFolder:
     page = File("index.html")
     # what MLflow knows the folder by
     identity_file = File("tracking.json")
+    # what a process says that sends the folder there by itself, while it does, and if it fails
+    tracking_log = File("tracking.log")
 
     # --- runs
 
@@ -77,7 +98,7 @@ class ResultsFolder:
     def _of_format1(self, spec: RunSpec) -> Iterator[RunFolder]:
         for path in sorted(self.path.glob(f"{glob.escape(spec.name)}-s{spec.seed}-????????")):
             folder = RunFolder(path)
-            if path.name != spec.folder and (not folder.is_finished or is_format1(read_json(folder.record_file))):
+            if path.name != spec.folder and (not folder.is_finished or folder.is_of_format1):
                 yield folder
 
     def finished(self) -> list[RunFolder]:
@@ -114,27 +135,30 @@ class ResultsFolder:
 
     def add_labels(self, pack: Pack, task: Task) -> None:
         """Write labels.npz, once. Raises UserError if the folder holds runs on other data."""
-        if not self.labels_file.exists():
-            self.path.mkdir(parents=True, exist_ok=True)
-            Labels.of(pack, task).write(self.labels_file)
-        elif self.labels().dataset != pack.dataset:
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.lock("labels"):
+            if not self.labels_file.exists():
+                Labels.of(pack, task).write(self.labels_file)
+        if self.labels().dataset != pack.dataset:
             raise UserError(f"{self.path} holds runs on other data: choose another --out")
 
     def plan(self) -> Plan:
         """Return title, planned runs and contrasts; those of a folder without suite.json are its name and nothing."""
         if not self.plan_file.exists():
             return Plan(self.path.name)
-        values = read_json(self.plan_file, "title", "planned")
+        values = read_json(self.plan_file)
+        plan = checked(_PLAN, values, self.plan_file)
         # older plans have no contrasts
         contrasts = read_contrasts(values.get("contrasts", []), self.plan_file)
-        return Plan(str(values["title"]), tuple(str(name) for name in values["planned"]), contrasts)
+        return Plan(plan["title"], tuple(plan["planned"]), contrasts)
 
     def add_to_plan(self, title: str, planned: Sequence[str], contrasts: Sequence[PlannedContrast] = ()) -> None:
         """Add runs and contrasts to what earlier commands planned here; of contrasts of one name the last counts."""
-        before = self.plan()
-        runs = dict.fromkeys([*before.planned, *planned])
-        by_name = {contrast.name: contrast for contrast in [*before.contrasts, *contrasts]}
-        self._write_plan(Plan(title, tuple(runs), tuple(by_name.values())))
+        with self.lock("suite"):
+            before = self.plan()
+            runs = dict.fromkeys([*before.planned, *planned])
+            by_name = {contrast.name: contrast for contrast in [*before.contrasts, *contrasts]}
+            self._write_plan(Plan(title, tuple(runs), tuple(by_name.values())))
 
     def unfinished(self) -> list[str]:
         """Return the names of planned runs that are not finished, failed ones included."""
@@ -142,8 +166,9 @@ class ResultsFolder:
 
     def forget(self, names: Collection[str]) -> None:
         """Take runs off the plan; what is in their folders stays."""
-        plan = self.plan()
-        self._write_plan(replace(plan, planned=tuple(name for name in plan.planned if name not in names)))
+        with self.lock("suite"):
+            plan = self.plan()
+            self._write_plan(replace(plan, planned=tuple(name for name in plan.planned if name not in names)))
 
     def _write_plan(self, plan: Plan) -> None:
         contrasts = [contrast.record() for contrast in plan.contrasts]
@@ -156,20 +181,29 @@ class ResultsFolder:
         """Return what the searches came to; None where there were none."""
         if not self.search_file.is_file():
             return None
-        values = read_json(self.search_file, "title", "budget", "space", remedy=_SEARCH_REMEDY)
-        return upgrade_search(values) if is_format1(values) else values
+        values = read_json(self.search_file, remedy=_SEARCH_REMEDY)
+        if is_format1(values):
+            values = upgrade_search(values)
+        return dict(checked(SEARCH, values, self.search_file, _SEARCH_REMEDY))
 
     def trials(self) -> list[dict[str, Any]]:
         """Return all trials that a search was spent on, as run.json tells of a run."""
         if not self.trials_file.exists():
             return []
-        values = read_json(self.trials_file, "trials", remedy=_SEARCH_REMEDY)
-        return [upgrade_trial(trial) for trial in values["trials"]] if is_format1(values) else values["trials"]
+        values = read_json(self.trials_file, remedy=_SEARCH_REMEDY)
+        trials = checked(_TRIALS, values.get("trials"), self.trials_file, _SEARCH_REMEDY, within="trials")
+        if not is_format1(values):
+            return trials
+        try:
+            return [upgrade_trial(trial) for trial in trials]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise damaged(self.trials_file, f"a trial without {error}", _SEARCH_REMEDY) from None
 
     def trial_lines(self) -> pd.DataFrame:
         """Return a line a trial."""
-        columns = ("trial", "state", "best_seen", "default", "spent_seconds")
-        return read_table(self.trials_table, *columns, remedy=_SEARCH_REMEDY)
+        numbers = ("trial", "val_score", "best_seen", "spent_seconds")
+        columns = ("entry", "state", "default", *numbers)
+        return read_table(self.trials_table, *columns, numbers=numbers, remedy=_SEARCH_REMEDY)
 
     def write_search(self, search: dict[str, Any], lines: pd.DataFrame, trials: list[dict[str, Any]]) -> None:
         """Write the record of the searches; two workers may share a folder."""
@@ -187,10 +221,11 @@ class ResultsFolder:
 
     def identity(self) -> str:
         """Return what the folder is known by, wherever it is moved to: drawn once, kept in tracking.json."""
-        if not self.identity_file.exists():
-            self.identity_file.write_text(json.dumps({"suite": uuid.uuid4().hex}) + "\n", "utf-8")
-        return str(read_json(self.identity_file, "suite")["suite"])
+        with self.lock("identity"):
+            if not self.identity_file.exists():
+                write_json(self.identity_file, {"suite": uuid.uuid4().hex})
+        return str(read_json(self.identity_file, "suite", remedy="remove it, and all is sent anew")["suite"])
 
-    def lock(self, name: str) -> FileLock:
-        """Return a lock that other processes respect: 'search' or 'tracking'."""
-        return FileLock(self.path / f"{name}.lock")
+    def lock(self, name: str, notice: Callable[[str], None] = say) -> AbstractContextManager[bool]:
+        """Return a lock that other processes respect, by what is done: 'suite', 'search', 'report' or 'tracking'."""
+        return hold(self.path / name, "being worked on", notice)

@@ -1,6 +1,7 @@
 """Contrasts: what a suite asks of several entries together, declared before any result is read."""
 
 import difflib
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from typing import Annotated, Any, Self
@@ -8,7 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, model_validator
 
 from bench.errors import UserError
-from bench.schema import Strict
+from bench.schema import Line, Strict
 from bench.store.contrasts import Choice, ContrastName, PlannedContrast, check_weights
 
 __all__ = ["Contrast", "check_contrasts", "resolve"]
@@ -26,7 +27,7 @@ class Contrast(Strict):
     """
 
     name: ContrastName
-    question: str = ""
+    question: Line = ""
     entries: dict[str, float] = {}
     families: dict[str, float] = {}
     best_of: dict[str, Annotated[Choice, BeforeValidator(_of_weight)]] = {}
@@ -55,7 +56,7 @@ class Contrast(Strict):
 def check_contrasts(contrasts: Sequence[Contrast], families: Collection[str], where: str) -> None:
     """Raise UserError for two of one name, and for families that don't exist; entries are checked by `resolve`."""
     names = [contrast.name for contrast in contrasts]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if twice := sorted(name for name, times in Counter(names).items() if times > 1):
         raise UserError(f"{where}: two are called {twice[0]!r}: each needs a name of its own")
     for contrast in contrasts:
         for family in contrast.of_families:

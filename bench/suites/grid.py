@@ -35,14 +35,23 @@ def _flat(tables: Any) -> Any:
 
 
 def _no_twice(values: list[Any]) -> list[Any]:
-    if twice := [value for value in values if values.count(value) > 1]:
-        raise ValueError(f"{twice[0]!r} is in the list twice: leave one out")
+    seen = set()
+    for value in values:
+        if (key := _key(value)) in seen:
+            raise ValueError(f"{value!r} is in the list twice: leave one out")
+        seen.add(key)
     return values
 
 
-Grid = Annotated[
-    dict[str, Annotated[list[Any], Field(min_length=1), AfterValidator(_no_twice)]], BeforeValidator(_flat)
-]
+def _key(value: Any) -> Any:
+    """Return what values that are the same share: 1 and 1.0 do, and true is another one."""
+    if isinstance(value, list):
+        return tuple(map(_key, value))
+    return (isinstance(value, bool), value if isinstance(value, int | float | str) else repr(value))
+
+
+_Values = Annotated[list[Any], Field(min_length=1, max_length=1000), AfterValidator(_no_twice)]
+Grid = Annotated[dict[str, _Values], BeforeValidator(_flat)]
 
 
 def points(grid: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:

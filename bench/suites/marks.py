@@ -8,7 +8,7 @@ from pydantic import BeforeValidator
 from bench.errors import UserError
 from bench.protocol.recipe import Recipe
 from bench.renamed import current_name
-from bench.schema import Strict
+from bench.schema import Line, Strict
 
 __all__ = ["CHOICES", "Marks", "check_marks", "declared_keys"]
 
@@ -21,7 +21,7 @@ def _with_current_names(table: Any) -> Any:
     return {current_name(key): value for key, value in table.items()} if isinstance(table, dict) else table
 
 
-_Reasons = Annotated[dict[str, str], BeforeValidator(_with_current_names)]
+_Reasons = Annotated[dict[str, Line], BeforeValidator(_with_current_names)]
 
 
 class Marks(Strict):

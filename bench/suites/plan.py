@@ -4,6 +4,7 @@ import difflib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from bench.protocol.task import Task, get_task
 from bench.schema import validated
 from bench.store import PlannedContrast, ResultsFolder, RunFolder
 from bench.suites.contrasts import resolve
-from bench.suites.suite import Entry, Suite
+from bench.suites.suite import MAX_RUNS, Entry, Suite, same_names
 
 __all__ = ["Run", "Selection", "contrasts", "entries", "entry_name", "plan", "sample_rates"]
 
@@ -69,6 +70,24 @@ def entries(suite: Suite, only: Sequence[str] = ()) -> list[Entry]:
     return list(made.values())
 
 
+def _selected(suite: Suite, selection: Selection) -> list[Entry]:
+    """Return the entries of a selection. Raises UserError if with all seeds they are more runs than anyone trains."""
+    chosen = entries(suite, selection.only)
+    seeds = suite.seeds if selection.seeds is None else selection.seeds
+    if len(chosen) * seeds > MAX_RUNS:
+        raise _too_many(suite, f"{_counted(len(chosen), 'entry', 'entries')} x {_counted(seeds, 'seed', 'seeds')}")
+    return chosen
+
+
+def _too_many(suite: Suite, what: str) -> UserError:
+    fix = "fewer seeds, entries or values in [grid]"
+    return UserError(f"suite {suite.title!r}: {what} are more than {MAX_RUNS:,} runs: {fix}")
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
+
+
 def contrasts(suite: Suite) -> tuple[PlannedContrast, ...]:
     """Return the suite's contrasts, over its entries by name; raise UserError for unknown names.
 
@@ -87,6 +106,8 @@ def _crossed(suite: Suite) -> dict[str, list[Entry]]:
         known = {entry.name: entry for entry in [*map(_entry_of, names), *declared]}
     except ConfigError as error:
         raise UserError(str(error)) from None
+    if (count := len(known) * prod(map(len, suite.grid.values()))) > MAX_RUNS:
+        raise _too_many(suite, _counted(count, "entry", "entries"))
     return {name: suite.crossed(entry) for name, entry in known.items()}
 
 
@@ -114,8 +135,8 @@ def _chosen(name: str, suite: Suite, crossed: Mapping[str, list[Entry]]) -> list
 
 
 def _check_names(suite: Suite, names: Sequence[str]) -> None:
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise UserError(f"suite {suite.title!r}, [grid]: two of its entries are called {twice[0]!r}: leave one out")
+    if twice := same_names(names):
+        raise UserError(f"suite {suite.title!r}, [grid]: two of its entries are called {twice}: leave one out")
     # the best recipe's entry is called NAME_best_of_TRIALS
     if suite.space and (longest := max(names, key=len, default="")) and len(longest) > _SEARCHED:
         raise UserError(
@@ -124,7 +145,8 @@ def _check_names(suite: Suite, names: Sequence[str]) -> None:
 
 
 def _entry_of(architecture: str) -> Entry:
-    return Entry(name=entry_name(get_architecture(architecture).name), architecture=architecture)
+    name = entry_name(get_architecture(architecture).name)
+    return validated(Entry, {"name": name, "architecture": architecture}, f"architecture {architecture!r}, as an entry")
 
 
 def entry_name(architecture: str) -> str:
@@ -134,7 +156,7 @@ def entry_name(architecture: str) -> str:
 
 def sample_rates(suite: Suite, selection: Selection) -> list[int]:
     """Return the sample rates of the packs that are needed, in Hz."""
-    families = ((entry, get_architecture(entry.architecture).family) for entry in entries(suite, selection.only))
+    families = ((entry, get_architecture(entry.architecture).family) for entry in _selected(suite, selection))
     return sorted({suite.settings(entry, family, selection.overrides)[0] for entry, family in families})
 
 
@@ -150,8 +172,8 @@ def plan(
     if len({pack.sample_rate for pack in packs}) < len(packs):
         raise UserError("two of the packs have the same sample rate; one of each is enough")
     bf16 = computes_bf16(device)
-    chosen = [_first_run(suite, entry, packs, selection.overrides, bf16) for entry in entries(suite, selection.only)]
-    seeds = range(suite.first_seed, suite.first_seed + (selection.seeds or suite.seeds))
+    chosen = [_first_run(suite, entry, packs, selection.overrides, bf16) for entry in _selected(suite, selection)]
+    seeds = range(suite.first_seed, suite.first_seed + (suite.seeds if selection.seeds is None else selection.seeds))
     specs = [(first.model_copy(update={"seed": seed}), pack) for seed in seeds for first, pack in chosen]
     return [Run(spec, pack, results.run(spec)) for spec, pack in specs]
 

@@ -1,9 +1,10 @@
 """What a search may change, and what it may spend."""
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from bench.errors import UserError
 from bench.protocol.recipe import Recipe
@@ -18,20 +19,26 @@ _NOT_SEARCHED = (
 )  # fmt: skip
 
 
+# a list in TOML; each of them is tried before anything trains
+Choices = Annotated[tuple[bool | int | float | str, ...], Field(min_length=2, max_length=100, strict=False)]
+
+
 class Dimension(Strict):
     """What a search may choose one field from: a range, even or even in the logarithm, or a list of values."""
 
     low: float | None = None
     high: float | None = None
     log: bool = False
-    choices: Annotated[tuple[bool | int | float | str, ...], Field(min_length=2)] | None = None
+    choices: Choices | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         if self.choices is not None:
             if self.low is not None or self.high is not None or self.log:
                 raise ValueError("either low and high, or choices")
-        elif self.low is None or self.high is None or not self.low < self.high:
+            if twice := [choice for place, choice in enumerate(self.choices) if choice in self.choices[:place]]:
+                raise ValueError(f"{twice[0]!r} is among the choices twice: leave one out")
+        elif self.low is None or self.high is None or not 0 < self.high - self.low < math.inf:
             raise ValueError("write {low = .., high = ..}, low below high, or {choices = [..]}")
         elif self.log and self.low <= 0:
             raise ValueError("with log, low must be above 0")
@@ -42,18 +49,30 @@ class Dimension(Strict):
         """Values that are allowed if all of the dimension is."""
         return self.choices or (self.low, self.high)
 
+    @property
+    def samples(self) -> tuple[Any, ...]:
+        """Values that show what a search may choose: all choices, or the ends and a value between them."""
+        if self.choices is not None:
+            return self.choices
+        low, high = self.ends
+        # no whole number but by chance, so that a field of whole numbers does not pass by its ends
+        between = low * (high / low) ** 0.381966 if self.log else low + 0.381966 * (high - low)
+        return low, between, high
+
     def holds(self, value: Any) -> bool:
         """Return whether a value is one that the search may choose."""
         if self.choices is not None:
-            return value in self.choices
+            return any(
+                value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in self.choices
+            )
         low, high = self.ends
-        return isinstance(value, int | float) and bool(low <= value <= high)
+        return isinstance(value, int | float) and not isinstance(value, bool) and bool(low <= value <= high)
 
 
 class Budget(Strict):
     """What each search may spend: finished trials, or hours of compute measured over all workers."""
 
-    trials: PositiveInt | None = None
+    trials: Annotated[int, Field(gt=0, le=100_000)] | None = None
     hours: PositiveFloat | None = None
 
     @model_validator(mode="after")
@@ -71,5 +90,5 @@ def check_space(space: Mapping[str, Dimension], where: str) -> None:
     for name, dimension in space.items():
         if name in _NOT_SEARCHED:
             raise UserError(f"{where}: {name} is the same for all trials; set it in [train]")
-        for value in dimension.ends if name in Recipe.model_fields else ():
+        for value in dimension.samples if name in Recipe.model_fields else ():
             validated(Recipe, {name: value}, where)

@@ -1,28 +1,38 @@
 """A suite: which runs there are to be, declared in TOML and checked where it is read."""
 
 import difflib
+import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from bench.errors import UserError
+from bench.errors import UserError, one_line
 from bench.protocol.recipe import Recipe
 from bench.renamed import warn_of_old_names
-from bench.schema import validated
+from bench.schema import Line, in_one_line, validated
 from bench.suites.contrasts import Contrast, check_contrasts
 from bench.suites.grid import Grid, check_grid, field_of, point_name, points
 from bench.suites.marks import Marks, check_marks, declared_keys
 from bench.suites.space import Budget, Dimension, check_space
+from bench.text import printable
 
-__all__ = ["Entry", "Suite", "known_suites", "load_suite", "parse_overrides", "suite_path"]
+__all__ = [
+    "MAX_RUNS", "Entry", "Suite", "known_suites", "load_suite", "parse_overrides", "same_names", "suite_path",
+]  # fmt: skip
+
+# Nobody trains as many runs, or builds on as many bases: what asks for them is a slip, and would not end.
+MAX_RUNS = 10_000
+_MAX_BASES, _MAX_NESTING, _MAX_BYTES = 100, 32, 4_000_000
 
 # as in architectures, which needs torch
 Family = Literal["cnn", "transformer", "hybrid"]
 _SUITES = Path(__file__).parent
+# the generators that are seeded take 32 bits
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 def _renamed(rename: Callable[[dict[str, Any]], dict[str, Any]]) -> BeforeValidator:
@@ -32,7 +42,7 @@ def _renamed(rename: Callable[[dict[str, Any]], dict[str, Any]]) -> BeforeValida
 class Settings(Marks):
     """What a suite sets, for all or for one family, and where that comes from."""
 
-    sample_rate: PositiveInt | None = None
+    sample_rate: Annotated[int, Field(gt=0, le=1_000_000)] | None = None
     train: Annotated[dict[str, Any], _renamed(lambda table: warn_of_old_names(table, "train"))] = {}
 
 
@@ -45,7 +55,7 @@ class Entry(Settings):
     architecture: str = ""
     base: str = ""
     config: dict[str, Any] = {}
-    question: str = ""
+    question: Line = ""
     # the entry whose weights are the start
     init: str = ""
 
@@ -71,33 +81,33 @@ class Suite(Settings):
     becomes an entry beside it. `contrasts` are what the report tests of several entries together.
     """
 
-    title: str
+    title: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(in_one_line)]
     # a line for who chooses among suites
-    description: str = ""
+    description: Line = ""
     task: str = "tagging"
     # which part of the data is held out, in data sets that come in folds
     fold: NonNegativeInt | None = None
-    architectures: Literal["all"] | Annotated[list[str], Field(min_length=1)] | None = None
+    architectures: Literal["all"] | Annotated[list[str], Field(min_length=1, max_length=MAX_RUNS)] | None = None
     seeds: PositiveInt = 1
-    first_seed: NonNegativeInt = 0
+    first_seed: Seed = 0
     family: dict[Family, Settings] = {}
-    runs: list[Entry] = []
+    runs: Annotated[list[Entry], Field(max_length=MAX_RUNS)] = []
     contrasts: list[Contrast] = []
     grid: Grid = {}
     # files with architectures or tasks, which are loaded before the suite is planned
-    plugins: list[Path] = []
+    plugins: list[Annotated[Path, Field(strict=False)]] = []
     space: Annotated[dict[str, Dimension], _renamed(lambda table: warn_of_old_names(table, "[space]"))] = {}
     budget: Budget | None = None
-    search_seed: NonNegativeInt = 0
+    search_seed: Seed = 0
 
     @model_validator(mode="after")
     def _names_differ_and_bases_are_entries(self) -> Self:
-        named = self.architectures if isinstance(self.architectures, list) else []
-        names = [*named, *(entry.name for entry in self.runs)]
-        if twice := sorted({name for name in names if names.count(name) > 1} - set(named)):
-            raise ValueError(f"two entries are called {twice[0]!r}: each of [[runs]] needs a name of its own")
-        for entry in self.runs:
-            self.resolved(entry)
+        own = [entry.name for entry in self.runs]
+        # an entry may take the place of an architecture that is named
+        named = set(self.architectures if isinstance(self.architectures, list) else []) - set(own)
+        if twice := same_names([*sorted(named), *own]):
+            raise ValueError(f"two entries are called {twice}: each of [[runs]] needs a name of its own")
+        _ = self._resolved
         return self
 
     @model_validator(mode="after")
@@ -109,20 +119,42 @@ class Suite(Settings):
         return self
 
     def resolved(self, entry: Entry) -> Entry:
-        """Return the entry over all its bases; raise ValueError if one is no entry, or the entry itself."""
-        known, chain = {other.name: other for other in self.runs}, [entry]
-        while base := chain[-1].base:
-            if base not in known and (self.architectures == "all" or base in self.named):
-                known[base] = Entry(name=base, architecture=base)
-            if base not in known:
-                raise ValueError(f"{chain[-1].name}: base={base!r} is no entry of this suite")
-            if any(base == other.name for other in chain):
-                raise ValueError(f"{entry.name}: is its own base, by {' and '.join(other.name for other in chain)}")
-            chain.append(known[base])
-        return reduce(lambda base, entry: entry.on(base), reversed(chain))
+        """Return one of `runs` over all its bases."""
+        return self._resolved[entry.name]
+
+    @cached_property
+    def _resolved(self) -> dict[str, Entry]:
+        known, made = {entry.name: entry for entry in self.runs}, dict[str, Entry]()
+        for name in known:
+            base = None
+            for entry in reversed(self._chain(name, known)):
+                if entry.name not in made:
+                    made[entry.name] = entry.on(base) if base else entry
+                base = made[entry.name]
+        return made
+
+    def _chain(self, name: str, known: Mapping[str, Entry]) -> list[Entry]:
+        """Return an entry, its base, that one's base, and so on; raise ValueError if one is unknown, or comes again."""
+        chain = {name: known[name]}
+        while base := chain[name].base:
+            if base in chain:
+                raise ValueError(f"{next(iter(chain))}: is its own base, by {' and '.join(list(chain)[:5])}")
+            if len(chain) > _MAX_BASES:
+                raise ValueError(f"{next(iter(chain))}: its bases are more than {_MAX_BASES}: name one that is nearer")
+            if base in known:
+                chain[base] = known[base]
+            elif self.architectures == "all" or base in self.named:
+                chain[base] = Entry(name=base, architecture=base)
+            else:
+                raise ValueError(f"{name}: base={base!r} is no entry of this suite")
+            name = base
+        return list(chain.values())
 
     def crossed(self, entry: Entry) -> list[Entry]:
-        """Return a resolved entry at each point of the grid, or alone where there is no grid. Raises UserError."""
+        """Return a resolved entry at each point of the grid, or alone where there is no grid. Raises UserError.
+
+        The grid's points are counted by `plan.entries`, before they are made.
+        """
         return [self._at(point, entry) for point in points(self.grid)] if self.grid else [entry]
 
     def _at(self, point: Mapping[str, Any], entry: Entry) -> Entry:
@@ -156,6 +188,17 @@ class Suite(Settings):
         return entry.sample_rate or of_family.sample_rate or self.sample_rate or 16_000, recipe, marks
 
 
+def same_names(names: Sequence[str]) -> str:
+    """Return two names that are one folder, also where case does not count (as on macOS), for a message; or ''."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if (folded := name.casefold()) in seen:
+            alike = f"{seen[folded]!r} and {name!r}, which is one folder where case does not count"
+            return alike if name != seen[folded] else repr(name)
+        seen[folded] = name
+    return ""
+
+
 def known_suites() -> list[str]:
     """Return the names of the suites that come with the project."""
     return sorted(path.stem for path in _SUITES.glob("*.toml"))
@@ -178,11 +221,7 @@ def suite_path(name: str | Path) -> Path:
 def load_suite(name: str | Path) -> Suite:
     """Return a suite that comes with the project, by name, or any TOML file, by path; check it, or raise UserError."""
     path = suite_path(name)
-    try:
-        values = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid TOML: {error}") from None
-    suite = validated(Suite, values, str(path))
+    suite = validated(Suite, _read_toml(_text(path), str(path)), str(path))
     _check(suite, path)
     return suite.model_copy(update={"plugins": [_plugin(path, plugin) for plugin in suite.plugins]})
 
@@ -203,6 +242,36 @@ def _check(suite: Suite, path: Path) -> None:
     check_contrasts(suite.contrasts, get_args(Family), f"{path}, [[contrasts]]")
 
 
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise UserError(f"{path}: is no suite: more than {_MAX_BYTES // 10**6} MB")
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not valid TOML: {one_line(error)}") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+
+
+def _read_toml(text: str, where: str) -> dict[str, Any]:
+    """Return what a TOML document says. Raises UserError if it is none, or nested without end."""
+    too_deep = f"{where}: nested more than {_MAX_NESTING} deep"
+    try:
+        values = tomllib.loads(text)
+    # of tomllib and, for a number of too many digits, of Python itself
+    except ValueError as error:
+        raise UserError(f"{where}: not valid TOML: {one_line(error)}") from None
+    except RecursionError:
+        raise UserError(too_deep) from None
+    level: list[Any] = [values]
+    for _ in range(_MAX_NESTING):
+        level = [inner for value in level for inner in (value.values() if isinstance(value, dict) else value)]
+        level = [inner for inner in level if isinstance(inner, dict | list)]
+    if level:
+        raise UserError(too_deep)
+    return values
+
+
 def _plugin(suite: Path, plugin: Path) -> Path:
     """Return a plugin's path as it is for this process. Raises UserError if there is no such file."""
     path = suite.parent / plugin
@@ -216,14 +285,27 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for text in texts:
         key, equals, value = text.partition("=")
-        table, dot, field = key.strip().partition(".")
-        if not (equals and dot and table == "train"):
-            raise UserError(f"--set {text}: write --set train.FIELD=VALUE, for example train.max_steps=300")
-        try:
-            fields[field] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            # a bare word is a string
-            fields[field] = value.strip()
+        found = re.fullmatch(r"\s*train\.(\w+)\s*", key)
+        if not (equals and found):
+            raise UserError(f"--set {text!r}: write --set train.FIELD=VALUE, for example train.max_steps=300")
+        fields[found[1]] = _value(value.strip(" "), f"--set {text!r}")
     fields = warn_of_old_names(fields, "--set train")
     validated(Recipe, fields, "--set train")
     return fields
+
+
+def _value(text: str, where: str) -> Any:
+    # with a line break it could set other fields, too
+    if text != printable(text):
+        raise UserError(f"{where}: write one TOML value in one line")
+    try:
+        return _read_toml(f"value = {text}", where)["value"]
+    except UserError:
+        if text[:1] in ("[", "{"):
+            raise
+    try:
+        # TOML has neither .5 nor 5.
+        return float(text)
+    except ValueError:
+        # a bare word is a string
+        return text

@@ -11,6 +11,7 @@ from typing import Any
 from bench.errors import UserError, one_line
 from bench.store import ResultsFolder, RunFolder
 from bench.store.files import damaged
+from bench.text import hide_secrets
 
 __all__ = ["Record", "read_records", "readable_files"]
 
@@ -76,7 +77,8 @@ class Record:
             **{name: made.get(name) for name in ("commit", "dirty", "command", "device")},
             **{name: self.content.get(name) for name in ("family", "hash", "study", "state", "error")},
         }
-        return {name: _text(value) for name, value in tags.items() if value is not None}
+        # earlier versions kept some passwords in commands
+        return {name: hide_secrets(_text(value)) for name, value in tags.items() if value is not None}
 
 
 def read_records(results: ResultsFolder) -> dict[str, Record]:

@@ -4,14 +4,25 @@ Every run that is sent gets the tag `bench.sent` last, with the digest of what i
 being sent when the server, or the process that sent it, died: it is deleted, and sent anew.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param, Run
+from mlflow.entities import (
+    Experiment,
+    LifecycleStage,
+    LoggedModel,
+    LoggedModelOutput,
+    LoggedModelStatus,
+    Metric,
+    Param,
+    Run,
+)
+from mlflow.exceptions import MlflowException
 from mlflow.utils import get_results_from_paginated_fn
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
 
@@ -27,39 +38,88 @@ BATCH = 500
 class RemoteSuite:
     """A results folder as a server knows it: a parent run, and its children by name.
 
-    `title` and `artifacts` (a place for files, or None for the server's) are of a folder that it doesn't know yet.
+    Of a folder that it doesn't know yet: `title`, the name of the `experiment` that it goes to ('': its title), and
+    `artifacts`, a place for files, or None for the server's. `warnings` are for the user.
     """
 
-    def __init__(self, client: MlflowClient, suite: str, title: str, artifacts: str | None) -> None:
-        self.client, self.suite = client, suite
+    def __init__(
+        self, client: MlflowClient, suite: str, title: str, *, experiment: str = "", artifacts: str | None = None
+    ) -> None:
+        self.client, self.suite, self.title = client, suite, title
+        self.warnings: list[str] = []
         self.children = self._sent_whole()
-        # a suite that was given another title since stays where it is
-        self.parent = self.children.pop(PARENT) if PARENT in self.children else self._send_parent(title, artifacts)
+        parent = self.children.pop(PARENT, None)
+        self.parent = parent or self._send_parent(experiment or title, artifacts)
         self.experiment = self.parent.info.experiment_id
+        self._adopt()
+        # the digests of what was sent, by name
+        self.sent = {name: run.data.tags[SENT] for name, run in self.children.items()}
+        # a suite that was given another title or experiment since stays where it is
+        if experiment and (now := client.get_experiment(self.experiment).name) not in _names_of(experiment):
+            self.warnings.append(f"stays in experiment {now!r}; delete it there to have it sent to {experiment!r}")
 
     def _sent_whole(self) -> dict[str, Run]:
-        """Return what was sent of this suite, by name; what was sent by half is deleted."""
+        """Return what was sent of this suite, by name; what was sent by half, or twice, is deleted."""
         experiments = [experiment.experiment_id for experiment in _all(self.client.search_experiments)]
-        whole = {}
-        for run in _all(partial(self.client.search_runs, experiments, f"tags.`{SUITE}` = '{self.suite}'")):
-            if SENT in run.data.tags:
-                whole[run.data.tags[NAME]] = run
+        whole: dict[str, Run] = {}
+        # without experiments a server is asked of all
+        query = partial(self.client.search_runs, experiments, f"tags.`{SUITE}` = '{self.suite}'")
+        # the newest first; an older one of the same name had been deleted by hand, and restored
+        for run in _all(query) if experiments else []:
+            name = run.data.tags.get(NAME)
+            if name and SENT in run.data.tags and name not in whole:
+                whole[name] = run
             else:
                 self._delete(run)
         return whole
 
-    def _send_parent(self, title: str, artifacts: str | None) -> Run:
-        known = self.client.get_experiment_by_name(title)
-        experiment = known.experiment_id if known else self.client.create_experiment(title, artifacts)
-        run = self.client.create_run(experiment, run_name=title, tags={SUITE: self.suite, NAME: PARENT})
+    def _send_parent(self, experiment: str, artifacts: str | None) -> Run:
+        # where its children are, if it was deleted by hand
+        there = Counter(run.info.experiment_id for run in self.children.values()).most_common(1)
+        place = there[0][0] if there else self._experiment(experiment, artifacts)
+        run = self.client.create_run(place, run_name=self.title, tags={SUITE: self.suite, NAME: PARENT})
         self.client.set_tag(run.info.run_id, SENT, self.suite)
         return run
 
+    def _experiment(self, name: str, artifacts: str | None) -> str:
+        """Return an experiment of this name, or of the next one where it was deleted: then it takes no runs."""
+        for called in _names_of(name):
+            known = self.client.get_experiment_by_name(called) or self._new_experiment(called, artifacts)
+            if known.lifecycle_stage == LifecycleStage.ACTIVE:
+                break
+        if called != name:
+            fix = "`mlflow experiments restore` brings the old one back"
+            self.warnings.append(f"experiment {name!r} was deleted in MLflow: the results are in {called!r}; {fix}")
+        return str(known.experiment_id)
+
+    def _new_experiment(self, name: str, artifacts: str | None) -> Experiment:
+        try:
+            self.client.create_experiment(name, artifacts)
+        except MlflowException as error:
+            # another suite of the same title was faster
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        made = self.client.get_experiment_by_name(name)
+        assert made is not None, "it was made just now"
+        return made
+
+    def _adopt(self) -> None:
+        """Put the children below the parent, which is another one where theirs was deleted by hand."""
+        for name, run in list(self.children.items()):
+            if run.info.experiment_id != self.experiment:
+                self._delete(self.children.pop(name))
+            elif run.data.tags.get(MLFLOW_PARENT_RUN_ID) != self.parent.info.run_id:
+                self.client.set_tag(run.info.run_id, MLFLOW_PARENT_RUN_ID, self.parent.info.run_id)
+
+    def has(self, record: Record) -> bool:
+        """Return whether a run is there as it is now."""
+        return self.sent.get(record.name) == record.digest
+
     def send(self, record: Record) -> bool:
         """Send a run unless it is there; return whether it was not. One run again takes the place of the other."""
+        if self.has(record):
+            return False
         if known := self.children.get(record.name):
-            if known.data.tags[SENT] == record.digest:
-                return False
             self._delete(known)
         tags = {SUITE: self.suite, NAME: record.name, MLFLOW_SOURCE_NAME: "bench", **record.tags()}
         tags[MLFLOW_PARENT_RUN_ID] = self.parent.info.run_id
@@ -73,7 +133,7 @@ class RemoteSuite:
             self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
         self.client.set_terminated(run_id, record.status, _ms(record.ended))
         self.client.set_tag(run_id, SENT, record.digest)
-        self.children[record.name] = run
+        self.children[record.name], self.sent[record.name] = run, record.digest
         return True
 
     def send_files(self, run: Run, paths: Sequence[Path]) -> None:
@@ -87,8 +147,10 @@ class RemoteSuite:
         self.client.set_tag(run.info.run_id, FILES, digest)
 
     def model_of(self, name: str) -> str | None:
-        """Return a run's model's URI, if it was sent whole."""
-        return self.children[name].data.tags.get(MODEL)
+        """Return a run's model's URI, if it was sent whole, and not deleted by hand since."""
+        run = self.children[name]
+        uri = run.data.tags.get(MODEL)
+        return uri if uri in {f"models:/{model.model_id}" for model in self._models(run)} else None
 
     def send_model(self, name: str, folder: Path) -> str:
         """Send a saved model as this run's; return its URI."""
@@ -118,9 +180,19 @@ class RemoteSuite:
         self.client.delete_run(run.info.run_id)
 
     def _delete_models(self, run: Run) -> None:
-        query = f"source_run_id = '{run.info.run_id}'"
-        for model in self.client.search_logged_models([run.info.experiment_id], query):
+        for model in self._models(run):
             self.client.delete_logged_model(model.model_id)
+
+    def _models(self, run: Run) -> list[LoggedModel]:
+        query = f"source_run_id = '{run.info.run_id}'"
+        return list(self.client.search_logged_models([run.info.experiment_id], query))
+
+
+def _names_of(experiment: str) -> Iterator[str]:
+    """Yield the names that an experiment may have: its own, and those for where it was deleted."""
+    yield experiment
+    # as many as anybody deletes
+    yield from (f"{experiment} ({number})" for number in range(2, 1000))
 
 
 def _all(search: Callable[..., Any]) -> list[Any]:

@@ -2,23 +2,29 @@
 
 import logging
 import os
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from bench.data.dataset import Progress
+from bench.disk import machine_fault, write_json
 from bench.errors import UserError, one_line
 from bench.protocol.task import get_task
 from bench.store import ResultsFolder
+from bench.store.databases import sqlite_url
+from bench.store.files import read_json
+from bench.text import hide_secrets
 from bench.tracking.records import Record, read_records, readable_files
 
 if TYPE_CHECKING:  # mlflow takes seconds to import, and reads the environment
     from bench.tracking.server import RemoteSuite
 
-__all__ = ["SyncOutcome", "local_store", "sync", "without_password"]
+__all__ = ["SyncOutcome", "local_store", "missing", "sync", "tracking_uri"]
 
+# as for any user of MLflow; without it the experiment is called as the suite's title
+_EXPERIMENT = "MLFLOW_EXPERIMENT_NAME"
 _DEFAULTS = {
     # one attempt, and no long one: what is missing goes with the next sync, and a request that is repeated because
     # its answer was lost would do its work twice
@@ -41,12 +47,29 @@ class SyncOutcome:
     @property
     def server(self) -> str:
         """The URI as it may be shown."""
-        return without_password(self.uri)
+        return hide_secrets(self.uri)
 
 
 def local_store(folder: Path) -> str:
     """Return the URI of a file beside the results folder: nothing to start."""
-    return f"sqlite:///{folder.absolute().parent / 'mlflow.db'}"
+    url = sqlite_url(folder.absolute().parent / "mlflow.db")
+    # MLflow would make the folder that it reads in a URI, escapes and all, but for one that names the driver
+    driver = "sqlite" if str(url) == f"sqlite:///{url.database}" else "sqlite+pysqlite"
+    return str(url.set(drivername=driver))
+
+
+def tracking_uri(folder: Path) -> str:
+    """Return where a folder's results go: what MLFLOW_TRACKING_URI names, or else `local_store`."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or local_store(folder)
+
+
+def missing(folder: Path) -> tuple[int, int]:
+    """Return how many of a folder's runs and trials its server lacks, as far as is known here, and of how many."""
+    results = ResultsFolder(folder)
+    total = len(read_records(results))
+    known = read_json(results.identity_file) if results.identity_file.is_file() else {}
+    there = known.get("there") if known.get("server") == hide_secrets(tracking_uri(folder)) else 0
+    return max(0, total - there) if isinstance(there, int) else total, total
 
 
 def sync(folder: Path, uri: str | None = None, progress: Progress = lambda done, total: None) -> SyncOutcome:
@@ -58,9 +81,11 @@ def sync(folder: Path, uri: str | None = None, progress: Progress = lambda done,
     results = ResultsFolder(folder)
     # what is wrong with them is said before anything is written
     read_records(results)
-    outcome = SyncOutcome(uri or os.environ.get("MLFLOW_TRACKING_URI") or local_store(folder))
+    outcome = SyncOutcome(uri or tracking_uri(folder))
+    _require_uri(outcome)
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
+    from alembic.util import CommandError
     from mlflow.exceptions import MlflowException
     from requests import RequestException
     from sqlalchemy.exc import SQLAlchemyError
@@ -70,15 +95,24 @@ def sync(folder: Path, uri: str | None = None, progress: Progress = lambda done,
     try:
         with results.lock("tracking"):
             _send_all(results, outcome, progress)
-    except (MlflowException, RequestException, SQLAlchemyError) as error:
-        failed = f"{outcome.server}: tracking failed: {without_password(one_line(error))[:200]}"
+    except (MlflowException, RequestException, SQLAlchemyError, CommandError) as error:
+        if fault := machine_fault(error, Path(outcome.server.removeprefix("sqlite:///"))):
+            raise fault from None
+        failed = f"{outcome.server}: tracking failed: {one_line(error)[:200]}"
         raise UserError(f"{failed}; `bench track sync {folder}` sends what is missing") from None
+    if not outcome.warnings:
+        results.tracking_log.unlink(missing_ok=True)
     return outcome
 
 
-def without_password(text: str) -> str:
-    """Return a text in whose URIs nothing stands before the host."""
-    return re.sub("//[^/@ ]*@", "//", text)
+def _require_uri(outcome: SyncOutcome) -> None:
+    """Raise UserError for what is no URI: MLflow would say so with its password, or make a folder of that name."""
+    try:
+        parts = urlsplit(outcome.uri)
+        parts.port  # noqa: B018  (raises ValueError)
+    except ValueError:
+        reason = "no URI; write http://HOST:PORT, with %40 for an @ and %2F for a / in a password"
+        raise UserError(f"MLFLOW_TRACKING_URI={outcome.server}: {reason}") from None
 
 
 def _send_all(results: ResultsFolder, outcome: SyncOutcome, progress: Progress) -> None:
@@ -92,11 +126,20 @@ def _send_all(results: ResultsFolder, outcome: SyncOutcome, progress: Progress) 
     title = search["title"] if search else plan.title
     # without this a store in a file keeps artifacts in ./mlruns, wherever that is
     artifacts = folder.absolute().with_name("mlartifacts").as_uri() if outcome.uri == local_store(folder) else None
-    remote = RemoteSuite(MlflowClient(outcome.uri), results.identity(), title, artifacts)
+    client, suite = MlflowClient(outcome.uri), results.identity()
+    remote = RemoteSuite(client, suite, title, experiment=os.environ.get(_EXPERIMENT, ""), artifacts=artifacts)
+    outcome.warnings += [f"{folder}: {line}" for line in remote.warnings]
+
+    def note() -> None:
+        there = sum(remote.has(record) for record in records.values())
+        write_json(results.identity_file, {"suite": suite, "server": outcome.server, "there": there})
+
+    note()
     for done, record in enumerate(records.values()):
         progress(done, len(records))
         if remote.send(record):
             outcome.sent.append(record.name)
+            note()
         remote.send_files(remote.children[record.name], readable_files(record.folder.path) if record.folder else [])
     remote.send_files(remote.parent, readable_files(folder))
     remote.set_parent_status("RUNNING" if set(plan.planned) - records.keys() else "FINISHED")

@@ -2,40 +2,108 @@
 
 import io
 import os
+import re
+import shutil
+import stat
 import time
 import zipfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
 from bench.data.dataset import Progress
 from bench.data.download.split_zip import SeekableFile, explain_damage, extra_fields
 from bench.data.threads import in_threads
+from bench.disk import explain_full_disk, partial_path, refuse_odd, set_aside, size_text
+from bench.errors import UserError
+from bench.text import printable
 
-__all__ = ["ArchiveFolder", "unpack"]
+__all__ = ["ArchiveFolder", "require_harmless", "unpack"]
 
 # Id of Info-ZIP's field for times in UTC ("UT", extended timestamp).
 _UNIX_TIME = 0x5455
 _SECOND_NS = 1_000_000_000
+# Bytes that archives may hold beyond what is known of them: the sizes of the small ones are guessed.
+_SPARE_BYTES = 100_000_000
+# Bytes of a name that file systems take, less what .partial adds.
+_LONGEST_NAME = 240
+# Names that Windows keeps for devices, with any suffix.
+_DEVICE = re.compile(r"(CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])(\..*)?", re.IGNORECASE)
 
 
-def unpack(archive: zipfile.ZipFile, folder: Path, progress: Progress) -> dict[str, int]:
+def require_harmless(archive: zipfile.ZipFile, expected: int | None = None) -> None:
+    """Raise UserError if a member would be written elsewhere than into a folder of its own, or if they are too much.
+
+    `expected` is about how many bytes they should be, all together, where that is known: an archive that inflates to
+    far more is made to fill disks.
+    """
+    taken: set[str] = set()
+    folders: set[str] = set()
+    total = 0
+    for info in archive.infolist():
+        # zipfile cuts what it reads at a NUL
+        name = info.orig_filename.removesuffix("/")
+        if cause := _unfit(name, info) or ("is there twice" if name.casefold() in taken else ""):
+            raise UserError(f"{archive.filename}: {name!r} {cause}; this is no archive of recordings")
+        # of both cases, as file systems have it that know but one
+        taken.add(name.casefold())
+        folders.update(map(str, PurePosixPath(name.casefold()).parents))
+        total += info.file_size
+    if both := folders & {info.filename.casefold() for info in archive.infolist() if not info.is_dir()}:
+        raise UserError(f"{archive.filename}: {min(both)!r} is both a file and a folder")
+    if expected is not None and total > 2 * expected + _SPARE_BYTES:
+        raise UserError(f"{archive.filename}: unpacks to {size_text(total)}, should be about {size_text(expected)}")
+
+
+def _unfit(name: str, info: zipfile.ZipInfo) -> str:
+    """Return why a member's name is none of a file below the folder it is unpacked into, on any system."""
+    parts = name.split("/")
+    if name.startswith("/") or "\\" in name or re.match("[A-Za-z]:", name):
+        return "is no relative path"
+    if {"", ".", ".."} & set(parts):
+        return "leaves its folder"
+    if any(printable(part) != part or len(part.encode()) > _LONGEST_NAME for part in parts):
+        return "is no name for a file"
+    if any(_DEVICE.fullmatch(part) for part in parts):
+        return "names a device"
+    # in the upper half, where a Unix system made the archive, is what kind of file it is
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    return "" if kind in (0, stat.S_IFREG, stat.S_IFDIR) else "is a link or a device"
+
+
+def unpack(
+    archive: zipfile.ZipFile, folder: Path, progress: Progress, notice: Callable[[str], None] = lambda _: None
+) -> dict[str, int]:
     """Write all that an archive holds into a folder, with its times; what an earlier call left there is kept.
 
-    `progress` takes bytes. Returns the files' sizes, by their paths in the folder. Raises DamagedArchive.
+    Each file is called NAME.partial until it is whole; another one that had its name is kept as NAME.aside, of which
+    `notice` takes a line. `progress` takes bytes. Returns the files' sizes, by their paths in the folder. Raises
+    UserError for names that lead elsewhere (`require_harmless`), and DamagedArchive.
     """
+    require_harmless(archive)
     members = [info for info in archive.infolist() if not info.is_dir()]
-    # before the threads start: zipfile fails if another thread creates a folder between its look and its mkdir
+    # before the threads start: two that make one folder are in each other's way
     for parent in {(folder / info.filename).parent for info in members}:
         parent.mkdir(parents=True, exist_ok=True)
 
     def write(info: zipfile.ZipInfo) -> int:
-        if not _is_there(folder / info.filename, info):
-            # zipfile checks the CRC as it reads
-            with explain_damage(f"{archive.filename}: {info.filename}"):
-                path = archive.extract(info, folder)
-            # last: its time distinguishes a complete file from one that a killed process was writing
-            os.utime(path, ns=(_modified_ns(info), _modified_ns(info)))
+        path = folder / info.filename
+        if not _is_there(path, info):
+            partial = partial_path(path)
+            for odd in (path, partial):
+                refuse_odd(odd)
+            # zipfile checks the CRC as it reads, and reads no more than the size that is declared
+            with (
+                explain_full_disk(path),
+                partial.open("wb") as file,
+                explain_damage(f"{archive.filename}: {info.filename}"),
+                archive.open(info) as content,
+            ):
+                shutil.copyfileobj(content, file)
+            os.utime(partial, ns=(_modified_ns(info), _modified_ns(info)))
+            set_aside(path, partial, notice)
+            os.replace(partial, path)
         return info.file_size
 
     done, total = 0, sum(info.file_size for info in members)
@@ -59,6 +127,10 @@ class ArchiveFolder:
     def is_dir(self) -> bool:
         # by its files: an archive need not list its folders
         return any(name.startswith(f"{self.name}/") for name in self.archive.namelist())
+
+    def iterdir(self) -> Iterator["_Member"]:
+        """Yield all files in the folder, at any depth."""
+        return (_Member(self.archive, n) for n in self.archive.namelist() if n.startswith(f"{self.name}/"))
 
     def __truediv__(self, name: str) -> "_Member":
         return _Member(self.archive, f"{self.name}/{name}")
@@ -100,7 +172,7 @@ class _Inflating(SeekableFile):
     # inflates all of a member to seek to its end, which libsndfile does first of all
     def __init__(self, stream: IO[bytes], size: int, what: str) -> None:
         super().__init__(size)
-        self.stream, self.what, self.inflated = stream, what, b""
+        self.stream, self.what, self.inflated = stream, what, bytearray()
 
     def readinto(self, buffer: Any) -> int:
         with explain_damage(self.what):

@@ -1,24 +1,22 @@
 """FSD50K into a folder: download its archives, unpack them, or pack straight from them; each stage resumes."""
 
-import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from zipfile import ZipFile
 
-from filelock import FileLock, Timeout
-
 from bench.data.dataset import Progress
-from bench.data.download.archive import ArchiveFolder, unpack
+from bench.data.download.archive import ArchiveFolder, require_harmless, unpack
 from bench.data.download.fsd50k_files import ZENODO, Archive, File, official_archives, url_of
-from bench.data.download.http import download
+from bench.data.download.http import download, is_file_of, require_mirror
 from bench.data.download.record import Record
 from bench.data.download.split_zip import DamagedArchive, open_zip
 from bench.data.pack import Pack
 from bench.data.packing import pack, refuse_taken
-from bench.disk import explain_full_disk, on_one_disk, partial_path, require_space, space_taken
+from bench.disk import explain_full_disk, on_one_disk, partial_path, require_space, size_text, space_taken
 from bench.errors import UserError
+from bench.locks import attempt
 
 __all__ = ["Fetch", "exclusive"]
 
@@ -26,14 +24,14 @@ __all__ = ["Fetch", "exclusive"]
 _AUDIO_RATE = 44_100
 
 
-def exclusive(folder: Path) -> AbstractContextManager[object]:
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
     """Create the folder, and keep other fetches out of it. Raises UserError if one is at work."""
     folder.mkdir(parents=True, exist_ok=True)
-    # the system drops the lock with the process that holds it, so that a killed one blocks nobody
-    try:
-        return FileLock(folder / ".fetch.lock").acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"{folder}: another `bench data fetch` is at work here; wait for it, or stop it") from None
+    with attempt(folder / "fetch") as is_held:
+        if not is_held:
+            raise UserError(f"{folder}: another `bench data fetch` is at work here; wait for it, or stop it")
+        yield
 
 
 class Fetch:
@@ -51,13 +49,15 @@ class Fetch:
         """Compare the folder with what should be in it.
 
         `source` is a folder's URL, or one with NAME in it for a file's name; `out` a pack to make from the archives, at
-        `sample_rate` Hz. Raises UserError if `source` is no URL, `out` is taken, or the folder's record is damaged.
+        `sample_rate` Hz. Raises UserError if `source` is no URL, or has a password, `out` is taken, or the folder's
+        record is damaged.
         """
-        if not re.fullmatch(r"https?://[^/\s]\S*", source):
-            raise UserError(f"--mirror {source!r}: should be the URL of a folder, http://... or https://...")
+        require_mirror(source)
         self.folder, self.source, self.out, self.sample_rate = folder, source, out, sample_rate
         self.archives = official_archives() if archives is None else archives
         self.record = Record.of(folder)
+        # found under their names, but with other content
+        self.wrong: set[File] = set()
         self.is_packed = self._is_packed()
         # archives that were deleted after use are not fetched again, as long as what was made of them is there
         made = [a for a in self.archives if self.record.is_unpacked(a.name) or (a.is_audio and self.is_packed)]
@@ -94,16 +94,42 @@ class Fetch:
         sound = sum(archive.unpacked for archive in self.archives if archive.is_audio)
         return max(0, sound * self.sample_rate // _AUDIO_RATE - space_taken(partial_path(self.out)))
 
-    def _present(self, file: File) -> int:
+    def check(self, progress: Progress) -> None:
+        """Check files of the right names and sizes that are not known to be right, as those are that a user put here.
+
+        What is asked about the bytes to download needs it, and does it without a bar where it is left out.
+        """
+        unknown = [file for file in self.files if not self.record.is_right(file.name, file.md5)]
+        done, total = 0, sum(file.size for file in unknown)
+        for file in unknown:
+            self._is_right(file)
+            done += file.size
+            progress(done, total)
+
+    def _is_right(self, file: File) -> bool:
+        if self.record.is_right(file.name, file.md5):
+            return True
         path = self.folder / file.name
-        sizes = [found.stat().st_size for found in (path, partial_path(path)) if found.is_file()]
-        return min(file.size, max(sizes, default=0))
+        # a gigabyte is read for the MD5 once
+        if file not in self.wrong:
+            if path.is_file() and is_file_of(path, file.size, file.md5):
+                self.record.note_right(file.name, file.md5)
+                return True
+            self.wrong.add(file)
+        return False
+
+    def _present(self, file: File) -> int:
+        if self._is_right(file):
+            return file.size
+        # what lies under the name itself is another file: it stays, and takes no part of the new one's space
+        partial = partial_path(self.folder / file.name)
+        return min(file.size, partial.stat().st_size) if partial.is_file() else 0
 
     def summary(self) -> str:
         """Return what will be done and what it takes, in a line."""
         sizes = {"download": self.bytes_to_download, "unpack": self.bytes_to_unpack, "pack": self.bytes_to_pack}
-        parts = [f"{size / 1e9:.2f} GB to {what}" for what, size in sizes.items() if size]
-        return f"{self.folder}: {', '.join(parts) or 'nothing to do'}: needs {sum(sizes.values()) / 1e9:.2f} GB of disk"
+        parts = [f"{size_text(size)} to {what}" for what, size in sizes.items() if size]
+        return f"{self.folder}: {', '.join(parts) or 'nothing to do'}: needs {size_text(sum(sizes.values()))} of disk"
 
     def require_space(self) -> None:
         """Raise UserError if a disk is too small for what is still to be written."""
@@ -128,10 +154,13 @@ class Fetch:
             done += file.size
             progress(done, total)
 
-    def unpack(self, archive: Archive, progress: Progress) -> None:
-        """Unpack one of `to_unpack`. Raises UserError if it is damaged or the disk is full."""
+    def unpack(self, archive: Archive, progress: Progress, notice: Callable[[str], None] = lambda _: None) -> None:
+        """Unpack one of `to_unpack`; `notice` takes a line about a user's file that is in the way, and kept.
+
+        Raises UserError if it is damaged, holds what no archive of recordings does, or the disk is full.
+        """
         with self._opened(archive) as (opened,), explain_full_disk(self.folder):
-            files = unpack(opened, self.folder, progress)
+            files = unpack(opened, self.folder, progress, notice)
         self.record.note_unpacked(archive.name, files)
 
     def pack(self, progress: Progress) -> Pack:
@@ -146,16 +175,21 @@ class Fetch:
         return made
 
     def delete_archives(self) -> None:
+        """Delete the archives, as far as they are known to be those: under their names a user may have another file."""
         for archive in self.archives:
             for file in archive.files:
-                (self.folder / file.name).unlink(missing_ok=True)
+                if self.record.is_right(file.name, file.md5):
+                    (self.folder / file.name).unlink()
 
     @contextmanager
     def _opened(self, *archives: Archive) -> Iterator[list[ZipFile]]:
         """Open archives; those that turn out to be damaged, though right when fetched, are checked by the next call."""
         try:
             with ExitStack() as stack:
-                yield [stack.enter_context(open_zip(self.folder / f"{archive.name}.zip")) for archive in archives]
+                opened = [stack.enter_context(open_zip(self.folder / f"{archive.name}.zip")) for archive in archives]
+                for archive, zipped in zip(archives, opened, strict=True):
+                    require_harmless(zipped, archive.unpacked)
+                yield opened
         except DamagedArchive as error:
             self.record.distrust(file.name for archive in archives for file in archive.files)
             again = "run the same command again to check the archive and fetch what is wrong"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, PrivateAttr, ValidationError
 
-from bench.disk import write_json
+from bench.disk import partial_path, refuse_odd, write_json
 from bench.errors import UserError
 
 __all__ = ["Record"]
@@ -25,8 +25,11 @@ class Record(BaseModel):
 
     @classmethod
     def of(cls, folder: Path) -> "Record":
-        """Read a folder's record, or begin one. Raises UserError if it cannot be read."""
+        """Read a folder's record, or begin one. Raises UserError if it cannot be read, or is no file."""
         path = folder / "fetch.json"
+        # told before anything is downloaded, not when it is to be noted
+        for file in (path, partial_path(path)):
+            refuse_odd(file)
         try:
             record = cls.model_validate_json(path.read_bytes()) if path.exists() else cls()
         except ValidationError:

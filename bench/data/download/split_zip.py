@@ -32,6 +32,11 @@ _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR = struct.Struct("<4sLQL")
 # Stand for a value that is too long for its field, and is in the extra field of this id instead.
 _LONG, _LONG_PIECE, _ZIP64 = 0xFFFFFFFF, 0xFFFF, 1
+# Bytes of a directory, which is read whole; that of 40,000 recordings takes 5 million.
+_LARGEST_DIRECTORY = 200_000_000
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, EOFError, struct.error, IndexError, RuntimeError, ValueError, OverflowError
+)  # fmt: skip
 
 
 class DamagedArchive(UserError):
@@ -44,7 +49,8 @@ def explain_damage(what: str) -> Iterator[None]:
     try:
         yield
     # RuntimeError: by a flag that damage has set, a member is encrypted, or packed by a method that zipfile lacks
-    except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, IndexError, RuntimeError, UnicodeError) as error:
+    # ValueError, OverflowError: a place before the start of a file, or beyond what one can be; names in no encoding
+    except _DAMAGE as error:
         raise DamagedArchive(f"{what}: not readable: {one_line(error) or 'it ends too early'}") from None
 
 
@@ -142,6 +148,8 @@ def _directory(pieces: _Joined) -> bytes:
         pieces.seek(pieces.starts[number] + place)
         *_, piece, _, count, size, offset = _END64.unpack(pieces.read(_END64.size))
     pieces.seek(pieces.starts[piece] + offset)
+    if size > _LARGEST_DIRECTORY:
+        raise zipfile.BadZipFile(f"a directory of {size / 1e9:.2f} GB")
     entries = list(_entries(pieces.read(size), pieces.starts))
     if len(entries) != count:
         raise zipfile.BadZipFile(f"{len(entries)} entries of {count} in its directory")

@@ -5,12 +5,14 @@ mixtures, labels of ancestors, and uploaders whose clips sound alike and are all
 about scores on FSD50K.
 """
 
+import io
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -22,8 +24,9 @@ from bench.data.dataset import Progress
 from bench.data.readers.fsd50k import FSDClass, audio_folder, load_classes
 from bench.data.synthetic.synthesis import RATE, SOUNDS, Array, Rng, band, coloured_noise, log_uniform, samples, total
 from bench.data.threads import in_threads
-from bench.disk import partial_path, require_space
+from bench.disk import explain_full_disk, partial_path, refuse_odd, require_space
 from bench.errors import UserError
+from bench.locks import hold, say
 
 __all__ = ["plan", "write_demo"]
 
@@ -62,34 +65,59 @@ class _Clip:
 
 
 def write_demo(
-    folder: Path, *, dev_clips: int = 440, eval_clips: int = 100, seed: int = 0, progress: Progress = lambda *_: None
+    folder: Path,
+    *,
+    dev_clips: int = 440,
+    eval_clips: int = 100,
+    seed: int = 0,
+    progress: Progress = lambda *_: None,
+    notice: Callable[[str], None] = say,
 ) -> None:
     """Write the demo set: all of it, or nothing. The same arguments give the same bytes. `progress` takes clips.
 
-    Raises UserError if the clips are too few for every class, the folder is not empty, or the disk is too small.
+    A set that is there already, made by the same arguments, is left as it is. While another process writes one there,
+    `notice` is told, and this one waits. Raises UserError if the clips are too few for every class, the folder holds
+    anything else, or the disk is too small.
     """
     if dev_clips < 2 * _FEWEST or eval_clips < _FEWEST:
         raise UserError(
             f"{dev_clips} dev and {eval_clips} eval clips cannot hold every class: "
             f"ask for at least {2 * _FEWEST} dev and {_FEWEST} eval clips"
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists and is not an empty folder: delete it or name another folder")
-    require_space(folder, _BYTES_PER_CLIP * (dev_clips + eval_clips))
-    whole = folder.resolve()
+    clips = plan(dev_clips, eval_clips, seed)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with hold(folder, "being generated", notice):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            if _is_there(folder, clips):
+                return
+            raise UserError(f"{folder} exists and is not an empty folder: delete it or name another folder")
+        require_space(folder, _BYTES_PER_CLIP * (dev_clips + eval_clips))
+        _write(folder.resolve(), clips, seed, progress)
+
+
+def _is_there(folder: Path, clips: Sequence[_Clip]) -> bool:
+    """Return whether a folder holds just the set of these clips: every recording, and the same tables."""
+    with TemporaryDirectory() as temporary:
+        _write_tables(expected := Path(temporary), clips)
+        tables = {path.relative_to(expected): path.read_bytes() for path in expected.rglob("*") if path.is_file()}
+    recordings = {Path(audio_folder(clip.split)) / f"{clip.id}.wav" for clip in clips}
+    found = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    return found == tables.keys() | recordings and all((folder / n).read_bytes() == tables[n] for n in tables)
+
+
+def _write(whole: Path, clips: Sequence[_Clip], seed: int, progress: Progress) -> None:
     partial = partial_path(whole)
+    refuse_odd(partial, folder=True)
     # of a call that was killed; there is nothing to resume, as the set is made in minutes
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        clips = plan(dev_clips, eval_clips, seed)
-        _write_tables(partial, clips)
-        _write_audio(partial, clips, seed, progress)
-        if whole.exists():
-            whole.rmdir()
-        # last: a folder of this name is whole
-        partial.rename(whole)
-    except soundfile.LibsndfileError as error:
-        raise UserError(f"{partial}: cannot write ({error}): is the disk full?") from None
+        with explain_full_disk(partial):
+            _write_tables(partial, clips)
+            _write_audio(partial, clips, seed, progress)
+            if whole.exists():
+                whole.rmdir()
+            # last: a folder of this name is whole
+            partial.rename(whole)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -142,8 +170,10 @@ def _spread(rng: Rng, clips: int, popularity: Array) -> list[tuple[str, ...]]:
 
 def _write_audio(folder: Path, clips: Sequence[_Clip], seed: int, progress: Progress) -> None:
     def write(clip: _Clip) -> None:
-        path = folder / audio_folder(clip.split) / f"{clip.id}.wav"
-        soundfile.write(path, _render(clip, seed), RATE, "PCM_16")
+        # libsndfile does not say why it can't write a file; the system says it to us
+        sound = io.BytesIO()
+        soundfile.write(sound, _render(clip, seed), RATE, "PCM_16", format="WAV")
+        (folder / audio_folder(clip.split) / f"{clip.id}.wav").write_bytes(sound.getvalue())
 
     for split in _RECORDISTS:
         (folder / audio_folder(split)).mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,10 @@ class Tagging(Task):
     """Multi-label classification, judged by the macro mean average precision (mAP)."""
 
     name = "tagging"
-    metrics = (Metric("map", "mAP"), Metric("leaf_map", "leaf mAP"), Metric("lwlrap", "lwlrap"))
+    metrics = tuple(
+        Metric(name, label, lowest=0.0, highest=1.0)
+        for name, label in (("map", "mAP"), ("leaf_map", "leaf mAP"), ("lwlrap", "lwlrap"))
+    )
     losses = ("bce", "huber")
     class_metric: ClassVar[Metric] = Metric("class_ap", "AP")
 

@@ -7,6 +7,7 @@ from matplotlib.lines import Line2D
 
 from bench.reporting.analysis import Ablation, Analysis
 from bench.reporting.figures.style import draw, new_figure
+from bench.reporting.text import figure_text
 from bench.stats.inference import Verdict
 
 __all__ = ["draw_ablations"]
@@ -39,19 +40,19 @@ def _forest(analysis: Analysis) -> Figure | None:
     labels: list[str] = []
     for base, group in groups.items():
         axes.axhspan(len(labels) - 0.5, len(labels) + 0.5, color="#eeeeee", zorder=0)
-        labels.append(f"base: {base}, {analysis.primary.label} {group[0].base.score:.3f}")
+        labels.append(f"base: {figure_text(base)}, {analysis.primary.label} {group[0].base.score:.3f}")
         for ablation in group:
             found, look, y = ablation.claim.difference, _LOOKS[ablation.claim.verdict], len(labels)
             axes.plot([float(found.low), float(found.high)], [y, y], color=look["color"], linewidth=1.4, zorder=2)
             axes.plot(float(found.value), y, "o", markersize=4.5, zorder=3, **look)
-            labels.append(ablation.system.label)
+            labels.append(figure_text(ablation.system.label))
     axes.set_yticks(range(lines), labels, fontsize=7)
     for tick, label in zip(axes.get_yticklabels(), labels, strict=True):
         tick.set_fontweight("bold" if label.startswith("base: ") else "normal")
     axes.set_ylim(lines - 0.5, -0.5)
     axes.grid(False, axis="y")
     axes.set_xlabel(f"difference in {analysis.primary.label} on eval to the base, 95% interval")
-    axes.set_title(analysis.results.title)
+    axes.set_title(figure_text(analysis.results.title))
     present = {ablation.claim.verdict for ablation in analysis.ablations}
     words = {
         "significant": "significant (p of .05 or less, Holm)",

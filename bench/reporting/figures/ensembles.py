@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from bench.reporting.ensembles import Ensembles
 from bench.reporting.figures.style import draw, heatmap, new_figure
 from bench.reporting.systems import Results
+from bench.reporting.text import figure_text
 
 __all__ = ["draw_ensembles"]
 
@@ -17,7 +18,7 @@ def draw_ensembles(results: Results, found: Ensembles | None) -> dict[str, str]:
         "the better one (two of each stand behind its name). About these checkpoints only."
     )
     words = {"metric": results.task.primary.label}
-    return draw({"ensembles": (_gains, caption)}, results.folder, results.title, found, **words)
+    return draw({"ensembles": (_gains, caption)}, results.folder, figure_text(results.title), found, **words)
 
 
 def _gains(title: str, found: Ensembles | None) -> Figure | None:
@@ -25,8 +26,8 @@ def _gains(title: str, found: Ensembles | None) -> Figure | None:
         return None
     labels = [member.system.label for member in found.members]
     names = [
-        f"{member.system.label} {member.own.score:.3f}" if member.own else member.system.label
-        for member in found.members
+        f"{shown} {member.own.score:.3f}" if member.own else shown
+        for member, shown in zip(found.members, map(figure_text, labels), strict=True)
     ]
     matrix = np.full((len(labels), len(labels)), np.nan)
     text = np.full(matrix.shape, "", dtype=object)
@@ -38,7 +39,7 @@ def _gains(title: str, found: Ensembles | None) -> Figure | None:
     limit = np.nanmax(np.abs(matrix)) or 1.0
     heatmap(
         axes, matrix, f"gain over the better, {found.metric.label}", annot=text, fmt="", cmap="PuOr", center=0,
-        vmin=-limit, vmax=limit, linewidths=0.5, xticklabels=labels, yticklabels=names,
+        vmin=-limit, vmax=limit, linewidths=0.5, xticklabels=[*map(figure_text, labels)], yticklabels=names,
     )  # fmt: skip
     # the cells of a system with itself are empty
     axes.grid(False)

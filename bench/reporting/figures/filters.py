@@ -7,10 +7,11 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator
 
-from bench.reporting.figures.style import new_figure, save
+from bench.reporting.figures.style import new_figure, plain_ticks, save
 from bench.reporting.filters import STATES, Filters, fit_bandwidth, fit_scales, load_filters
+from bench.reporting.text import figure_text
 from bench.store import RunFolder
 
 __all__ = ["filters_figure"]
@@ -43,7 +44,7 @@ def filters_figure(folder: RunFolder) -> None:
     _draw_centres(left, filters)
     _draw_bandwidths(right, filters)
     _draw_shapes(bottom, filters)
-    figure.suptitle(f"{filters.title}: the {len(filters.of('trained')):,} filters of its first layer")
+    figure.suptitle(f"{figure_text(filters.title)}: the {len(filters.of('trained')):,} filters of its first layer")
     save(figure, folder.filters_figure)
 
 
@@ -75,7 +76,7 @@ def _draw_centres(axes: Axes, filters: Filters) -> None:
     u = np.linspace(0, 1, 200)
     for name, fit in fit_scales(filters, "trained").items():
         colour, dashes = _LINES[name]
-        label = f"{name}, $R^2$ = {fit.r2:.3f}"
+        label = f"{name}, R² = {fit.r2:.3f}"
         axes.plot(u, fit.curve(name, u) / 1000, color=colour, linestyle=dashes, linewidth=1.5, label=label)
     axes.set(
         title="centre frequencies; scales fitted to trained", xlabel="share of the filters", ylabel="frequency (kHz)",
@@ -106,9 +107,7 @@ def _draw_bandwidths(axes: Axes, filters: Filters) -> None:
     axes.set(xlabel="frequency of the maximum (Hz)", ylabel="-3 dB bandwidth (Hz)", xscale="log", yscale="log")
     axes.set_title("bandwidths")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
+    plain_ticks(axes.xaxis, axes.yaxis)
     axes.legend(**_BELOW)
 
 

@@ -15,6 +15,7 @@ from bench.reporting.analysis import Analysis, Standing
 from bench.reporting.figures.style import Figures, appearance, draw, heatmap, legend_beside, log_x, new_figure
 from bench.reporting.pareto import COSTS, Cost, on_front
 from bench.reporting.tables.table import CLAIMED
+from bench.reporting.text import figure_text
 
 __all__ = ["draw_scores"]
 
@@ -44,8 +45,8 @@ def _map_vs(cost: Cost, analysis: Analysis, *, published: bool = False) -> Figur
         colour, marker = looks[system.name]
         if ends := _ends(standing, primary.name):
             axes.plot([x, x], ends, "-_", color=colour, linewidth=1.2, zorder=2)
-        axes.plot(x, system.score, marker, color=colour, label=system.label, **_EDGE)
-        if published and system.published:
+        axes.plot(x, system.score, marker, color=colour, label=figure_text(system.label), **_EDGE)
+        if published and system.published and system.published.get("parameters"):
             axes.plot(system.published["parameters"], system.published[primary.name], marker, **_hollow(colour))
     placed = zip(systems, places, strict=True)
     front = sorted((x, system.score) for system, x in placed if on_front(system, systems, cost.of))
@@ -57,7 +58,7 @@ def _map_vs(cost: Cost, analysis: Analysis, *, published: bool = False) -> Figur
     for floor, value in analysis.results.floors.items():
         axes.axhline(value, color="grey", linestyle=":", label=floor)
     bars = "95% interval" if analysis.standings[0].intervals else "standard deviation of seeds"
-    axes.set(xlabel=cost.axis, ylabel=f"{primary.label} on eval, {bars}", title=analysis.results.title)
+    axes.set(xlabel=cost.axis, ylabel=f"{primary.label} on eval, {bars}", title=figure_text(analysis.results.title))
     axes.set_ylim(bottom=0)
     log_x(axes, 1, 3)
     handles, _ = axes.get_legend_handles_labels()
@@ -110,10 +111,12 @@ def _learning_curves(analysis: Analysis) -> Figure:
         histories = pd.concat([run.folder.history() for run in system.runs])
         curves = histories.groupby("step")["val_score"].agg(["mean", "min", "max"])
         every = max(1, len(curves) // 10)
-        axes.plot(curves.index, curves["mean"], marker=marker, markevery=every, color=colour, label=system.label)
+        axes.plot(
+            curves.index, curves["mean"], marker=marker, markevery=every, color=colour, label=figure_text(system.label)
+        )
         axes.fill_between(curves.index, curves["min"], curves["max"], color=colour, alpha=0.15, linewidth=0)
     label = f"{analysis.primary.label} on val, mean and range of seeds"
-    axes.set(xlabel="steps", ylabel=label, title=analysis.results.title, ylim=(0, None))
+    axes.set(xlabel="steps", ylabel=label, title=figure_text(analysis.results.title), ylim=(0, None))
     legend_beside(axes)
     return figure
 
@@ -131,12 +134,13 @@ def _wins(analysis: Analysis) -> Figure | None:
         matrix[i, j], matrix[j, i] = difference, -difference
         text[i, j], text[j, i] = f"{difference:+.3f}{mark}", f"{-difference:+.3f}{mark}"
     figure, axes = new_figure(max(5.0, 2.6 + 0.75 * len(names)), max(3.2, 1.8 + 0.45 * len(names)))
-    limit = np.nanmax(np.abs(matrix)) or 1.0
+    limit, shown = np.nanmax(np.abs(matrix)) or 1.0, [*map(figure_text, names)]
     heatmap(
         axes, matrix, f"row - column, {analysis.primary.label}", annot=text, fmt="", cmap="PuOr", center=0,
-        vmin=-limit, vmax=limit, linewidths=0.5, xticklabels=names, yticklabels=names,
+        vmin=-limit, vmax=limit, linewidths=0.5, xticklabels=shown, yticklabels=shown,
     )  # fmt: skip
-    axes.set_title(f"{analysis.results.title}: * significant (p of .05 or less, Holm), ? undecided, c checkpoints only")
+    legend = "* significant (p of .05 or less, Holm), ? undecided, c checkpoints only"
+    axes.set_title(f"{figure_text(analysis.results.title)}: {legend}")
     return figure
 
 
@@ -158,9 +162,9 @@ def _class_ap(analysis: Analysis) -> Figure | None:
     named = table[table["differs"]].assign(size=lambda t: t["difference"].abs()).nlargest(_NAMED_CLASSES, "size")
     _name_points(axes, named)
     axes.set(
-        xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=f"{metric.label} of {classes.second.label}",
-        ylabel=f"{metric.label} of {classes.first.label}",
-        title=f"{analysis.results.title}: {metric.label} class by class (area: eval clips)",
+        xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=f"{metric.label} of {figure_text(classes.second.label)}",
+        ylabel=f"{metric.label} of {figure_text(classes.first.label)}",
+        title=f"{figure_text(analysis.results.title)}: {metric.label} class by class (area: eval clips)",
     )  # fmt: skip
     axes.legend(loc="lower right")
     return figure
@@ -170,8 +174,9 @@ def _name_points(axes: Axes, named: pd.DataFrame) -> None:
     """Write names in a column beside the plot, in the order of their points, each joined to its own."""
     for place, line in enumerate(named.sort_values(["first", "second"], ascending=False).to_dict("records")):
         axes.annotate(
-            str(line["class"]).replace("_", " "), (line["second"], line["first"]), (1.03, 0.98 - 0.05 * place),
-            textcoords=("axes fraction", "axes fraction"), fontsize=7, ha="left", va="center", arrowprops=_LEADER,
+            figure_text(str(line["class"]).replace("_", " ")), (line["second"], line["first"]),
+            (1.03, 0.98 - 0.05 * place), textcoords=("axes fraction", "axes fraction"), fontsize=7, ha="left",
+            va="center", arrowprops=_LEADER,
         )  # fmt: skip
 
 
@@ -189,10 +194,10 @@ def _class_ap_vs_clips(analysis: Analysis) -> Figure | None:
         colour, marker = looks[standing.system.name]
         values = standing.estimates[metric.name].value[has]
         means = [values[chosen].mean() for chosen in bins]
-        axes.plot(x, means, marker=marker, color=colour, label=standing.system.label)
+        axes.plot(x, means, marker=marker, color=colour, label=figure_text(standing.system.label))
     axes.set(
         xlabel="training clips of a class (geometric mean of a bin)", ylabel=f"mean {metric.label} of the bin",
-        title=f"{analysis.results.title}: {len(bins)} bins of {len(bins[-1])} to {len(bins[0])} classes",
+        title=f"{figure_text(analysis.results.title)}: {len(bins)} bins of {len(bins[-1])} to {len(bins[0])} classes",
         ylim=(0, None),
     )  # fmt: skip
     log_x(axes, 1, 2, 5)

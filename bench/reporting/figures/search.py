@@ -10,7 +10,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.protocol.task import Metric, get_task
-from bench.reporting.figures.style import Figures, appearance, draw, heatmap, legend_beside, new_figure, set_style
+from bench.reporting.figures.style import (
+    Figures,
+    appearance,
+    draw,
+    heatmap,
+    legend_beside,
+    new_figure,
+    plain_ticks,
+    set_style,
+)  # fmt: skip
+from bench.reporting.text import figure_text
 from bench.store import ResultsFolder
 
 __all__ = ["draw_search"]
@@ -23,8 +33,10 @@ def draw_search(folder: ResultsFolder) -> dict[str, str]:
     search = folder.search()
     if search is None:
         return {}
-    metric = get_task(search["task"]).primary
-    return draw(_FIGURES, folder, search, folder.trial_lines(), metric, label=metric.label)
+    metric, trials = get_task(search["task"]).primary, folder.trial_lines()
+    if trials.empty:
+        return {}
+    return draw(_FIGURES, folder, search, trials, metric, label=metric.label)
 
 
 def _best_so_far_of(trials: pd.DataFrame, metric: Metric) -> "pd.Series[float]":
@@ -40,11 +52,11 @@ def _best_so_far(search: Search, trials: pd.DataFrame, metric: Metric) -> Figure
         spent = of_entry["trial"] + 1 if by_trials else of_entry["spent_seconds"] / 3600
         axes.plot(
             spent, _best_so_far_of(of_entry, metric), drawstyle="steps-post", marker=marker,
-            markevery=max(1, len(of_entry) // 10), color=colour, label=str(name),
+            markevery=max(1, len(of_entry) // 10), color=colour, label=figure_text(str(name)),
         )  # fmt: skip
     unit = "finished trials" if by_trials else "hours of compute"
     label = f"best val {metric.label} so far"
-    axes.set(xlabel=f"{unit} (budget: {search['budget']})", ylabel=label, title=search["title"])
+    axes.set(xlabel=f"{unit} (budget: {search['budget']})", ylabel=label, title=figure_text(search["title"]))
     if by_trials:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_beside(axes)
@@ -63,21 +75,23 @@ def _search_history(search: Search, trials: pd.DataFrame, metric: Metric) -> Fig
             axes.vlines(failed["trial"], 0, 1, color="#d55e00", linestyle=":", transform=height, label="failed")
         best = _best_so_far_of(of_entry, metric)
         axes.plot(of_entry["trial"], best, color="#0173b2", linewidth=0.8, drawstyle="steps-post")
-        axes.set(title=str(name), xlabel="trial", ylabel=f"val {metric.label}")
+        axes.set(title=figure_text(str(name)), xlabel="trial", ylabel=f"val {metric.label}")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(figure, panels)
-    figure.suptitle(f"{search['title']}: {search['budget']} each")
+    figure.suptitle(f"{figure_text(search['title'])}: {search['budget']} each")
     return figure
 
 
 def _search_importance(search: Search, *_: object) -> Figure | None:
-    table = pd.DataFrame({entry["entry"]: entry["importance"] for entry in search["entries"] if entry["importance"]})
+    table = pd.DataFrame(
+        {figure_text(entry["entry"]): entry["importance"] for entry in search["entries"] if entry["importance"]}
+    )
     if table.empty:
         return None
     table = table.reindex([name for name in search["space"] if name in table.index])
     figure, axes = new_figure(max(5.0, 3 + 0.6 * len(table.columns)), 1.6 + 0.32 * len(table))
     heatmap(axes, table, "share of importance", annot=True, fmt=".2f", cmap="Blues", vmin=0, vmax=1)
-    axes.set(title=f"{search['title']}: what separates the best trials (PED-ANOVA)", xlabel="", ylabel="")
+    axes.set(title=f"{figure_text(search['title'])}: what separates the best trials (PED-ANOVA)", xlabel="", ylabel="")
     return figure
 
 
@@ -90,17 +104,20 @@ def _search_slices(search: Search, trials: pd.DataFrame, metric: Metric) -> Figu
     for axes, (name, dimension) in zip(panels, search["space"].items(), strict=True):
         choices = [str(choice) for choice in dimension.get("choices", ())]
         for entry, of_entry in complete.groupby("entry", sort=False):
+            if name not in of_entry:
+                continue
             colour, marker = looks[str(entry)]
             x = [_place(choices, value) for value in of_entry[name]] if choices else of_entry[name]
-            axes.scatter(x, of_entry["val_score"], 12, color=colour, marker=marker, label=str(entry))
+            axes.scatter(x, of_entry["val_score"], 12, color=colour, marker=marker, label=figure_text(str(entry)))
         if choices:
-            axes.set_xticks(range(len(choices)), choices, fontsize=7)
+            axes.set_xticks(range(len(choices)), [*map(figure_text, choices)], fontsize=7)
             axes.set_xlim(-0.5, len(choices) - 0.5)
         elif dimension.get("log"):
             axes.set_xscale("log")
+            plain_ticks(axes.xaxis)
         axes.set(xlabel=name, ylabel=f"val {metric.label}")
     _legend(figure, panels)
-    figure.suptitle(f"{search['title']}: complete trials, {search['budget']} each")
+    figure.suptitle(f"{figure_text(search['title'])}: complete trials, {search['budget']} each")
     return figure
 
 

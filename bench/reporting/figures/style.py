@@ -1,6 +1,7 @@
 """What figures share: one colour and one marker an architecture, by either of which it is known, and files."""
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,17 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
+from bench.disk import whole_file
 from bench.store import ResultsFolder
 
-__all__ = ["Figures", "appearance", "draw", "heatmap", "legend_beside", "log_x", "new_figure", "save", "set_style"]
+__all__ = [
+    "Figures", "appearance", "draw", "heatmap", "legend_beside", "log_x", "new_figure", "plain_ticks", "save",
+    "set_style",
+]  # fmt: skip
 
 # file stem to what draws it, or returns None where it has nothing to show, and its caption
 Figures = Mapping[str, tuple[Callable[..., Figure | None], str]]
@@ -26,6 +32,12 @@ _KNOWN = (
     "transformer_small", "transformer_large", "transformer_pooled", "transformer_multiscale",
 )  # fmt: skip
 _MARKERS = ("s", "D", "^", "v", "o", "P", "X", "*", "h", "<", ">", "p")
+# what a file would say of the moment and the version that it was drawn by
+_DATELESS: dict[str, dict[str, Any]] = {
+    ".png": {"Software": None},
+    ".svg": {"Date": None, "Creator": None},
+    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
 
 
 def appearance(names: Iterable[str]) -> dict[str, tuple[tuple[float, float, float], str]]:
@@ -55,7 +67,8 @@ def new_figure(width: float = 7.0, height: float = 4.6) -> tuple[Figure, Axes]:
 
 
 def set_style() -> None:
-    settings = {"svg.hashsalt": "bench", "figure.dpi": 150, "pdf.fonttype": 42}
+    # a $ in a name begins no formula
+    settings = {"svg.hashsalt": "bench", "figure.dpi": 150, "pdf.fonttype": 42, "text.parse_math": False}
     sns.set_theme(context="paper", style="whitegrid", rc=settings)
 
 
@@ -76,12 +89,15 @@ def draw(figures: Figures, folder: ResultsFolder, *given: Any, **words: str) -> 
 
 def save(figure: Figure, path: Path) -> None:
     """Save as PNG, SVG and PDF, without the date, so that the same figure has the same bytes."""
-    figure.draw_without_rendering()
-    # laid out once: for each format again, it would take as long as the drawing
-    figure.set_layout_engine("none")
-    figure.savefig(path.with_suffix(".png"), metadata={"Software": None})
-    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
-    figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    with warnings.catch_warnings():
+        # names may be in any script
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        figure.draw_without_rendering()
+        # laid out once: for each format again, it would take as long as the drawing
+        figure.set_layout_engine("none")
+        for suffix, metadata in _DATELESS.items():
+            with whole_file(path.with_suffix(suffix)) as temporary:
+                figure.savefig(temporary, format=suffix[1:], metadata=metadata)
     plt.close(figure)
 
 
@@ -96,6 +112,13 @@ def log_x(axes: Axes, *steps: int) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=steps))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def plain_ticks(*logarithmic: Axis) -> None:
+    """Write the ticks of logarithmic axes as numbers: matplotlib's own are formulas, which `set_style` switches off."""
+    for axis in logarithmic:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def heatmap(axes: Axes, matrix: Any, label: str, **options: Any) -> None:

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
+from bench.disk import whole_file
 from bench.reporting.figures.style import new_figure
 from bench.reporting.tags import SOFTWARE, Floats, Tags
 
@@ -28,11 +29,11 @@ def tags_figure(tags: Tags, power: Floats, sample_rate: int, count: int, path: P
     _draw_spectrogram(upper, power, (0, _edges(tags)[-1] / unit, 0, sample_rate / 2000))
     _draw_tags(lower, tags, top, unit)
     lower.set_xlabel(f"time ({name})")
-    figure.suptitle(f"{tags.file.name} ({tags.length}), as heard by {tags.model}", parse_math=False, wrap=True)
-    with warnings.catch_warnings():
+    figure.suptitle(f"{tags.file.name} ({tags.length}), as heard by {tags.model}", wrap=True)
+    with warnings.catch_warnings(), whole_file(path) as temporary:
         # a file may be called anything
         warnings.filterwarnings("ignore", "Glyph .* missing")
-        figure.savefig(path, metadata={"Software": SOFTWARE})
+        figure.savefig(temporary, format="png", metadata={"Software": SOFTWARE})
     plt.close(figure)
 
 

@@ -89,7 +89,8 @@ def _record(standing: Standing, analysis: Analysis) -> dict[str, Any]:
     first, published = system.first, system.published or {}
     between = standing.intervals[primary] if standing.intervals else None
     cost = first.cost
-    others = [key for key, value in first.metrics.items() if key != primary and isinstance(value, float | None)]
+    metrics = {key: value for each in systems for key, value in each.first.metrics.items()}
+    others = [key for key, value in metrics.items() if key != primary and isinstance(value, float | None)]
     return {
         "rank": standing.rank,
         **dict(zip(("rank_low", "rank_high"), standing.rank_interval, strict=True)),
@@ -102,7 +103,7 @@ def _record(standing: Standing, analysis: Analysis) -> dict[str, Any]:
         **{f"{primary}_{end}": float(getattr(between, end)) if between else None for end in ("low", "high")},
         f"{primary}_corrected": float(standing.estimates[primary].corrected),
         "group": standing.letters,
-        **{key: None if math.isnan(mean := system.mean("metrics", key)) else mean for key in others},
+        **{key: system.mean("metrics", key) for key in others},
         "val_score": system.val_score,
         f"untrained_{primary}": system.mean("untrained", primary),
         **{f"{floor}_{primary}": value for floor, value in analysis.results.floors.items()},
@@ -146,7 +147,7 @@ def _scores(analysis: Analysis) -> tuple[Column, ...]:
 
     def with_sd(record: Record) -> str:
         sd = record[f"{primary.name}_sd"]
-        return f"{record[primary.name]:.3f}" + ("" if sd is None else f" ± {sd:.3f}")
+        return f"{record[primary.name]:.3f}" + ("" if sd is None or math.isnan(sd) else f" ± {sd:.3f}")
 
     def ranked(record: Record) -> str:
         low, high = record["rank_low"], record["rank_high"]

@@ -1,11 +1,13 @@
 """A table: each number once, in a record a line, from which every format takes both its text and its raw values."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bench.reporting.analysis import Claim
 from bench.reporting.systems import System
+from bench.text import printable
 
 __all__ = [
     "CLAIMED",
@@ -56,14 +58,20 @@ class Table:
 
     @property
     def cells(self) -> list[list[str]]:
-        return [[column.text(record) for column in self.columns] for record in self.records]
+        return [[printable(column.text(record)) for column in self.columns] for record in self.records]
 
 
-# --- kinds of columns; what is not known is empty
+# --- kinds of columns; what is not known is empty, a number that does not exist, such as the mean over no class, is -
 
 
 def _column(header: str, field: str, text: Callable[[Any], str], *, numeric: bool = True) -> Column:
-    return Column(header, field, lambda record: "" if record[field] is None else text(record[field]), numeric)
+    return Column(header, field, lambda record: _text(record[field], text), numeric)
+
+
+def _text(value: Any, text: Callable[[Any], str]) -> str:
+    if value is None:
+        return ""
+    return "-" if isinstance(value, float) and math.isnan(value) else text(value)
 
 
 def words(header: str, field: str | None = None) -> Column:
@@ -79,7 +87,7 @@ def number(header: str, field: str, pattern: str = "{:.3f}", scale: float = 1) -
 def interval(prefix: str = "", pattern: str = "{:.3f}") -> Column:
     """Return the column of the interval from PREFIXlow to PREFIXhigh."""
     low, high, both = f"{prefix}low", f"{prefix}high", f"{pattern} to {pattern}"
-    return Column("95% interval", low, lambda r: "" if r[low] is None else both.format(r[low], r[high]))
+    return Column("95% interval", low, lambda r: _text(r[low], lambda value: both.format(value, r[high])))
 
 
 def difference(
@@ -112,6 +120,8 @@ def scope_of(claim: Claim, first: System, second: System) -> dict[str, Any]:
 
 def claimed(claim: Claim | None, field: str = "difference", prefix: str = "") -> dict[str, Any]:
     """Return the fields of a record that `difference` shows, and p without the correction; without a claim, empty."""
+    # of a metric that does not exist there is nothing to claim
+    claim = claim if claim and math.isfinite(claim.difference.value) else None
     found = claim.difference if claim else None
     values: dict[str, Any] = {name: float(getattr(found, name)) if found else None for name in ("low", "high", "p")}
     values["p_adjusted"] = claim.adjusted_p if claim else None

@@ -1,0 +1,56 @@
+"""Names, titles and other text from outside, as the formats of a report show them: as text, whatever is in it."""
+
+import re
+import unicodedata
+
+from bench.text import printable
+
+__all__ = ["code_span", "figure_text", "latex_text", "markdown_text"]
+
+# Of Markdown as GitHub reads it what acts within a line: emphasis, code, links, HTML and entities, tables, formulas. An
+# underscore within a word is one, as are < before a space, and brackets that are neither a link's nor a footnote's.
+_MARKDOWN = re.compile(r"[\\`*|~$]|(?<![^\W_])_|_(?![^\W_])|<(?=[A-Za-z/!?])|&(?=#?\w+;)|\](?=[(\[:])|\[(?=\^)|#+$")
+_ENTITIES = {"<": "&lt;", "&": "&amp;"}
+_LATEX = str.maketrans({
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
+    "†": r"\textdagger{}", "‡": r"\textdaggerdbl{}", "<": r"$<$", ">": r"$>$",
+})  # fmt: skip
+# What pdflatex has, beside ASCII, with no more than inputenc and fontenc: most of Latin, and a text's signs. On any
+# other character it would stop.
+_UNKNOWN_TO_LATEX = re.compile(
+    "[^\n -~\u00a0-\u0125\u0128-\u0137\u0139-\u013e\u0141-\u0148\u014a-\u0165\u0168-\u017e\u0218-\u021b"
+    "\u2013\u2014\u2018-\u201a\u201c-\u201e\u2020-\u2022\u2026\u2030\u2039\u203a\u20ac\u2122]"
+)
+
+
+def markdown_text(text: str) -> str:
+    """Return a text that Markdown shows as it is, within a line: no heading, link, table, HTML or formula."""
+    return _MARKDOWN.sub(lambda found: _ENTITIES.get(found[0], f"\\{found[0]}"), printable(text))
+
+
+def code_span(text: str) -> str:
+    """Return a text as code in Markdown, in as many backticks as it takes."""
+    text = printable(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    space = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{space}{text}{space}{fence}"
+
+
+def latex_text(text: str) -> str:
+    """Return a text for LaTeX; a hyphen before a number is a minus, a character that pdflatex lacks [U+4E2D]."""
+    known = _UNKNOWN_TO_LATEX.sub(
+        lambda found: f"[U+{ord(found[0]):04X}]", unicodedata.normalize("NFC", printable(text))
+    )
+    # after a line's end, these two would be taken as its options
+    start = "{}" if known[:1] in ("[", "*") else ""
+    return start + re.sub(r"(?<![\w.])-(?=\d)", "$-$", known.translate(_LATEX))
+
+
+def figure_text(text: str, length: int = 60) -> str:
+    """Return a name or a title for a figure: of a long one, which would leave no room, without its middle."""
+    text, half = printable(text), (length - 3) // 2
+    if len(text) > length:
+        text = f"{text[:half]}...{text[-half:]}"
+    # legends leave out what begins with an underscore
+    return f" {text}" if text.startswith("_") else text

@@ -1,0 +1,49 @@
+"""search.json: what the searches of a results folder came to, as far as reports read it."""
+
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter
+from typing_extensions import TypedDict
+
+from bench.store.record import Amount, Count, MetricValue
+
+__all__ = ["SEARCH"]
+
+
+class _Result(TypedDict):
+    """A recipe, and what it scored."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    name: str
+    val_score: MetricValue
+    params: dict[str, Any]
+    recipe: dict[str, Any]
+
+
+class _Entry(TypedDict):
+    """The search of one entry; no recipe where none was tried to the end."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    entry: str
+    finished: Count
+    pruned: Count
+    failed: Count
+    seconds: Amount
+    default: _Result | None
+    best: _Result | None
+    importance: dict[str, Amount]
+
+
+class _Search(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    title: str
+    task: str
+    budget: str
+    space: dict[str, dict[str, Any]]
+    entries: list[_Entry]
+
+
+SEARCH: TypeAdapter[Any] = TypeAdapter(_Search)
