@@ -19,7 +19,7 @@ f  mel bins     d  embed_dim         k  classes
 import importlib
 import pkgutil
 
-from architectures._external import failure, load_file, load_installed, package_of, source_text
+from architectures._external import contained, failure, load_file, load_installed, package_of, source_text
 from architectures._registry import (
     ArchitectureConfig,
     ConfigError,
@@ -33,12 +33,22 @@ from architectures._registry import (
     register,
 )
 from architectures._source import plugin_root, text_digest
-from architectures._weights import WeightsError, is_finite, misfit, pass_on, require_weights, unlike, weights_bytes
+from architectures._weights import (
+    WeightsError,
+    is_finite,
+    misfit,
+    pass_on,
+    require_dense,
+    require_weights,
+    unlike,
+    weights_bytes,
+)
 
 __all__ = [
-    "ArchitectureConfig", "ConfigError", "Published", "WeightsError", "config_values", "configure", "create",
-    "failure", "get_architecture", "is_finite", "later", "list_architectures", "load_file", "misfit", "package_of",
-    "pass_on", "plugin_root", "register", "require_weights", "source_text", "text_digest", "unlike", "weights_bytes",
+    "ArchitectureConfig", "ConfigError", "Published", "WeightsError", "config_values", "configure", "contained",
+    "create", "failure", "get_architecture", "is_finite", "later", "list_architectures", "load_file", "misfit",
+    "package_of", "pass_on", "plugin_root", "register", "require_dense", "require_weights", "source_text",
+    "text_digest", "unlike", "weights_bytes",
 ]  # fmt: skip
 
 # Every other file of this folder is imported, so that a new one joins without an edit here. These two only use the

@@ -111,6 +111,19 @@ def _no_silent_end() -> Iterator[None]:
             setattr(module, name, found[name])
 
 
+@contextmanager
+def contained() -> Iterator[None]:
+    """Raise ConfigError where an architecture would end the process, by sys.exit, os._exit or otherwise."""
+    with _no_silent_end():
+        try:
+            yield
+        except (Exception, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            # with its place in the file
+            raise ConfigError(format_error(error)).with_traceback(error.__traceback__) from None
+
+
 def load_installed() -> None:
     """Import the modules that installed packages name under the entry point group `bench.architectures`."""
     for point in entry_points(group=_GROUP):
@@ -150,7 +163,9 @@ def format_error(error: BaseException) -> str:
     except Exception:
         # an error of a user's own class may not even say what it is
         text = ""
-    return text if isinstance(error, ConfigError) else f"{type(error).__name__}: {text}"
+    # of torch, with the stack of its C++
+    text = text.partition(" Exception raised from ")[0]
+    return text if isinstance(error, ConfigError) else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 def _line_in(file: str, error: BaseException) -> int | None:

@@ -230,6 +230,11 @@ def configure(name: str, **overrides: Any) -> ArchitectureConfig:
         where = ".".join(str(part) for part in first["loc"])
         what = str(first["msg"]).removeprefix("Value error, ")
         raise ConfigError(f"{name}: {where + ': ' if where else ''}{what}") from None
+    # what a config computes of its fields may overflow, or divide by zero
+    except Exception as error:
+        given = ", ".join(f"{key}={value!r}" for key, value in overrides.items())
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ConfigError(f"{name}: can't be made with {given}: {what}".removesuffix(": ")) from error
 
 
 def create(name: str, **overrides: Any) -> nn.Module:

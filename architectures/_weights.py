@@ -8,7 +8,9 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-__all__ = ["WeightsError", "is_finite", "misfit", "pass_on", "require_weights", "unlike", "weights_bytes"]
+__all__ = [
+    "WeightsError", "is_finite", "misfit", "pass_on", "require_dense", "require_weights", "unlike", "weights_bytes",
+]  # fmt: skip
 
 
 class WeightsError(ValueError):
@@ -24,6 +26,27 @@ def require_weights(state: Mapping[str, Any]) -> None:
             raise WeightsError(f"{name} has no size before the first forward: give it one, instead of nn.Lazy...")
         if value.layout != torch.strided or value.is_quantized:
             raise WeightsError(f"{name} is sparse or quantized, and can't be saved")
+
+
+def require_dense(model: nn.Module) -> None:
+    """Raise WeightsError if a parameter that is learned has gaps in memory, or elements that share a place.
+
+    A fused optimiser steps through memory from a tensor's first element on: it would change what lies in the gaps
+    instead of the parameter, or write behind its end.
+    """
+    for name, p in model.named_parameters():
+        if p.requires_grad and not is_lazy(p) and p.layout == torch.strided and not _is_dense(p):
+            raise WeightsError(f"{name} is part of another tensor, or expanded: give it memory of its own, by .clone()")
+
+
+def _is_dense(value: Tensor) -> bool:
+    """Return whether a tensor's elements lie side by side, in whatever order."""
+    place = 1
+    for stride, size in sorted(zip(value.stride(), value.shape, strict=True)):
+        if size > 1 and stride != place:
+            return not value.numel()
+        place *= size
+    return True
 
 
 def weights_bytes(state: Mapping[str, Any]) -> bytes:

@@ -8,10 +8,12 @@ from torch import nn
 from architectures import (
     config_values,
     configure,
+    contained,
     create,
     failure,
     get_architecture,
     pass_on,
+    require_dense,
     require_weights,
 )
 
@@ -33,7 +35,8 @@ def failed_checks(name: str) -> dict[str, str]:
     failed = {}
     for text, check in CHECKS.items():
         try:
-            check(name)
+            with contained():
+                check(name)
         except CheckFailed as error:
             failed[text] = str(error)
         except Exception as error:
@@ -90,6 +93,8 @@ def _check_shape(name: str) -> None:
     # two rates: a layer sized for 16 kHz alone fails here, not when the pack of another rate is trained on
     for sample_rate in (_SECOND, 22_050):
         model = create(name, num_classes=_CLASSES, sample_rate=sample_rate)
+        # before the first step of any check, which would write where it should not
+        require_dense(model)
         _require_logits(model(_noise(2, sample_rate)), f"a second at {sample_rate} Hz gives")
     with torch.inference_mode():
         _require_logits(model.eval()(_noise(2, sample_rate)), "eval mode gives")

@@ -15,8 +15,8 @@ from typing import Any
 from bench.errors import MachineFault, UserError
 
 __all__ = [
-    "explain_full_disk", "machine_fault", "on_one_disk", "partial_path", "refuse_odd", "require_space", "set_aside",
-    "size_text", "space_taken", "sync_folder", "whole_file", "write_json",
+    "explain_full_disk", "machine_fault", "on_one_disk", "partial_path", "refuse_odd", "refuse_target", "require_space",
+    "set_aside", "size_text", "space_taken", "sync_folder", "whole_file", "write_json",
 ]  # fmt: skip
 
 _AGAIN = "run the same command again"
@@ -115,6 +115,23 @@ def refuse_odd(path: Path, *, folder: bool = False) -> None:
         raise UserError(f"{path}: is {kind}, where a {'folder' if folder else 'file'} is to be written; move it away")
 
 
+def refuse_target(path: Path) -> None:
+    """Raise UserError unless a file can take the name: to rename one to it would replace a pipe, or a device.
+
+    A link to a file is replaced, and the file stays.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        if not path.parent.is_dir():
+            raise UserError(f"{path}: {path.parent} is no folder; make it, or name another place") from None
+        return
+    # /dev/stdout is a link to a file wherever the output goes to one
+    if not stat.S_ISREG(mode) or path.absolute().parent == Path("/dev"):
+        kind = "a folder" if stat.S_ISDIR(mode) else "no plain file"
+        raise UserError(f"{path}: is {kind}, where a file is to be written; name another place, or move it away")
+
+
 def set_aside(path: Path, replacement: Path, notice: Callable[[str], None]) -> None:
     """Rename what is at `path`, if anything, to NAME.aside: it may be a user's own, and another file takes its name.
 
@@ -143,6 +160,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     What failed leaves nothing behind, so that it does not fill a full disk. Raises MachineFault if the disk gives out,
     UserError if there is something else by that name.
     """
+    refuse_target(path)
     temporary = partial_path(path)
     refuse_odd(temporary)
     with explain_full_disk(path):

@@ -20,8 +20,10 @@ _ACTS = re.compile(
 _STARTS_URL = re.compile(r"(?<=\n)|(?<=\s)(?=[a-z][a-z0-9+.\-]{0,40}://)", re.IGNORECASE)
 # In http a user name without a password is a token, as those of GitHub are used.
 _TOKEN = re.compile(r"(https?://)[^\s/@:?#]+@", re.IGNORECASE)
+# A value may be options by itself, with their signs escaped: ?odbc_connect=UID%3Dme%3BPWD%3Dpw
 _SECRET = re.compile(
-    r"([?&;#][^=&;\s]{0,60}?(?:pass|pwd|token|secret|key|sig|auth|cred)[^=&;\s]{0,60}=)([^&\s]*)", re.IGNORECASE
+    r"((?:[?&;#+]|%3B|%20)[^=&;\s/@%]{0,60}?(?:pass|pwd|token|secret|key|sig|auth|cred)[^=&;\s/@%]{0,60}(?:=|%3D))([^&\s]*)",
+    re.IGNORECASE,
 )
 # how a cell begins that spreadsheets compute, full-width signs included
 _FORMULA = tuple("=+-@\t\r\uff1d\uff0b\uff0d\uff20")

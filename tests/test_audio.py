@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import re
 import resource
 import shutil
 import struct
@@ -180,6 +181,50 @@ def test_joined_files_of_which_the_first_alone_would_be_heard_are_refused(name, 
         probe(path)
 
 
+def outcome(path):
+    try:
+        return f"{probe(path).seconds} s"
+    except AudioError as error:
+        return str(error)
+
+
+JOINED = ["WAV", "RF64", "AIFF", "AU", "W64", "CAF", "VOC", "FLAC", "OGG", "MP3"]
+
+
+@pytest.mark.parametrize("between", [b"", bytes(600), b"TAG".ljust(128, b"\0")], ids=["nothing", "zeros", "a tag"])
+def test_a_file_of_any_format_that_follows_is_heard_or_refused(between, tmp_path):
+    whole = {name: written(tmp_path / name, noise(1.5), format=name).read_bytes() for name in JOINED}
+    for first in JOINED:
+        for second in JOINED:
+            (tmp_path / "x").write_bytes(whole[first] + between + whole[second])
+            # of all that FLAC may be, bytes of MPEG audio alone are too few to be told from its own
+            if (first, second) != ("FLAC", "MP3"):
+                found = outcome(tmp_path / "x")
+                line = r"2\.9|3\.|another file follows at byte \d+: files were joined; convert or|truncated|damaged"
+                assert re.match(line, found), (first, second, found)
+
+
+@pytest.mark.parametrize("name", JOINED)
+def test_what_is_no_sound_is_not_heard_as_such(name, tmp_path):
+    """Tags in front and behind, and what fills up a block of a disk."""
+    path = written(tmp_path / "x", noise(1.5), format=name)
+    expected, _ = heard(path)
+    data = path.read_bytes()
+    tagged = b"ID3\3\0\0\0\0\0\x14" + bytes(20) + data
+    for other in (tagged, data + bytes(4096), data + b"TAG".ljust(128, b"\0")):
+        path.write_bytes(other)
+        np.testing.assert_array_equal(heard(path)[0], expected)
+
+
+def test_sound_in_several_chunks_is_refused(tmp_path):
+    path = written(tmp_path / "x.wav", noise(1.5))
+    data = path.read_bytes()
+    for between in (b"", b"LIST\4\0\0\0INFO"):
+        path.write_bytes(data + between + data[36:])
+        with pytest.raises(AudioError, match=r"^its sound is in several chunks, of which the first alone "):
+            probe(path)
+
+
 def test_files_that_do_not_go_together_are_refused(tmp_path):
     one = written(tmp_path / "a.flac", noise(1)).read_bytes()
     other = written(tmp_path / "b.flac", noise(1), 8000).read_bytes()
@@ -187,8 +232,20 @@ def test_files_that_do_not_go_together_are_refused(tmp_path):
     with pytest.raises(AudioError, match="joined of files with different sample rates or channels"):
         probe(tmp_path / "x.flac")
     (tmp_path / "x.flac").write_bytes(1001 * one[:200])
-    with pytest.raises(AudioError, match="joined of 1001 files; 1000 are possible"):
+    with pytest.raises(AudioError, match=r"^joined of more than 1,000 files$"):
         probe(tmp_path / "x.flac")
+
+
+@pytest.mark.parametrize("name", ["flac", "ogg", "mp3"])
+def test_a_small_file_made_to_take_long_does_not(name, tmp_path):
+    frame = bytes([0xFF, 0xF2, 20, 0xC0]).ljust(24, b"\0")
+    page = b"OggS\0\2" + bytes(21) + b"OggS\0\4" + bytes(21)
+    data = {"flac": b"fLaC\0\0\0\x22" * 10**6, "ogg": page * 10**5, "mp3": frame * 3 + b"\xff" * (5 * 10**6)}[name]
+    (tmp_path / "x").write_bytes(data)
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    outcome(tmp_path / "x")
+    assert time.perf_counter() - start < 4
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
 
 
 def streamed_flac(path, seconds, total):
@@ -213,6 +270,20 @@ def test_flac_that_claims_a_month_is_told_so_in_no_memory(tmp_path):
     with pytest.raises(AudioError, match=r"^truncated: 88200 frames of 68719476735$"):
         heard(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+@pytest.mark.parametrize("total", [1, 1000, 88_199])
+def test_flac_that_is_longer_than_it_tells_is_refused(total, tmp_path):
+    path = streamed_flac(tmp_path / "x.flac", 2, total)
+    with pytest.raises(AudioError, match=rf"^longer than the {total} frames that its header tells$"):
+        heard(path)
+
+
+def test_flac_may_hold_the_header_of_the_file_that_it_was_made_of(tmp_path):
+    data = written(tmp_path / "x.flac", noise(1.5)).read_bytes()
+    header = b"riff" + b"RIFF\0\0\1\0WAVEfmt "
+    (tmp_path / "y.flac").write_bytes(data[:42] + b"\2" + len(header).to_bytes(3, "big") + header + data[42:])
+    np.testing.assert_array_equal(heard(tmp_path / "y.flac")[0], heard(tmp_path / "x.flac")[0])
 
 
 def mpeg_wav(data, tag, rate=44_100):
@@ -283,6 +354,18 @@ def test_a_header_that_says_0_bytes_while_sound_follows_is_told_so(name, tmp_pat
         probe(path)
     with pytest.raises(AudioError, match=r"^empty: no samples$"):
         probe(written(tmp_path / "y", noise(0), format=name))
+
+
+@pytest.mark.parametrize("name", UNCLOSED)
+def test_a_header_that_says_less_than_follows_is_told_so(name, tmp_path):
+    """As a recorder leaves it that was stopped between two updates; what is small may follow."""
+    path = written(tmp_path / "x", noise(1), format=name)
+    with_size(path, UNCLOSED[name], struct.pack("<I" if name == "WAV" else ">I", 1000))
+    with pytest.raises(AudioError, match=r"^its header says (1000|992) bytes of sound, but 310\d\d follow: written"):
+        probe(path)
+    path = written(tmp_path / "y", noise(1), format=name)
+    path.write_bytes(path.read_bytes() + noise(0.1).tobytes()[:4000])
+    assert probe(path).seconds == 1
 
 
 def test_a_size_that_stands_for_a_stream_is_taken_as_such(tmp_path):

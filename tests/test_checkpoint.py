@@ -153,6 +153,7 @@ ODD = {
     "losses that were none": (edited(state, "loss_count", 5), "5 losses of"),
     "a sum of NaN": (edited(state, "loss_sum", NAN), "losses of nan"),
     "seconds": (edited(state, "seconds", -1.0), "in -1.0 s"),
+    "seconds of ages": (edited(state, "seconds", 1e300), "in 1e.300 s"),
     "a field": (lambda v: state(v).update(x=1), "unexpected keyword argument 'x'"),
     "no state": (edited(lambda v: v, "state", 5), "not iterable|not subscriptable"),
     "another run": (edited(lambda v: v, "run", "1234abcd"), "of another run, 1234abcd"),

@@ -1,5 +1,6 @@
 """The checks, over the registry: a new file in architectures/ is tested without an edit here."""
 
+import os
 import random
 import shutil
 import subprocess
@@ -264,6 +265,41 @@ class NaNInEval(Linear):
         return logits if self.training else logits * (0 / x.std(dim=1, keepdim=True))
 
 
+class Gaps(Linear):
+    """A fused optimiser would change what lies between, and not the parameter."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.gain = torch.nn.Parameter(torch.ones(config.num_classes, 2)[:, 0])
+
+    def forward(self, x):
+        return super().forward(x) * self.gain
+
+
+class SharesAPlace(Gaps):
+    """A fused optimiser would write behind its end."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.gain = torch.nn.Parameter(torch.ones(1).expand(config.num_classes))
+
+
+class Exits(Linear):
+    def forward(self, x):
+        sys.exit(len(x) - len(x))
+
+
+class ExitsAtOnce(Linear):
+    def __init__(self, config):
+        super().__init__(config)
+        os._exit(0)
+
+
+class Silent(Linear):
+    def forward(self, x):
+        raise NotImplementedError
+
+
 class Frozen(Linear):
     def __init__(self, config):
         super().__init__(config)
@@ -304,6 +340,10 @@ def test_weights_that_a_run_can_keep_pass(model):
         (LabelsInEval, SHAPE, "eval mode gives int64, should be floats"),
         (Pair, SHAPE, "a second at 16000 Hz gives a tuple, should be a tensor of logits"),
         (FewerInEval, SHAPE, "eval mode gives (2, 3), should be (2, 7)"),
+        (Gaps, SHAPE, "WeightsError: gain is part of another tensor, or expanded: give it memory of its own, by"),
+        (SharesAPlace, SHAPE, "WeightsError: gain is part of another tensor, or expanded: give it memory of its own"),
+        (Exits, SHAPE, "SystemExit: 0"),
+        (ExitsAtOnce, SHAPE, "SystemExit: os._exit(0)"),
         (NaNInEval, "stays finite on silence, full scale, a click and a constant", "eval mode gives [[nan"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
@@ -327,6 +367,11 @@ def test_what_would_go_wrong_in_a_run_fails_a_check(model, check, reason):
         (FewerInEval, "ValueError: logits have shape (2, 3), should have (2, 7)"),
         (NaNInEval, "ValueError: logits are not finite, on silence or on noise"),
         (Frozen, "ValueError: no parameter to learn"),
+        (Gaps, "WeightsError: gain is part of another tensor, or expanded: give it memory of its own, by .clone()"),
+        (SharesAPlace, "WeightsError: gain is part of another tensor, or expanded"),
+        (Exits, ": SystemExit: 0, on chunks of 1 s"),
+        (ExitsAtOnce, ": SystemExit: os._exit(0), on chunks of 1 s"),
+        (Silent, ": NotImplementedError, on chunks of 1 s"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )

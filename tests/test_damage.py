@@ -195,15 +195,17 @@ def test_every_key_that_is_missing_or_mistyped_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("key", "reason"),
     [
-        ("cost.parameters", "Input should be less than or equal to"),
+        ("cost.parameters", "Input should be"),
         ("cost.macs", "too large"),
         ("metrics.auc", "too large"),
     ],
 )
-def test_a_number_without_end_is_told(bench, folder, run, key, reason):
+@pytest.mark.parametrize("value", [10**400, 1e308])
+def test_a_number_without_end_is_told(bench, folder, run, key, reason, value):
+    """Of two of the largest there is no mean."""
     values = json.loads(run.record_file.read_text())
     part, name = key.split(".")
-    values[part][name] = 10**400
+    values[part][name] = value
     run.record_file.write_text(json.dumps(values))
     assert f"{run.record_file}: damaged ({key}: {reason}" in told(bench, folder)
 
@@ -285,6 +287,41 @@ def test_every_key_of_a_search_is_named(bench, folder):
         content = {key: value for key, value in entry.items() if key != name}
         path.write_text(json.dumps(whole | {"entries": [content]}))
         assert told(bench, folder) == f"{path}: damaged (entries.0.{name}: missing); {SEARCH}"
+
+
+@pytest.mark.parametrize("name", ["1", "007", "NA", "null", "1e3", "True"])
+def test_an_entry_is_called_as_it_is_called(folder, name):
+    results = ResultsFolder(folder)
+    columns = "trial,state,best_seen,default,spent_seconds,val_score"
+    results.trials_table.write_text(f"entry,{columns}\n{name},0,complete,0.5,True,1.0,0.5\n")
+    assert results.trial_lines()["entry"].tolist() == [name]
+    results.trials_table.write_text(f"entry,{columns}\n,0,complete,0.5,True,1.0,0.5\n")
+    with pytest.raises(UserError, match=r"trials\.csv: damaged \(entry: missing\)"):
+        results.trial_lines()
+
+
+@pytest.mark.parametrize("which", ["default", "best"])
+def test_a_search_that_its_trials_refute_is_refused(bench, folder, which):
+    entry = {"entry": "a", "study": "a-0", "finished": 2, "pruned": 0, "failed": 0, "seconds": 1.0, "importance": {}}
+    scored = {"name": "a", "params": {"mixup": 0.1}, "recipe": {}, "config": {}}
+    results = {"default": scored | {"val_score": 0.3}, "best": scored | {"val_score": 0.5}}
+    whole = {"format": 2, "title": "t", "task": "tagging", "budget": "2 trials", "space": {}}
+    path = folder / "search.json"
+    trials = [
+        {"study": study, "number": n, "val_score": v}
+        for study, n, v in (("a-0", 0, 0.3), ("a-0", 1, 0.5), ("b-0", 0, 0.9))
+    ]
+    (folder / "trials.json").write_text(json.dumps({"format": 2, "trials": trials}))
+    (folder / "trials.csv").write_text("trial,state,best_seen,default,spent_seconds,entry,val_score\n")
+    path.write_text(json.dumps(whole | {"entries": [entry | results]}))
+    assert bench("report", folder, "--resamples", 100).code == 0
+    for value in (7.5, 0.9, 0.3 if which == "best" else 0.4):
+        wrong = results | {which: results[which] | {"val_score": value}}
+        path.write_text(json.dumps(whole | {"entries": [entry | wrong]}))
+        said = (
+            f"entries.a.{which}.val_score: {value}, but trials.json has {'0.5' if which == 'best' else 'no such trial'}"
+        )
+        assert told(bench, folder) == f"{path}: damaged ({said}); {SEARCH}"
 
 
 # --- arrays

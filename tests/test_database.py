@@ -1,6 +1,7 @@
 """A search's database lies in its folder, whatever that is called; what is not as a search left it is one line."""
 
 import os
+import re
 import shutil
 import sqlite3
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from bench.errors import UserError
+from bench.protocol.task import get_task
 from bench.searching.database import check_trials
 from bench.searching.study import Worker, open_storage
 from bench.store.databases import sqlite_url
@@ -44,7 +46,7 @@ def close(storage):
 def checked(path, recorded=()):
     storage = open_storage(path, 1)
     try:
-        return check_trials(storage, "study", SPACE, recorded)
+        return check_trials(storage, "study", SPACE, recorded, get_task("tagging").primary)
     finally:
         close(storage)
 
@@ -161,6 +163,8 @@ WRONG = {
     "update trial_user_attributes set value_json = '\"long\"' where key = 'seconds'": "trial 0: seconds='long'",
     "update trial_user_attributes set value_json = '-1.0' where key = 'seconds'": "trial 0: seconds=-1.0",
     "delete from study_directions": "ValueError: without a direction",
+    "update study_directions set direction = 'MINIMIZE'": "ValueError: its direction is minimize, not maximize",
+    "update trial_values set value = 7.5 where trial_id = 2": "trial 1: a score of 7.5, not 0 to 1",
 }  # fmt: skip
 
 
@@ -181,8 +185,25 @@ def test_trials_that_failed_or_wait_may_have_no_values(tmp_path):
     study = study_in(storage)
     for state, attributes in ((TrialState.FAIL, {"cause": "x"}), (TrialState.WAITING, {})):
         study.add_trial(create_trial(state=state, user_attrs=attributes))
-    assert len(check_trials(storage, "study", SPACE, ())) == 2
-    assert check_trials(storage, "no such study", SPACE, ()) == []
+    metric = get_task("tagging").primary
+    assert len(check_trials(storage, "study", SPACE, (), metric)) == 2
+    assert check_trials(storage, "no such study", SPACE, (), metric) == []
+    close(storage)
+
+
+@pytest.mark.parametrize(
+    ("curve", "score", "wrong"),
+    [
+        ([0.25, 0.5], 0.125, "complete, with a score of 0.125, not one of its evaluations"),
+        ([7.5, 0.5], 0.5, "a score of 7.5, not 0 to 1"),
+    ],
+)
+def test_a_trial_scores_what_one_of_its_evaluations_does(tmp_path, curve, score, wrong):
+    storage = open_unflushed(tmp_path, 1)
+    values = dict(enumerate(curve, start=1))
+    study_in(storage).add_trial(create_trial(state=TrialState.COMPLETE, value=score, intermediate_values=values))
+    with pytest.raises(UserError, match=re.escape(f"damaged (study: trial 0: {wrong}); move it away")):
+        check_trials(storage, "study", SPACE, (), get_task("tagging").primary)
     close(storage)
 
 
@@ -193,6 +214,19 @@ def test_a_database_that_was_emptied_does_not_begin_the_search_anew(harm, databa
     harm(database)
     with pytest.raises(UserError, match=r"search\.db: lacks 3 trials of study that are on record in trials"):
         checked(database, recorded)
+
+
+def test_a_trial_that_differs_from_its_record_is_told(database):
+    recorded = [{"study": "study", "number": trial.number, "val_score": trial.value} for trial in checked(database)]
+    assert len(checked(database, [*recorded, {"study": "another", "number": 0, "val_score": 0.5}])) == 3
+    recorded[1]["val_score"] = 0.75
+    with pytest.raises(UserError) as caught:
+        checked(database, recorded)
+    found = checked(database)[1].value
+    assert str(caught.value) == (
+        f"{database}: trial 1 of study scored {found!r}, but trials.json has 0.75; restore the two from one copy, or "
+        "move trials.json and search.json away"
+    )
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -227,6 +261,7 @@ def test_the_command_says_it_before_anything_trains(suite, packed, tmp_path, ben
         ("postgresql://U@127.0.0.1:1/d?password=s3cr+t", "--storage postgresql+psycopg://U@127.0.0.1:1/d?password=***"),
         ("postgresql://U:x@s3crt@127.0.0.1:1/d", "--storage: user name or password hold an @: write %40 for it"),
         ("postgresql://127.0.0.1:s3crt/d?password=s3cr", "--storage: write postgresql://USER@HOST/DATABASE"),
+        ("host=127.0.0.1 user=U password=s3crt", "--storage: write postgresql://USER@HOST/DATABASE"),
         ("U:s3crt@127.0.0.1/d", "--storage: write postgresql://USER@HOST/DATABASE"),
         ("redis://U:s3crt@127.0.0.1/d", "--storage redis: no database that is known"),
         ("sqlite://", "--storage: a database in memory is lost with its process"),

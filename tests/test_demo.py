@@ -203,6 +203,21 @@ def test_a_disk_that_fills_up_is_told_and_leaves_nothing(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+def test_no_file_of_the_user_is_removed_with_what_was_half_made(tmp_path: Path) -> None:
+    mine = tmp_path / "demo.partial" / "notes.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine", "utf-8")
+    with pytest.raises(UserError, match=r"demo\.partial: holds 'notes\.txt', which no data set has; move it away$"):
+        write_demo(tmp_path / "demo")
+    assert mine.read_text("utf-8") == "mine"
+
+
+@pytest.mark.parametrize("folder", ["", "..", "/"])
+def test_a_data_set_has_a_name(folder: str) -> None:
+    with pytest.raises(UserError, match="name a folder that the data set is to be, such as "):
+        write_demo(Path(folder))
+
+
 def test_a_link_in_the_place_of_the_half_made_set_is_not_written_through(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "set.partial").symlink_to(tmp_path / "mine", target_is_directory=True)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,16 @@ import torch
 from safetensors.torch import save_file
 
 from architectures.template import write_architecture
-from bench.disk import explain_full_disk, machine_fault, partial_path, refuse_odd, set_aside, whole_file, write_json
+from bench.disk import (
+    explain_full_disk,
+    machine_fault,
+    partial_path,
+    refuse_odd,
+    refuse_target,
+    set_aside,
+    whole_file,
+    write_json,
+)
 from bench.errors import MachineFault, UserError
 
 LIMIT = 60_000  # bytes that a file may have here
@@ -184,6 +194,36 @@ def test_a_link_to_a_file_is_replaced_and_not_the_file(tmp_path):
     write_json(path, 1)
     assert mine.read_text() == "mine"
     assert path.read_text() == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"), [("fifo", "no plain file"), ("folder", "a folder"), ("link to a fifo", "no plain file")]
+)
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path, kind, named):
+    path, fifo = tmp_path / "x.json", tmp_path / "fifo"
+    os.mkfifo(fifo)
+    make = {"fifo": lambda: os.mkfifo(path), "folder": path.mkdir, "link to a fifo": lambda: path.symlink_to(fifo)}
+    make[kind]()
+    before = path.lstat()
+    with pytest.raises(UserError) as caught:
+        write_json(path, 1)
+    where = "where a file is to be written; name another place, or move it away"
+    assert str(caught.value) == f"{path}: is {named}, {where}"
+    assert path.lstat() == before
+    assert {each.name for each in tmp_path.iterdir()} == {"fifo", "x.json"}
+
+
+def test_a_place_for_no_file_is_told(tmp_path):
+    for path, told in (
+        (tmp_path / "none" / "x.csv", f"{tmp_path / 'none' / 'x.csv'}: {tmp_path / 'none'} is no folder; make it, or"),
+        (Path(), ".: is a folder, where a file is to be written"),
+        # a link to a file wherever the output goes to one
+        (Path("/dev/stdout"), "/dev/stdout: is no plain file"),
+    ):
+        with pytest.raises(UserError) as caught:
+            refuse_target(path)
+        assert str(caught.value).startswith(told)
+    refuse_target(tmp_path / "x.csv")
 
 
 def test_what_is_set_aside_never_takes_another_name_that_is_taken(tmp_path):

@@ -99,6 +99,7 @@ def test_what_is_whole_is_reported_and_compared(folder, bench):
         ("val_score", 0.8, "0.8, but history.csv has 0.9 at step 4"),
         ("val_score", float("nan"), "nothing, but history.csv has 0.9 at step 4"),
         ("best_step", 3, None),
+        ("steps", 3, "3, but best_step is 4"),
         ("floors.chance", 0.9, r"0.9, but scores.npz and labels.npz give 0\.\d+"),
         ("floors.chance", DELETE, r"nothing, but scores.npz and labels.npz give 0\.\d+"),
         ("floors.luck", 0.9, "0.9, but scores.npz and labels.npz give nothing"),
@@ -113,6 +114,13 @@ def test_a_number_that_the_scores_refute_is_refused(folder, bench, key, value, s
     remedy = "restore run.json and scores.npz from one copy, or move the run's folder away and run the suite again"
     assert re.fullmatch(rf"{run.record_file}: damaged \({re.escape(key)}: {said}\); {remedy}", line), line
     assert not (folder / "table.md").exists()
+
+
+def test_what_run_and_history_agree_on_is_still_a_score(folder, bench):
+    run = run_of(folder)
+    edit(run, setting("val_score", 7.5))
+    run.history_file.write_text(run.history_file.read_text().replace("0.9", "7.5"))
+    assert f"{run.record_file}: damaged (val_score: 7.5, not 0 to 1); " in told(bench, folder)
 
 
 def test_values_by_class_are_compared_too(folder, bench):

@@ -326,7 +326,7 @@ def test_a_cnn_begins_with_no_bank(run, packed):
     from safetensors.torch import save_file
 
     save_file(build(spec, torch.device("cpu")).state_dict(), run.weights_file)
-    run.record_file.write_text(run.record().model_copy(update={"spec": spec}).model_dump_json())
+    run.record_file.write_text(run.record().model_copy(update={"spec": spec, "hash": spec.hash}).model_dump_json())
     refused(run, r"cnn begins with Conv2d \(.*\): `bench filters` works for a Linear or Conv1d layer")
     assert not run.has_filters
 
@@ -352,9 +352,11 @@ def test_missing_and_damaged_records_are_one_line(run, tmp_path, packed):
     run.record_file.write_text(json.dumps(record | {"spec": record["spec"] | {"new": 1}}))
     refused(run, r"run.json: damaged \(spec.new: ")
     config = record["spec"]["config"] | {"old_field": 1}
-    run.record_file.write_text(json.dumps(record | {"spec": record["spec"] | {"config": config}}))
+    spec = RunSpec.model_validate(record["spec"] | {"config": config})
+    run.record_file.write_text(json.dumps(record | {"spec": spec.model_dump(mode="json"), "hash": spec.hash}))
     refused(run, "its architecture can't be made .*'old_field'")
-    run.record_file.write_text(json.dumps(record | {"spec": record["spec"] | {"pack": "other"}}))
+    spec = RunSpec.model_validate(record["spec"] | {"pack": "other"})
+    run.record_file.write_text(json.dumps(record | {"spec": spec.model_dump(mode="json"), "hash": spec.hash}))
     refused(run, "not the pack that", packed)
 
 

@@ -94,6 +94,19 @@ def test_a_run_without_some_metric_is_shown(bench, run):
     assert f"of {record['steps']} steps, val mAP -\n" in done.out
 
 
+@pytest.mark.parametrize(
+    ("key", "line"), [("fingerprint", "unknown, {data[sample_rate]} Hz"), ("sample_rate", "{data[fingerprint]:.16}")]
+)
+def test_a_run_that_does_not_say_all_of_its_data_is_shown(bench, run, key, line):
+    record = json.loads(run.record_file.read_text())
+    told = line.format(**record)
+    del record["data"][key]
+    run.record_file.write_text(json.dumps(record))
+    done = bench("show", run.path)
+    assert (done.code, done.err) == (0, "")
+    assert f"  {'data':22}{told}\n" in done.out
+
+
 def test_a_run_may_be_named_by_how_it_begins(bench, results, run):
     assert bench("show", results.path / "transformer_small-s0").out == bench("show", run.path).out
     one_line(bench("show", results.path / "transformer_small"), "2 runs begin like this; name one of transformer_small")

@@ -272,6 +272,32 @@ def test_a_field_of_a_config_takes_its_own_type_alone(architecture):
                 create(architecture, **{field.name: other})
 
 
+@pytest.mark.parametrize(
+    ("architecture", "fields", "message"),
+    [
+        ("transformer_small", {"patch_seconds": 1e308}, "OverflowError: cannot convert float infinity to integer"),
+        ("crnn", {"pools": ((0, 2), (4, 2), (2, 2))}, "ZeroDivisionError: integer division or modulo by zero"),
+    ],
+)
+def test_what_a_config_fails_on_is_one_line(architecture, fields, message):
+    with pytest.raises(ConfigError) as caught:
+        create(architecture, **fields)
+    (name,) = fields
+    assert str(caught.value).startswith(f"{architecture}: can't be made with {name}={fields[name]!r}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (f"[train]\nbatch_size = 1{'0' * 400}", "batch_size=1"),
+        (f"seeds = 1{'0' * 400}", "seeds=1"),
+        ("[train]\ngain_db = 1e300", "gain_db=1e+300: Input should be less than or equal to 120"),
+    ],
+)
+def test_no_number_is_too_large_to_be_told(tmp_path, line, message):
+    refused(lambda: load_suite(write(tmp_path, SUITE + line)), message)
+
+
 # --- --set
 
 

@@ -237,6 +237,41 @@ def test_what_stands_in_the_way_is_left_alone(dataset, tmp_path):
     assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
 
 
+def test_no_file_of_the_user_is_removed_with_what_was_half_made(tiny, tmp_path):
+    half = tmp_path / "pack.partial"
+    half.mkdir()
+    (half / "train.npy").write_bytes(b"of another plan")
+    (half / "notes.txt").write_text("mine", "utf-8")
+    with pytest.raises(UserError, match=r"^.*pack\.partial: holds 'notes\.txt', which no pack has; move it away$"):
+        pack(tiny, tmp_path / "pack")
+    assert (half / "notes.txt").read_text("utf-8") == "mine"
+    (half / "notes.txt").unlink()
+    assert pack(tiny, tmp_path / "pack").folder == tmp_path / "pack"
+
+
+@pytest.mark.parametrize("target", ["empty", "nowhere"])
+def test_a_link_is_refused_before_anything_is_packed(target, tiny, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "pack").symlink_to(target)
+    with pytest.raises(UserError, match=r"pack is a symbolic link: remove it or name the folder itself$"):
+        pack(tiny, tmp_path / "pack")
+    assert not (tmp_path / "pack.partial").exists()
+
+
+@pytest.mark.parametrize("out", ["", ".", "..", "/"])
+def test_a_pack_has_a_name(out, bench, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = bench("data", "pack", tiny, "--out", out)
+    assert (found.code, found.err.count("\n")) == (2, 1)
+    assert "name a folder that the pack is to be, such as " in found.err
+
+
+@pytest.mark.parametrize("rate", [999, 1_000_001, 10**9])
+def test_a_sample_rate_that_no_pack_has_is_refused_at_once(rate, tiny, tmp_path):
+    with pytest.raises(UserError, match=f"^a sample rate of {rate} Hz: 1,000 to 1,000,000 are possible$"):
+        pack(tiny, tmp_path / "pack", sample_rate=rate)
+
+
 def test_a_damaged_pack_is_one_line(packed, tmp_path):
     shutil.copytree(packed.folder, tmp_path / "pack")
     manifest = tmp_path / "pack" / "manifest.json"

@@ -28,6 +28,7 @@ from bench.data.dataset import AudioError
 from bench.errors import UserError
 from bench.inspect.predict import Tagger
 from bench.inspect.scores import open_scores
+from bench.protocol.spec import RunSpec
 from bench.reporting.figures.tags import tags_figure
 from bench.reporting.tags import Tags, clock, describe, figure_paths
 from bench.runner.display import Display
@@ -147,6 +148,7 @@ def test_overlapping_chunks_and_small_blocks_are_scored_alike(run, tmp_path, mon
     """As the paper suite cuts them; every chunk is the model's answer to its own samples."""
     record = json.loads(run.record_file.read_text())
     record["spec"]["recipe"]["hop_seconds"] = 0.5
+    record["hash"] = RunSpec.model_validate(record["spec"]).hash
     run.record_file.write_text(json.dumps(record))
     monkeypatch.setattr(audio, "BLOCK", 5000)
     path = write(tmp_path / "x.mp3", 40.3, 22_050, kind="mp3")
@@ -293,8 +295,11 @@ def test_figures_are_named_by_what_tells_the_files_apart(tmp_path):
     assert names() == []
 
 
-def test_names_of_any_kind_are_drawn(tmp_path):
-    tags = replace(tags_of([[0.1, 0.2]] * 300), file=Path("a$b_犬[/x] " + 20 * "long "))
+@pytest.mark.parametrize("name", ["a$b_犬[/x] " + 20 * "long ", "a\udcff\nb\u2028\x1b[2J.wav"])
+def test_names_of_any_kind_are_drawn(tmp_path, name):
+    tags = replace(tags_of([[0.1, 0.2]] * 300), file=Path(name))
+    first = describe(tags, 2).splitlines()[0]
+    assert first.isprintable(), ascii(first)
     tags_figure(tags, np.zeros((10, 5)), RATE, 2, tmp_path / "x.png")
     with Image.open(tmp_path / "x.png") as image:
         assert image.text["Software"] == "bench predict"
@@ -444,7 +449,7 @@ def test_architectures_are_listed_and_created(tmp_path):
     assert model(torch.zeros(2, RATE)).shape == (2, 3)
     for name, config, message in (
         ("vgg_lik", {}, "did you mean 'vgg_like'"), ("vgg_like", {"num_classes": "x"}, "num_classes"),
-        ("vgg_like", {"nonsense": 1}, "no field 'nonsense'"),
+        ("vgg_like", {"nonsense": 1}, "no field 'nonsense'"), ("crnn", {"rnn_width": -1}, "hidden_size must be"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=message):
             create(name, **config)

@@ -3,6 +3,7 @@
 import csv
 import html.parser
 import json
+import os
 import re
 import shutil
 import statistics
@@ -393,6 +394,39 @@ def test_compare_says_it_in_words(reported, bench, tmp_path):
 def test_compare_refuses(reported, bench, second, message):
     done = bench("compare", reported / "vgg_like", reported / second if second else reported)
     assert (done.code, message in done.err) == (2, True), done.err
+
+
+def test_compare_from_within_a_run(reported, bench, monkeypatch):
+    one, other = sorted(reported.glob("vgg_like-s*"))
+    monkeypatch.chdir(one)
+    done = bench("compare", ".", other, "--resamples", 200)
+    assert done.code == 0, done.err
+    assert done.out.startswith(f"first:  . (1 seed)\nsecond: {other} (1 seed)\n")
+    assert bench("compare", f"../{other.name}", "../../" + f"{reported.name}/{one.name}", "--resamples", 200).code == 0
+
+
+@pytest.mark.parametrize("way", ["dots", "link"])
+def test_a_run_by_another_path_is_the_same_run(reported, bench, tmp_path, way):
+    run = min(reported.glob("vgg_like-s*"))
+    (tmp_path / "link").symlink_to(reported)
+    other = {"dots": run / ".." / run.name, "link": tmp_path / "link" / run.name}[way]
+    done = bench("compare", run, other)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == f"bench: error: {run} is compared with itself: name two runs or two entries\n"
+
+
+def test_a_place_for_classes_is_looked_at_first(reported, bench, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for place, told in (
+        (tmp_path / "none" / "x.csv", "is no folder"),
+        (tmp_path / "fifo", "is no plain file"),
+        (tmp_path, "is a folder"),
+    ):
+        done = bench("compare", reported / "vgg_like", reported / "transformer_small", "--classes", place)
+        assert (done.code, done.out) == (2, "")
+        assert told in done.err
+        assert len(done.err.splitlines()) == 1
+    assert (tmp_path / "fifo").is_fifo()
 
 
 def test_compare_needs_the_same_clips(reported, copy, bench):

@@ -249,6 +249,8 @@ HOSTILE = {
     "a\nb": "is no name for a file",
     "a\u202eb": "is no name for a file",
     "x" * 300: "is no name for a file",
+    "d/" * 2000 + "x": "is no name for a file",
+    "a/fine.partial": "is named like a file that is not whole yet",
 }
 
 
@@ -338,6 +340,22 @@ def test_unpacking_writes_through_nothing(tmp_path, name, kind):
         unpack(archive, tmp_path / "out", lambda done, total: None)
     assert (tmp_path / "mine").read_bytes() == b"mine"
     assert os.path.lexists(path)
+
+
+def test_a_file_where_a_folder_is_to_be_is_kept(tmp_path):
+    write_split_zip(tmp_path / "x.zip", MEMBERS, 50_000)
+    (tmp_path / "data").write_bytes(b"mine")
+    with open_zip(tmp_path / "x.zip") as archive, pytest.raises(UserError, match="/data: a file is where a folder is"):
+        unpack(archive, tmp_path, lambda done, total: None)
+    assert (tmp_path / "data").read_bytes() == b"mine"
+
+
+def test_a_comment_is_not_taken_for_the_end_of_an_archive(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a", b"1")
+        archive.comment = b"PK\5\6" + bytes(30)
+    with open_zip(tmp_path / "x.zip") as archive:
+        assert archive.read("a") == b"1"
 
 
 def test_bytes_changed_anywhere_are_damage_and_nothing_else(tmp_path):

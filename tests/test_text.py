@@ -47,6 +47,10 @@ def test_lines_of_our_own_stay_lines():
     ("text", "shown"),
     [
         ("postgresql://me:pw@host/db", "postgresql://me:***@host/db"),
+        # options within a value of the query, in either escape for a space
+        ("postgresql://h/d?options=-c%20password%3Dpw&x=1", "postgresql://h/d?options=-c%20password%3D***&x=1"),
+        ("postgresql+psycopg://h/d?options=-c+password%3Dpw", "postgresql+psycopg://h/d?options=-c+password%3D***"),
+        ("mssql://h/?odbc_connect=UID%3Dme%3BPWD%3Dpw", "mssql://h/?odbc_connect=UID%3Dme%3BPWD%3D***"),
         ("mysql://U:p/w@H/db", "mysql://U:***@H/db"),
         ("postgresql://U:p w@H/db: no such host", "postgresql://U:***@H/db: no such host"),
         ("http://U:p#w@H", "http://U:***@H"),
@@ -80,6 +84,7 @@ def test_passwords_are_hidden(text, shown):
     "text",
     [
         "sqlite:////home/me/search.db",
+        "postgresql+psycopg://passuser@host/db?x=1",
         "postgresql://me@host:5432/db",
         "http://127.0.0.1:8080/FSD50K.doc.zip: HTTP 404 Not Found; another server can be named with --mirror",
         "https://zenodo.org/records/4060432/files/FSD50K.doc.zip?download=1",

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from architectures import misfit, weights_bytes
 from bench.errors import UserError
+from bench.protocol.spec import RunSpec
 from bench.protocol.tasks import tagging
 from bench.runner.run import checkpoint_of, execute
 from bench.runner.weights import load_model
@@ -72,6 +73,35 @@ def test_what_is_no_weights_is_refused_in_one_line(trained, content):
     with pytest.raises(UserError, match="damaged, or of another version") as caught:
         load_model(folder, record, CPU)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "field", "value"),
+    [
+        ("config", "embed_dim", 10**9), ("config", "depth", 10**6), ("recipe", "chunk_seconds", 30.0),
+        ("recipe", "eval_hop_seconds", 0.1),
+    ],
+)  # fmt: skip
+def test_settings_that_the_run_did_not_have_make_no_model(trained, place, field, value):
+    """They took the machine's memory, or gave other scores in silence."""
+    folder, record = trained
+    spec = record.spec.model_dump(mode="json")
+    spec[place][field] = value
+    with pytest.raises(UserError) as caught:
+        load_model(folder, record.model_copy(update={"spec": RunSpec.model_validate(spec)}), CPU)
+    assert f"{folder.record_file}: hash: {record.hash}, but its spec gives " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_constructor_raises_is_one_line(trained, monkeypatch):
+    folder, record = trained
+
+    def fails(*_):
+        raise RuntimeError("out\nof luck")
+
+    monkeypatch.setattr("architectures.audio_transformer.AudioTransformer.__init__", fails)
+    with pytest.raises(UserError, match=r"run.json: its architecture can't be made \(RuntimeError: out of luck\); "):
+        load_model(folder, record, CPU)
 
 
 def test_infinity_is_no_fault_where_a_model_is_made_with_it():

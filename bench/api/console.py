@@ -124,7 +124,7 @@ class ConsoleDisplay(Display):
         self.ended(f"{score}, place {place} of {of} so far" if of > 1 else score)
 
     def run_failed(self, error: Exception, folder: RunFolder) -> None:
-        self.ended(f"failed: {one_line(error)} (traceback in {folder.failure_file})")
+        self.ended(f"failed: {one_line(error) or type(error).__name__} (traceback in {folder.failure_file})")
 
     def ended(self, how: str) -> None:
         self.live.remove_task(self.task)

@@ -183,9 +183,10 @@ def _cost(cost: Mapping[str, Any]) -> dict[str, str]:
 def _origin(found: Mapping[str, Any]) -> dict[str, Any]:
     made, data, folder = found["provenance"], found["data"], RunFolder(found["folder"])
     versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+    rate = [f"{data['sample_rate']} Hz"] if "sample_rate" in data else []
     weights = "kept" if folder.weights_file.is_file() else "not here: they stay on the machine that trained"
     shown = {
-        "data": f"{data['fingerprint'][:16]}, {data['sample_rate']} Hz",
+        "data": ", ".join([data.get("fingerprint", "unknown")[:16], *rate]),
         "commit": f"{made['commit'] or 'unknown'}{', with changes since' if made['dirty'] else ''}",
         "command": made["command"],
         "date": made["date"],

@@ -47,9 +47,13 @@ def create(name: str, **config: Any) -> nn.Module:
     field that is unknown or has an impossible value.
     """
     try:
-        return architectures.create(name, **config)
+        with architectures.contained():
+            return architectures.create(name, **config)
     except architectures.ConfigError as error:
         raise UserError(str(error)) from None
+    # a value that only torch refuses
+    except Exception as error:
+        raise UserError(f"{name}: {architectures.failure(name, error)}") from error
 
 
 def load(run: str | Path, device: str = "cpu", plugins: Paths = ()) -> nn.Module:

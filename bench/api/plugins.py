@@ -50,7 +50,8 @@ def device_of(name: str) -> "torch.device":
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.zeros(1, device=name)
+        # read, since meta holds no numbers
+        torch.zeros(1, device=name).item()
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"--device {name}: {str(error).splitlines()[0][:200]}") from None
     return torch.device(name)

@@ -51,12 +51,16 @@ def compare(
     Paired, on the same clips; an entry stands for all its seeds.
     """
     from bench.api import results
+    from bench.disk import refuse_target
     from bench.reporting.compare import describe
     from bench.store.files import write_table
 
     as_json, display = given.pop("as_json"), console(given.pop("plugins"))
+    if classes is not None:
+        # before clips are resampled
+        refuse_target(classes)
     found = results.compare(first, second, display=display, **given)
-    if classes and found.classes is not None:
+    if classes is not None and found.classes is not None:
         write_table(classes, found.classes)
     if as_json:
         print_json(_comparison_document(found))

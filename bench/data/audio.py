@@ -242,8 +242,9 @@ def _heard(
         samples = levels.round(mono)[:left]
         left -= len(samples)
         yield samples
-    if sound.frames is None and len(sound.read(1)):
-        raise AudioError(f"longer than the {info.frames} frames that were counted: it changed while it was read")
+    if sound.has_more():
+        known = "that its header tells" if sound.frames else "that were counted: it changed while it was read"
+        raise AudioError(f"longer than the {info.frames} frames {known}")
     yield np.zeros(left, dtype=np.int16)
     if notes is not None and levels:
         notes += levels.notes()

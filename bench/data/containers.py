@@ -11,15 +11,18 @@ for the others, the headers as libsndfile 1.2 writes them.
 
 import re
 import struct
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import IO
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, islice, pairwise
+from typing import IO, TypeVar
 
 from bench.data.dataset import AudioError
 from bench.data.mpeg import mpeg_parts, skip_tags, starts_mpeg
 
 __all__ = ["Part", "Plain", "parts_of"]
+
+T = TypeVar("T")
+_MOST_PARTS = 1_000
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Part:
         is_counted: Whether the length that libsndfile finds in it is true, so that it need not be decoded to be known.
         is_mpeg: Whether it is MPEG audio, which has been looked through.
         plain: What the samples are, if they are 16 bits each as they lie there, as in most WAV files.
+        total_at: The byte of the file whose lower half and the four behind it tell FLAC how many frames it has.
     """
 
     start: int
@@ -37,6 +41,7 @@ class Part:
     is_counted: bool = True
     is_mpeg: bool = False
     plain: "Plain | None" = None
+    total_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,13 +65,17 @@ def parts_of(file: IO[bytes], size: int) -> list[Part]:
         return _flac_parts(file, start, size)
     if starts_mpeg(file, start, size):
         return _mpeg(file, 0, size)
+    if start:
+        # of a tag in front libsndfile takes the length off the sound
+        inner = parts_of(_Behind(file, start), size - start)  # type: ignore[arg-type]
+        return [replace(part, start=part.start + start, end=part.end + start) for part in inner]
     if magic == b"OggS":
         return _ogg_parts(file, size)
     look = next((look for mark, look in _LOOKS.items() if magic.startswith(mark)), None)
     # MATLAB 4 has no mark, but the name of its first matrix
     if _at(file, 20, 11) == b"samplerate\0":
         look = _mat4
-    if start or look is None:
+    if look is None:
         return [Part(0, size)]
     declared = look(file, size)
     _require_complete(file, size, declared)
@@ -74,7 +83,17 @@ def parts_of(file: IO[bytes], size: int) -> list[Part]:
         return _mpeg(file, declared.data_start, min(size, declared.data_end))
     if declared.plain and declared.data_start:
         return [Part(declared.data_start, declared.data_end, plain=declared.plain)]
-    return [Part(0, size)]
+    return [Part(0, min(size, declared.end) if declared.is_cut else size)]
+
+
+class _Behind:
+    """A file without its first bytes."""
+
+    def __init__(self, file: IO[bytes], start: int) -> None:
+        self._file, self._start, self.read = file, start, file.read
+
+    def seek(self, at: int) -> int:
+        return self._file.seek(self._start + at)
 
 
 @dataclass
@@ -87,22 +106,45 @@ class _Declared:
     mpeg: bool = False  # the sound is MPEG audio
     plain: Plain | None = None  # the sound is samples of 16 bits
     is_unclosed: bool = False  # it was written as a stream: sound may follow, which no size covers
+    is_cut: bool = False  # libsndfile would take for sound what follows the end
 
 
 def _require_complete(file: IO[bytes], size: int, declared: _Declared) -> None:
     needed = max(declared.data_end, declared.data_start)
     if size < needed:
         raise AudioError(f"truncated: {size} bytes of {needed}")
-    if declared.is_unclosed:
-        raise AudioError(
-            f"its header says 0 bytes of sound, but {size - declared.data_start} follow: written as a stream, "
-            "never completed; convert it (a WAV file by `ffmpeg -ignore_length 1 -i OLD.wav NEW.wav`)"
-        )
     declared_end = declared.end or declared.data_end
     # padding to an even size may be missing or not
     for end in (declared_end, declared_end + declared_end % 2):
         if 12 <= end < size and _at(file, end, 4) == _at(file, 0, 4) != bytes(4):
-            raise AudioError(f"another file follows at byte {end}: files were joined; convert or split it")
+            raise _joined(end)
+    # not from the end that it declares, which many writers get wrong
+    if declared.data_end:
+        _refuse_another(file, declared.data_end, size)
+    if declared.is_unclosed:
+        sound = max(0, declared.data_end - declared.data_start)
+        raise AudioError(
+            f"its header says {sound} bytes of sound, but {size - needed} follow: written as a stream, "
+            "never completed; convert it (a WAV file by `ffmpeg -ignore_length 1 -i OLD.wav NEW.wav`)"
+        )
+
+
+def _refuse_another(file: IO[bytes], at: int, size: int, marks: re.Pattern[bytes] | None = None) -> None:
+    """Raise AudioError if from byte `at` on, behind the sound, another sound file begins, which would not be heard.
+
+    It is known by its `marks`, of all formats if none are given, and then MPEG audio is one of them.
+    """
+    for place in _found(file, at, size, marks or _STARTS_ANY):
+        raise _joined(place)
+    if marks is None and at < size:
+        padding = _at(file, at, min(_BLOCK, size - at))
+        behind = skip_tags(file, at + len(padding) - len(padding.lstrip(b"\0")), size)
+        if behind < size and starts_mpeg(file, behind, size):
+            raise _joined(behind)
+
+
+def _joined(place: int) -> AudioError:
+    return AudioError(f"another file follows at byte {place}: files were joined; convert or split it")
 
 
 def _riff(file: IO[bytes], size: int) -> _Declared:
@@ -133,17 +175,24 @@ def _riff(file: IO[bytes], size: int) -> _Declared:
             found.data_start, found.data_end = at, at + length
             if length >= unknown:
                 found.data_end = max(size, at)
-            found.is_unclosed = not length and _hides_sound(file, size, at, order)
+            found.is_unclosed = _hides_sound(file, size, found.data_end, length, order, name)
             break
     return found
 
 
-def _hides_sound(file: IO[bytes], size: int, at: int, order: str) -> bool:
-    """Return whether what follows an empty chunk of sound is something else than more chunks."""
-    end = at
-    for _, length, body in _chunks(file, size, at, order):
-        end = body + length + length % 2
-    return at < size and end not in (size, size + 1)
+def _hides_sound(file: IO[bytes], size: int, at: int, length: int, order: str, mark: bytes) -> bool:
+    """Return whether what follows a chunk of sound of `length` bytes, up to byte `at`, is more of it: no chunks.
+
+    Behind a chunk that has sound, something small may follow, or zeros. Raises AudioError for another chunk of sound.
+    """
+    end = at = at + at % 2
+    for name, more, body in _chunks(file, size, at, order):
+        if name == mark and more:
+            raise AudioError("its sound is in several chunks, of which the first alone would be heard; convert it")
+        end = body + more + more % 2
+    if length and size - at <= max(length, _SPARE):
+        return False
+    return end > size + 1 or bool(_at(file, end, min(size - end, _BLOCK)).strip(b"\0") if end < size else False)
 
 
 def _iff(file: IO[bytes], size: int) -> _Declared:
@@ -157,7 +206,7 @@ def _iff(file: IO[bytes], size: int) -> _Declared:
             # AIFF has a header of 8 bytes in front of the sound
             head = 8 * (name == b"SSND")
             found.data_start, found.data_end = at + head, at + length
-            found.is_unclosed = length <= head and _hides_sound(file, size, at + length, ">")
+            found.is_unclosed = _hides_sound(file, size, at + length, max(0, length - head), ">", name)
             break
     return found
 
@@ -168,7 +217,8 @@ def _au(file: IO[bytes], size: int) -> _Declared:
     start, length = struct.unpack(f"{order}II", _at(file, 4, 8))
     if length == 0xFFFFFFFF:
         return _Declared(data_start=start)
-    return _Declared(start, start + length, start + length, is_unclosed=not length and size > start)
+    rest = size - start - length
+    return _Declared(start, start + length, start + length, is_unclosed=rest > (length and max(length, _SPARE)))
 
 
 def _w64(file: IO[bytes], size: int) -> _Declared:
@@ -183,6 +233,7 @@ def _w64(file: IO[bytes], size: int) -> _Declared:
             found.data_start = at + 24
             found.data_end = at + max(24, length) if length < _UNKNOWN_64 else 0
             found.is_unclosed = length <= 24 and size > max(at + 24, total)
+            found.end, found.is_cut = max(found.end, found.data_end), found.data_end > 0
             break
         # padded to 8 bytes
         at += max(24, length + -length % 8)
@@ -217,7 +268,7 @@ def _voc(file: IO[bytes], size: int) -> _Declared:
         at += 4 + int.from_bytes(_at(file, at + 1, 3), "little")
         if kind in (b"\1", b"\2", b"\x09") and at > size:
             break
-    return _Declared(start, at, at + 1)
+    return _Declared(start, at, at + 1, is_cut=True)
 
 
 def _nist(file: IO[bytes], _size: int) -> _Declared:
@@ -324,13 +375,20 @@ def _chunks(file: IO[bytes], size: int, at: int, order: str) -> Iterator[tuple[b
 
 def _flac_parts(file: IO[bytes], first: int, size: int) -> list[Part]:
     """Return the files that were joined into a FLAC file whose first mark is at byte `first`."""
-    found, at, before = [0], first + 1, b""
-    while data := _at(file, at, _BLOCK, short=True):
-        # a mark may lie across two blocks
-        text = before + data
-        found += [at - len(before) + mark.start() for mark in _STARTS_FLAC.finditer(text)]
-        before, at = text[-_MARK:], at + len(data)
-    return [Part(start, end) for start, end in pairwise([*found, size])]
+    starts = _few(chain([0], _found(file, first + 1, size, _STARTS_FLAC)))
+    parts = [Part(start, end, total_at=max(start, first) + 21) for start, end in pairwise([*starts, size])]
+    for part in parts:
+        _refuse_another(file, _behind_metadata(file, max(part.start, first), part.end), part.end, _STARTS_OTHER)
+    return parts
+
+
+def _behind_metadata(file: IO[bytes], at: int, size: int) -> int:
+    """Return where FLAC's blocks of metadata end: they may hold the header of the WAV file that it was made of."""
+    at, is_last = at + 4, False
+    while not is_last and at + 4 <= size:
+        head = _at(file, at, 4)
+        is_last, at = head[0] >= 0x80, at + 4 + int.from_bytes(head[1:], "big")
+    return at
 
 
 def _ogg_parts(file: IO[bytes], size: int) -> list[Part]:
@@ -340,16 +398,17 @@ def _ogg_parts(file: IO[bytes], size: int) -> list[Part]:
         # several first pages in a row are streams side by side
         if head[5] & 2 and not is_first:
             _require_end(flags)
-            starts.append(at)
+            starts = _few([*starts, at])
         flags, count = head[5], head[26]
         is_first = bool(flags & 2)
         at += 27 + count + sum(_at(file, at + 27, count, short=True))
     if at > size or (at < size and _at(file, at, 4, short=True) == b"OggS"[: size - at]):
         raise AudioError(f"truncated: {size} bytes of {max(at, size + 1)}")
     # a tag at the end is no page
-    if at < size and _holds(file, at, size, b"OggS"):
+    if any(_found(file, at, size, _PAGE)):
         raise AudioError(f"damaged: no page of Ogg where one should be, at byte {at}")
     _require_end(flags)
+    _refuse_another(file, at, size)
     return [Part(start, end) for start, end in pairwise([*starts, size])]
 
 
@@ -358,24 +417,47 @@ def _require_end(flags: int) -> None:
         raise AudioError("truncated: the stream's last page is missing")
 
 
-def _holds(file: IO[bytes], at: int, size: int, mark: bytes) -> bool:
-    before = b""
-    while at < size and (data := _at(file, at, _BLOCK, short=True)):
-        if mark in before + data:
-            return True
-        before, at = data[-len(mark) :], at + len(data)
-    return False
+def _found(file: IO[bytes], at: int, size: int, marks: re.Pattern[bytes]) -> Iterator[int]:
+    """Yield the places of marks of at most _MARK bytes from byte `at` on."""
+    before, least = b"", at
+    while at < size and (data := _at(file, at, min(_BLOCK, size - at), short=True)):
+        # a mark may lie across two blocks
+        text, start = before + data, at - len(before)
+        for mark in marks.finditer(text):
+            if start + mark.start() >= least:
+                yield start + mark.start()
+                least = start + mark.end()
+        before, at = text[-_MARK:], at + len(data)
+
+
+def _few(parts: Iterable[T]) -> list[T]:
+    """Return the parts of a file. Raises AudioError for more than anybody joins, before they take memory and time."""
+    found = list(islice(parts, _MOST_PARTS + 1))
+    if len(found) > _MOST_PARTS:
+        raise AudioError(f"joined of more than {_MOST_PARTS:,} files")
+    return found
 
 
 def _mpeg(file: IO[bytes], start: int, end: int) -> list[Part]:
-    return [Part(first, behind, told, is_mpeg=True) for first, behind, told in mpeg_parts(file, start, end)]
+    found = _few(mpeg_parts(file, start, end))
+    parts = [Part(first, behind, told, is_mpeg=True) for first, behind, told in found]
+    _refuse_another(file, parts[-1].end, end)
+    return parts
 
 
-# Bytes read at a time in search of a mark.
-_BLOCK = 1 << 20
+# Bytes read at a time in search of a mark, and of a mark.
+_BLOCK, _MARK = 1 << 20, 32
+_PAGE = re.compile(rb"OggS")
 # FLAC's mark and the header of the block that comes first, of 34 bytes.
 _STARTS_FLAC = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
-_MARK = 7
+# How files of other formats begin, as far as that can't be by chance.
+_STARTS_OTHER = re.compile(
+    rb"(?s)R(?:IFF|IFX|F64).{4}WAVE|FORM.{4}(?:AIF[FC]|8SVX|16SV)|OggS\x00[\x02\x06]|\.snd\x00\x00|dns\...\x00\x00"
+    rb"|riff\x2e\x91\xcf\x11|caff\x00[\x01\x02]\x00\x00|Creative Voice File\x1a|NIST_1A\n"
+)
+_STARTS_ANY = re.compile(_STARTS_OTHER.pattern + b"|" + _STARTS_FLAC.pattern)
+# Bytes that may follow the sound without being taken for more of it: tags, notes, what fills up a block of a disk.
+_SPARE = 1 << 12
 
 
 def _at(file: IO[bytes], at: int, count: int, *, short: bool = False) -> bytes:

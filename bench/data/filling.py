@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,9 +25,12 @@ from bench.data.audio import pieces, resume_later
 from bench.data.dataset import SPLITS, AudioError, AudioInfo, Clip, Progress
 from bench.data.threads import in_threads
 from bench.disk import refuse_odd, require_space
+from bench.errors import UserError
 
 __all__ = ["Done", "Slot", "fill", "prepare"]
 
+# What is in a folder that was left half-made; whatever else is there is a user's own.
+_OURS = re.compile(r"\.?(train|val|eval|index|manifest|journal-)[^/]*\.(npy|jsonl|parquet|json)[^/]*")
 # Bytes that are read, or overwritten, at a time.
 _BLOCK = 1 << 20
 
@@ -57,6 +61,8 @@ def prepare(partial: Path, plan: str, slots: list[Slot]) -> Path:
     lengths = {split: sum(slot.length for slot in slots if slot.clip.split == split) for split in SPLITS}
     if journal.is_file() and all(_is_array(_array(partial, split), length) for split, length in lengths.items()):
         return journal
+    if partial.exists() and (others := sorted(p.name for p in partial.iterdir() if not _OURS.fullmatch(p.name))):
+        raise UserError(f"{partial}: holds {others[0]!r}, which no pack has; move it away")
     shutil.rmtree(partial, ignore_errors=True)
     # two bytes a sample; the arrays are created as holes, so that the system would not notice in time
     require_space(partial, 2 * sum(lengths.values()))

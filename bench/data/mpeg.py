@@ -4,6 +4,7 @@ ISO/IEC 11172-3 and 13818-3. A frame has a header of 4 bytes, from which its siz
 hold how many follow it ("Xing" or "Info"), which is true of one file, not of what is joined to it.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
@@ -22,6 +23,11 @@ _KBITS = {
     (2, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _HERTZ = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
+# What a frame's header can begin with: a version, a layer, kbit/s and a sample rate that there are.
+_HEADER = re.compile(
+    rb"(?=\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff][%s])"
+    % b"".join(b"\\x%02x" % byte for byte in range(0x10, 0xF0) if byte & 0x0C != 0x0C)
+)
 # Bytes before the first frame, or between two, in which one is looked for.
 _PATIENCE = 1 << 16
 
@@ -129,12 +135,10 @@ def _next_frame(file: IO[bytes], at: int, end: int) -> int:
     if behind > at:
         return behind
     data = _read(file, at, min(_PATIENCE, end - at))
-    place = data.find(b"\xff")
-    while place >= 0:
-        frame = _frame(file, at + place, end)
-        if frame and _frame(file, at + place + frame.size, end):
+    for mark in _HEADER.finditer(data):
+        frame = _frame(file, at + mark.start(), end)
+        if frame and _frame(file, at + mark.start() + frame.size, end):
             raise AudioError(f"damaged: no frame of MPEG audio where one should be, at byte {at}")
-        place = data.find(b"\xff", place + 1)
     # three bytes may be the start of a frame
     return min(at + max(1, len(data) - 3), end)
 

@@ -51,7 +51,7 @@ class _Manifest(BaseModel):
     hours: dict[Literal["train", "val", "eval"], float]
     left_out: dict[str, str]
     # older packs have no such field
-    left_out_count: int = 0
+    left_out_count: Annotated[int, Field(ge=0)] = 0
     levels: dict[str, list[str]] = {}
     plan: str = ""
     dataset: str

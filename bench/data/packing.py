@@ -22,7 +22,10 @@ from bench.errors import UserError
 from bench.locks import hold, say
 from bench.schema import digest
 
-__all__ = ["pack", "refuse_taken"]
+__all__ = ["pack", "refuse_taken", "require_possible"]
+
+# Of packs, in Hz: far above what any recording has, a second of sound would take gigabytes.
+_MIN_RATE, _MAX_RATE = 1_000, 1_000_000
 
 # How many recordings that have no place are named with their cause: a table may list millions that are not there.
 _NAMED = 100_000
@@ -46,6 +49,7 @@ def pack(
     told if another process has to be waited for, which makes a pack there. Raises
     UserError if the data set is unusable, `out` is taken, the disk is too small, or (strict) a recording is broken.
     """
+    require_possible(out, sample_rate)
     dataset = read_dataset(folder, archived)
     dataset.refuse_problems()
     # headers only: nothing is decoded before it is known that it has to be, and that there is space for it
@@ -81,8 +85,19 @@ def _make(folder: Path, out: Path, layout: "_Layout", strict: bool, progress: Pr
     return Pack(out)
 
 
+def require_possible(out: Path, sample_rate: int) -> None:
+    """Raise UserError if no pack can be called `out` or have this sample rate, in Hz."""
+    if out.name in ("", ".."):
+        raise UserError(f"--out {str(out)!r}: name a folder that the pack is to be, such as {out / 'pack'}")
+    if not _MIN_RATE <= sample_rate <= _MAX_RATE:
+        raise UserError(f"a sample rate of {sample_rate} Hz: {_MIN_RATE:,} to {_MAX_RATE:,} are possible")
+
+
 def refuse_taken(out: Path) -> None:
     """Raise UserError if `out` is a file or a folder that holds anything, so that nothing is ever overwritten."""
+    # no folder can be renamed to it, which would show when all is packed
+    if out.is_symlink():
+        raise UserError(f"{out} is a symbolic link: remove it or name the folder itself")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and holds something else: remove it or name another folder")
 

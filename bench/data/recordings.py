@@ -43,7 +43,6 @@ _FLOATS = frozenset(["FLOAT", "DOUBLE", "VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_
 _BELIEVED, _POSSIBLE = 1 << 10, 1 << 14
 # Bytes of a recording in an archive, which are unpacked into memory.
 _LARGEST_MEMBER = 128 << 20
-_MOST_PARTS = 1_000
 _UNKNOWN = 0x7FFF_FFFF_FFFF_FFFF  # libsndfile's number of frames where it knows none
 # No file can be there.
 _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
@@ -71,8 +70,6 @@ class Sound:
         Raises AudioError if they do not go together.
         """
         self._parts, self._stack = list(parts), stack.enter_context(ExitStack())
-        if len(self._parts) > _MOST_PARTS:
-            raise AudioError(f"joined of {len(self._parts)} files; {_MOST_PARTS} are possible")
         self._source = first = self._parts[0](self._stack)
         self.sample_rate, self.channels = first.file.samplerate, first.file.channels
         sources = [first]
@@ -89,8 +86,8 @@ class Sound:
         self.is_float, self.is_fine = bool(subtypes & _FLOATS), bool(subtypes - _COARSE)
         # 16-bit recordings as they are: libsndfile takes longer to make floats of them than numpy
         self._dtype = "int16" if subtypes == {"PCM_16"} else "float32"
-        frames = sum(source.file.frames for source in sources)
-        is_declared = all(source.is_counted and source.file.frames < _UNKNOWN for source in sources)
+        frames = sum(source.frames for source in sources)
+        is_declared = all(source.is_counted and source.frames < _UNKNOWN for source in sources)
         self.declared = frames if is_declared else None
         self.frames = frames if is_declared and frames <= size * _BELIEVED else None
 
@@ -107,6 +104,14 @@ class Sound:
         if self._done > self._most:
             raise AudioError("damaged: it decodes to more than its bytes can hold")
         return found
+
+    def has_more(self) -> bool:
+        """Return whether there are samples left."""
+        try:
+            return len(self.read(1)) > 0
+        # a tag, or whatever else follows the last of them
+        except sf.LibsndfileError:
+            return False
 
     def pieces(self) -> Iterator[npt.NDArray[Any]]:
         """Yield all samples that are left, some at a time."""
@@ -164,8 +169,11 @@ class _ForwardFile(sf.SoundFile):  # type: ignore[misc]  # soundfile has no type
 class _Source:
     """A part of a recording that is open; `data` are the bytes that libsndfile reads, if those are ours."""
 
-    def __init__(self, file: "sf.SoundFile | _PlainFile", data: "_Bytes | None", *, is_counted: bool) -> None:
+    def __init__(
+        self, file: "sf.SoundFile | _PlainFile", data: "_Bytes | None", *, is_counted: bool, frames: int | None = None
+    ) -> None:
         self.file, self.is_counted, self._data = file, is_counted, data
+        self.frames: int = file.frames if frames is None else frames
 
     def read(self, frames: int, dtype: str) -> npt.NDArray[Any]:
         try:
@@ -202,8 +210,10 @@ class _PlainFile:
 class _Bytes:
     """The bytes of a file from `start` up to `end`, as libsndfile asks for them; remembers what went wrong."""
 
-    def __init__(self, file: IO[bytes], start: int, end: int) -> None:
+    def __init__(self, file: IO[bytes], start: int, end: int, total_at: int | None = None) -> None:
+        """Begin; from the byte `total_at` on, FLAC's number of frames is shown as not known."""
         self._file, self._start, self._size, self._at = file, start, end - start, 0
+        self._total = range(0) if total_at is None else range(total_at - start, total_at - start + 5)
         self.error: Exception | None = None
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -218,12 +228,14 @@ class _Bytes:
         wanted = max(0, min(len(buffer), self._size - self._at))
         try:
             self._file.seek(self._start + self._at)
-            data = self._file.read(wanted)
+            data = bytearray(self._file.read(wanted))
             if len(data) < wanted:
                 raise OSError(errno.EIO, _SHORT)
         except Exception as error:
             self.error = self.error or error
             return 0
+        for place in range(max(self._at, self._total.start), min(self._at + len(data), self._total.stop)):
+            data[place - self._at] &= 0xF0 if place == self._total.start else 0
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
@@ -239,6 +251,12 @@ def _open_part(file: IO[bytes], part: Part, stack: ExitStack) -> _Source:
         return _Source(_PlainFile(file, part.start, part.end, part.plain), None, is_counted=True)
     data = _Bytes(file, part.start, part.end)
     sound = _open_from(data, data, stack)
+    if part.total_at is not None and sound.frames < _UNKNOWN:
+        # it stops where its header says that it ends; to notice that there is more, it is not told
+        frames: int = sound.frames
+        sound.close()
+        data = _Bytes(file, part.start, part.end, part.total_at)
+        return _Source(_open_from(data, data, stack), data, is_counted=part.is_counted, frames=frames)
     if sound.format != "MP3" or (part.is_mpeg and part.is_counted):
         return _Source(sound, data, is_counted=part.is_counted)
     # of a pipe alone libsndfile believes that the length of MPEG audio is not known; else it guesses, and stops there

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 import pandas as pd
 
-from bench.disk import explain_full_disk, partial_path, refuse_odd, whole_file
+from bench.disk import explain_full_disk, partial_path, refuse_odd, refuse_target, whole_file
 from bench.errors import UserError
 from bench.locks import attempt, holder
 from bench.reporting.tags import Tags
@@ -43,8 +43,7 @@ def open_scores(path: Path, notice: Callable[[str], None]) -> Iterator["ScoreTab
 
     Raises UserError if another process does, or if there is something that is no such table.
     """
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: {path.parent} is no folder; make it, or name another place")
+    refuse_target(path)
     for each in (path, partial_path(path), _journal_of(path)):
         refuse_odd(each)
     if path.exists() and not _begins(path, _HEADER):

@@ -5,13 +5,18 @@ import math
 import torch
 from torch import Tensor, nn
 
+from architectures import require_dense
 from bench.protocol.recipe import Recipe
 
 __all__ = ["learning_rate", "optimizer_of", "set_rate"]
 
 
 def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return AdamW (without weight decay: Adam). Raises ValueError if there is nothing to learn."""
+    """Return AdamW (without weight decay: Adam).
+
+    Raises ValueError if there is nothing to learn, WeightsError for what it can't change in its place.
+    """
+    require_dense(model)
     learned = [p for p in model.parameters() if p.requires_grad]
     if not learned:
         raise ValueError("no parameter to learn: all are frozen, or no parameters of an nn.Module")

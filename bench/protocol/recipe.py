@@ -20,7 +20,7 @@ class Recipe(Strict):
     learning_rate: PositiveFloat = 5e-4
     # decoupled (AdamW, arXiv:1711.05101), of matrices and kernels only
     weight_decay: NonNegativeFloat = 0.0
-    batch_size: PositiveInt = 64
+    batch_size: Annotated[int, Field(gt=0, le=1_000_000_000)] = 64
     max_steps: Annotated[int, Field(gt=0, le=1_000_000_000)] = 10_000
     schedule: Literal["cosine", "plateau"] = "cosine"
     # share of the steps
@@ -46,7 +46,7 @@ class Recipe(Strict):
     # augmentation of training chunks, as PaSST does it (arXiv:2110.05069); nothing at 0, see augment.py:
     # louder or softer by up to this much, shifted in a circle by up to this share of the chunk, and chunks and labels
     # mixed in pairs by shares from Beta(mixup, mixup)
-    gain_db: NonNegativeFloat = 0.0
+    gain_db: Annotated[float, Field(ge=0, le=120)] = 0.0
     time_shift: Annotated[float, Field(ge=0, le=1)] = 0.0
     mixup: NonNegativeFloat = 0.0
 

@@ -20,6 +20,8 @@ __all__ = ["State", "restore", "snapshot"]
 # of a line of the history, beside the step
 _NUMBERS = ("learning_rate", "loss", "val_score", "seconds")
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+# seconds; a century
+_LONGEST = 3e9
 
 
 @dataclass
@@ -142,8 +144,8 @@ def _wrong_history(state: State, metric: Metric, recipe: Recipe) -> str:
     for name in ("best_score", "best_step", "stale", "halvings"):
         if getattr(state, name) != getattr(again, name):
             return f"{name} is {getattr(state, name)}, by the history {getattr(again, name)}"
-    numbers = (state.loss_sum, state.seconds)
-    if not (all(map(_is_number, numbers)) and state.seconds >= 0 and state.loss_count <= state.step - again.step):
+    are_numbers = _is_number(state.loss_sum) and _is_number(state.seconds) and 0 <= state.seconds <= _LONGEST
+    if not (are_numbers and state.loss_count <= state.step - again.step):
         return f"{state.loss_count} losses of {state.loss_sum} in all, in {state.seconds} s"
     return ""
 

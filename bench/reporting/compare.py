@@ -97,13 +97,15 @@ def compare(
     """Compare run folders, or RESULTS/ENTRY for all seeds. Raises UserError for none, or for two that don't compare."""
     check_margin(margin)
     a, b = replace(find_system(first), label=f"{first}"), replace(find_system(second), label=f"{second}")
-    if a.label == b.label:
-        raise UserError(f"{first} is compared with itself: name two runs or two entries")
+    if a.label == b.label or _places(a) == _places(b):
+        raise UserError(f"{a.label} is compared with itself: name two runs or two entries")
     if a.spec.task != b.spec.task:
-        raise UserError(f"{first} and {second} are of different tasks: {a.spec.task}, {b.spec.task}")
+        raise UserError(f"{a.label} and {b.label} are of different tasks: {a.spec.task}, {b.spec.task}")
+    # with `.`, a run's folder is not below its results folder by name
+    first, second = (path.resolve() if path.name in ("", "..") else path for path in (first, second))
     labels, others = (ResultsFolder(path.parent).labels() for path in (first, second))
     if (labels.dataset, labels.clips, labels.classes) != (others.dataset, others.clips, others.classes):
-        raise UserError(f"{first} and {second} were scored on different clips: nothing pairs them")
+        raise UserError(f"{a.label} and {b.label} were scored on different clips: nothing pairs them")
     if not mixed:
         for system, path in ((a, first), (b, second)):
             check_data([system], labels, ResultsFolder(path.parent).labels_file)
@@ -115,6 +117,10 @@ def compare(
     of_primary = {label: estimates[label][a.task.primary.name] for label in statistics}
     units = compare_units(sampling, labels, statistics, [(a.label, b.label)], of_primary, a.task.primary)
     return Comparison(a, b, estimates, margin, units, class_differences(a, b, estimates, labels))
+
+
+def _places(system: System) -> set[Path]:
+    return {run.folder.path.resolve() for run in system.runs}
 
 
 def find_system(path: Path) -> System:

@@ -10,15 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import UserError
-from bench.protocol.task import Metric, Task
+from bench.protocol.task import Metric, Task, get_task
 from bench.store import Labels
 from bench.store.files import damaged
+from bench.store.results_folder import SEARCH_REMEDY
 from bench.store.run_folder import digest_of_scores
 
 if TYPE_CHECKING:
     from bench.reporting.systems import FinishedRun, System
 
-__all__ = ["check_data", "check_record", "check_scores", "check_seeds", "check_twins"]
+__all__ = ["check_data", "check_record", "check_scores", "check_search", "check_seeds", "check_twins"]
 
 # Between machines sums differ in their last digits; what is printed has three.
 _CLOSE = 1e-6
@@ -57,6 +58,11 @@ def check_record(run: "FinishedRun", task: Task) -> None:
             if metric.name not in values:
                 raise damaged(path, f"{part}.{metric.name}: missing", _REMEDY)
             _check_bounds(path, f"{part}.{metric.name}", values[metric.name], metric)
+    # NaN where there was nothing to select by
+    if math.isfinite(record.val_score):
+        _check_bounds(path, "val_score", record.val_score, task.primary)
+    if record.steps < record.best_step:
+        raise damaged(path, f"steps: {record.steps}, but best_step is {record.best_step}", _REMEDY)
     history = run.folder.history().groupby("step")["val_score"].last()
     if not _same(record.val_score, float(history.get(record.best_step, math.nan))):
         at = f"{run.folder.history_file.name} has {_said(history.get(record.best_step))} at step {record.best_step}"
@@ -85,6 +91,27 @@ def check_scores(run: "FinishedRun", scores: npt.NDArray[np.floating], labels: L
             if not _same(said, value):
                 reason = f"{part}.{name}: {_said(said)}, but scores.npz and labels.npz give {_said(value)}"
                 raise damaged(run.folder.record_file, reason, _REMEDY)
+
+
+def check_search(search: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Raise UserError if a search.json has other scores than the trials that it is of, as far as these are there."""
+    key = get_task(search["task"]).primary.key
+    for entry in search["entries"]:
+        of_study = [trial for trial in trials if trial.get("study", "") == entry.get("study")]
+        found = (trial.get("val_score") for trial in of_study)
+        scores = [score for score in found if isinstance(score, int | float) and math.isfinite(score)]
+        if not scores:
+            continue
+        said, best = ((entry[which] or {}).get("val_score") for which in ("default", "best"))
+        wrong = None
+        if said is not None and not any(_same(said, score) for score in scores):
+            wrong = ("default", said, "no such trial")
+        elif not _same(best, min(scores, key=key)):
+            wrong = ("best", best, _said(min(scores, key=key)))
+        if wrong:
+            which, value, there = wrong
+            reason = f"entries.{entry['entry']}.{which}.val_score: {_said(value)}, but trials.json has {there}"
+            raise damaged(path, reason, SEARCH_REMEDY)
 
 
 def check_twins(system: "System", scores: Mapping[int, npt.NDArray[np.floating]]) -> None:

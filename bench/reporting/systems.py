@@ -13,7 +13,7 @@ from typing import Any
 from bench.errors import UserError
 from bench.protocol.spec import RunSpec
 from bench.protocol.task import Task, get_task
-from bench.reporting.evidence import check_record, check_scores, check_seeds, check_twins
+from bench.reporting.evidence import check_record, check_scores, check_search, check_seeds, check_twins
 from bench.stats.bootstrap import Statistic
 from bench.store import Labels, PlannedContrast, ResultsFolder, RunFolder, RunRecord
 from bench.text import printable
@@ -118,7 +118,11 @@ class Results:
 
     @cached_property
     def search(self) -> dict[str, Any] | None:
-        return self.folder.search()
+        """Raises UserError for a damaged one, and for one that its trials refute."""
+        search = self.folder.search()
+        if search:
+            check_search(search, self.folder.trials(), self.folder.search_file)
+        return search
 
     @property
     def task(self) -> Task:

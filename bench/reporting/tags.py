@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bench.errors import UserError
+from bench.text import printable
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -74,7 +75,8 @@ def describe(tags: Tags, count: int) -> str:
     top, chunks = tags.top(count), len(tags.starts)
     group = -(-chunks // _COLUMNS)  # chunks a column
     width = max(len(tags.classes[k]) for k in top)
-    lines = [f"{tags.file}: {tags.length}" + (f"; a column is {group * tags.hop:g} s" if chunks > 1 else "")]
+    name = printable(str(tags.file))
+    lines = [f"{name}: {tags.length}" + (f"; a column is {group * tags.hop:g} s" if chunks > 1 else "")]
     for k in top:
         lines.append(f"  {tags.classes[k]:{width}} {tags.clip[k]:.2f}")
         if chunks > 1:

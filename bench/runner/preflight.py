@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from architectures import create, failure, is_finite, pass_on, require_weights
+from architectures import contained, create, failure, is_finite, pass_on, require_weights
 from bench.disk import require_space
 from bench.errors import UserError
 from bench.locks import attempt
@@ -85,9 +85,10 @@ def check_runs(runs: Sequence[Run], results: ResultsFolder, device: torch.device
     parameters: dict[str, int] = {}
     for run in runs:
         if run.spec.name not in parameters:
-            require_memory(run.spec, run.pack, device)
             try:
-                parameters[run.spec.name] = _step(run, device)
+                with contained():
+                    require_memory(run.spec, run.pack, device)
+                    parameters[run.spec.name] = _step(run, device)
             except UserError:
                 raise
             except Exception as error:

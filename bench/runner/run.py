@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from architectures import get_architecture, package_of, source_text, weights_bytes
+from architectures import contained, get_architecture, package_of, source_text, weights_bytes
 from bench.protocol.build import build, fp32_means_fp32
 from bench.protocol.checkpoint import Checkpoint
 from bench.protocol.optim import optimizer_of
@@ -29,7 +29,8 @@ def execute(run: Run, device: torch.device, display: Display | None = None) -> R
     """Train, score eval once, and write the run folder; a failure is recorded in failed.json and raised again."""
     run.folder.path.mkdir(parents=True, exist_ok=True)
     try:
-        return _execute(run, device, display or Display())
+        with contained():
+            return _execute(run, device, display or Display())
     except Exception as error:
         run.folder.write_failure(run.spec, error)
         raise

@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from architectures import ConfigError, get_architecture, misfit, text_digest
+from architectures import ConfigError, contained, failure, get_architecture, misfit, text_digest
 from bench.disk import machine_fault
 from bench.errors import UserError, one_line
 from bench.protocol.build import build
@@ -24,10 +24,17 @@ def load_model(folder: RunFolder, record: RunRecord, device: torch.device) -> nn
     if not path.is_file():
         raise UserError(f"{path}: no weights (they stay on the machine that trained, git does not keep them); {again}")
     require_source(folder, record, again)
+    # before anything is made by settings that may ask for anything; hashes of format 1 are by other rules
+    if record.hash != record.spec.hash and not folder.is_of_format1:
+        changed = f"hash: {record.hash}, but its spec gives {record.spec.hash}: one was changed"
+        raise UserError(f"{folder.record_file}: {changed}; restore it from a copy, or {again}")
     try:
-        model = build(record.spec, device)
-    except ConfigError as error:
-        raise UserError(f"{folder.record_file}: its architecture can't be made ({error}); {again}") from None
+        with contained():
+            model = build(record.spec, device)
+    # whatever an architecture raises
+    except Exception as error:
+        why = failure(record.spec.architecture, error)
+        raise UserError(f"{folder.record_file}: its architecture can't be made ({why}); {again}") from error
     try:
         weights = load_file(path)
         reason = misfit(weights, model.state_dict())

@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from bench.disk import machine_fault
 from bench.errors import UserError, one_line
+from bench.protocol.task import Metric
 from bench.store.databases import sqlite_url
 from bench.suites.space import Dimension
 
@@ -88,61 +89,84 @@ def does_not_answer(storage: RDBStorage, error: Exception) -> UserError:
 
 
 def check_trials(
-    storage: RDBStorage, study: str, space: Mapping[str, Dimension], recorded: Sequence[Mapping[str, Any]]
+    storage: RDBStorage,
+    study: str,
+    space: Mapping[str, Dimension],
+    recorded: Sequence[Mapping[str, Any]],
+    metric: Metric,
 ) -> list[FrozenTrial]:
     """Return a study's trials, none if there is no such study, once all of them are what a search of this space leaves.
 
     Args:
         recorded: What trials.json says of earlier trials. Those of this study must be in the database: another one, or
             an emptied one, would begin the search anew and forget them.
+        metric: What is searched for.
 
-    Raises UserError if a trial is missing, or says what no trial can.
+    Raises UserError if a trial is missing, says what no trial can, or other than its record.
     """
     name = _name(storage.engine.url)
     try:
-        trials = _trials(storage, study)
-        wrong = next(filter(None, (_wrong(place, trial, space) for place, trial in enumerate(trials))), "")
+        trials = _trials(storage, study, metric)
+        wrong = next(filter(None, (_wrong(place, trial, space, metric) for place, trial in enumerate(trials))), "")
     except Exception as error:  # of values that are NULL, or rows that are gone, Optuna raises nearly anything
         if fault := machine_fault(error, Path(name)):
             raise fault from None
         wrong = f"{type(error).__name__}: {_reason(storage.engine.url, error)}".removesuffix(": ")
     if wrong:
         raise UserError(f"{name}: damaged ({study}: {wrong}); {_ANEW}")
-    known = {trial.number for trial in trials}
-    lost = [each for each in recorded if each.get("study") == study and each.get("number") not in known]
+    known = {trial.number: trial.value for trial in trials}
+    recorded = [each for each in recorded if each.get("study") == study]
+    lost = [each for each in recorded if each.get("number") not in known]
     if lost:
         has = f"lacks {len(lost)} trials of {study} that are on record in trials.json"
         fix = "name the --storage that holds them, or move trials.json and search.json away to search anew"
         raise UserError(f"{name}: {has}; {fix}")
+    for each in recorded:
+        number, score = each["number"], each.get("val_score")
+        if score is not None and score != known[number]:
+            differs = f"trial {number} of {study} scored {known[number]!r}, but trials.json has {score!r}"
+            fix = "restore the two from one copy, or move trials.json and search.json away"
+            raise UserError(f"{name}: {differs}; {fix}")
     return trials
 
 
-def _trials(storage: RDBStorage, study: str) -> list[FrozenTrial]:
+def _trials(storage: RDBStorage, study: str, metric: Metric) -> list[FrozenTrial]:
     try:
         number = storage.get_study_id_from_name(study)
     except KeyError:
         return []
-    if len(storage.get_study_directions(number)) != 1:
+    directions = [direction.name.lower() for direction in storage.get_study_directions(number)]
+    if len(directions) != 1:
         raise ValueError("without a direction")
+    if directions != [wanted := "maximize" if metric.higher_is_better else "minimize"]:
+        raise ValueError(f"its direction is {directions[0]}, not {wanted}")
     return sorted(storage.get_all_trials(number, deepcopy=False), key=lambda trial: trial.number)
 
 
-def _wrong(place: int, trial: FrozenTrial, space: Mapping[str, Dimension]) -> str:
+def _wrong(place: int, trial: FrozenTrial, space: Mapping[str, Dimension], metric: Metric) -> str:
     """Return what is wrong with a study's trial at this place, of which none can be; '' for nothing."""
     if trial.number != place:
         return f"trial {place} is missing"
-    found = _odd_value(trial) or (_odd_params(trial, space) if trial.state in _WITH_PARAMS else "")
+    found = _odd_value(trial, metric) or (_odd_params(trial, space) if trial.state in _WITH_PARAMS else "")
     return f"trial {place}: {found}" if found else ""
 
 
-def _odd_value(trial: FrozenTrial) -> str:
+def _odd_value(trial: FrozenTrial, metric: Metric) -> str:
     seconds = trial.user_attrs.get("seconds", 0.0)
     if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
         return f"seconds={seconds!r}"
-    if odd := [value for value in trial.intermediate_values.values() if not _is_finite(value)]:
+    curve = list(trial.intermediate_values.values())
+    if odd := [value for value in curve if not _is_finite(value)]:
         return f"a score of {odd[0]!r}"
-    if trial.state == TrialState.COMPLETE and not _is_finite(trial.value):
+    is_complete = trial.state == TrialState.COMPLETE
+    if is_complete and not _is_finite(trial.value):
         return f"complete, with a score of {trial.value!r}"
+    scores = [*curve, *([trial.value] if trial.value is not None and is_complete else [])]
+    if odd := [value for value in scores if not metric.lowest <= value <= metric.highest]:
+        return f"a score of {odd[0]!r}, not {metric.lowest:g} to {metric.highest:g}"
+    # a trial scores what the best of its evaluations does
+    if is_complete and curve and trial.value not in curve:
+        return f"complete, with a score of {trial.value!r}, not one of its evaluations"
     return ""
 
 
@@ -163,7 +187,7 @@ def _parsed(text: str) -> URL:
     # of a port that is none, and what it says may be part of a password
     except (ArgumentError, ValueError):
         # where a password may be, nothing of it is shown
-        shown = "" if set(text) & set("@?") else f" {text}"
+        shown = "" if set(text) & set("@?=") else f" {text}"
         raise UserError(f"--storage{shown}: write postgresql://USER@HOST/DATABASE or sqlite:///FILE") from None
     if url.host and "@" in url.host:
         raise UserError("--storage: user name or password hold an @: write %40 for it, or keep it in PGPASSWORD")

@@ -34,6 +34,8 @@ __all__ = ["Search", "open_study", "run_search", "searches", "trials_spent"]
 
 # complete trials before any is pruned
 _STARTUP = 5
+# fields of an architecture's config that say what it hears: with others it would be told wrong
+_OF_PACK = ("sample_rate", "num_classes")
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,8 @@ def _check(search: Search) -> None:
     known = spec.recipe.model_dump() | spec.config
     for name, dimension in search.space.items():
         where = f"[space] {name}"
+        if name in _OF_PACK:
+            raise UserError(f"{where}: follows from the pack; leave it out")
         if name not in known:
             raise UserError(f"{where}: neither a field of [train] nor of {spec.architecture}'s config")
         for value in dimension.samples:
@@ -168,7 +172,7 @@ def trials_spent(search: Search, storage: RDBStorage, recorded: Sequence[Mapping
 
     `recorded` is what trials.json of the results folder says of earlier ones, which must be among them.
     """
-    return len(counted(check_trials(storage, search.study, search.space, recorded)))
+    return len(counted(check_trials(storage, search.study, search.space, recorded, search.task.primary)))
 
 
 def run_search(search: Search, storage: RDBStorage, budget: Budget, device: torch.device, display: Display) -> Study:

@@ -169,18 +169,28 @@ def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def read_table(path: Path, *columns: str, numbers: Collection[str] = (), remedy: str = REMEDY) -> pd.DataFrame:
+def read_table(
+    path: Path, *columns: str, numbers: Collection[str] = (), names: Collection[str] = (), remedy: str = REMEDY
+) -> pd.DataFrame:
     """Return a CSV file that has at least these columns, under their names of today. Raises UserError otherwise.
 
     Args:
         numbers: The columns of which every cell is a number, or empty.
+        names: The columns of text as it stands, in which 1 or NA is a name and no cell is empty; old names too.
     """
     with _reading(path, remedy) as file:
-        table = _each_text(upgrade_table(pd.read_csv(file, low_memory=False)), csv_value)
+        read = pd.read_csv(file, low_memory=False)
+        if names:
+            file.seek(0)
+            exact = pd.read_csv(file, usecols=lambda name: name in names, dtype=str, keep_default_na=False)
+            read = read.assign(**{str(name): exact[name].fillna("") for name in exact})
+        table = _each_text(upgrade_table(read), csv_value)
     if lacks := [column for column in columns if column not in table]:
         raise damaged(path, f"without {', '.join(lacks)}", remedy)
     if texts := [name for name in numbers if not (table[name].isna().all() or is_numeric_dtype(table[name]))]:
         raise damaged(path, f"{texts[0]}: not all numbers", remedy)
+    if empty := [name for name in names if name in table and (table[name] == "").any()]:
+        raise damaged(path, f"{empty[0]}: missing", remedy)
     return table
 
 

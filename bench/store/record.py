@@ -22,7 +22,7 @@ __all__ = ["FORMAT", "Amount", "Count", "MetricValue", "Provenance", "RunRecord"
 
 # of all files of a results folder; older ones are read through format1.py
 FORMAT = 2
-# JSON has whole numbers of any length, and nothing else has
+# JSON has whole numbers of any length, and nothing else has; of two that are near the end of floats there is no mean
 _LARGEST = 2**63 - 1
 
 
@@ -30,9 +30,11 @@ def _number(value: Any) -> Any:
     """Refuse what is no number; one that is not finite says that there is none, as null does."""
     if isinstance(value, bool) or not isinstance(value, int | float | None):
         raise ValueError("should be a number or null")
-    if isinstance(value, int) and abs(value) > _LARGEST:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is not None and abs(value) > _LARGEST:
         raise ValueError("too large")
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return value
 
 
 def _amount(value: Any) -> Any:

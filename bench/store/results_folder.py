@@ -26,9 +26,9 @@ from bench.store.record import FORMAT
 from bench.store.run_folder import RunFolder
 from bench.store.search_record import SEARCH
 
-__all__ = ["Plan", "ResultsFolder"]
+__all__ = ["SEARCH_REMEDY", "Plan", "ResultsFolder"]
 
-_SEARCH_REMEDY = "restore it from a copy, or move it away and run the search again"
+SEARCH_REMEDY = "restore it from a copy, or move it away and run the search again"
 
 
 def _folder_name(name: str) -> str:
@@ -181,29 +181,31 @@ class ResultsFolder:
         """Return what the searches came to; None where there were none."""
         if not self.search_file.is_file():
             return None
-        values = read_json(self.search_file, remedy=_SEARCH_REMEDY)
+        values = read_json(self.search_file, remedy=SEARCH_REMEDY)
         if is_format1(values):
             values = upgrade_search(values)
-        return dict(checked(SEARCH, values, self.search_file, _SEARCH_REMEDY))
+        return dict(checked(SEARCH, values, self.search_file, SEARCH_REMEDY))
 
     def trials(self) -> list[dict[str, Any]]:
         """Return all trials that a search was spent on, as run.json tells of a run."""
         if not self.trials_file.exists():
             return []
-        values = read_json(self.trials_file, remedy=_SEARCH_REMEDY)
-        trials = checked(_TRIALS, values.get("trials"), self.trials_file, _SEARCH_REMEDY, within="trials")
+        values = read_json(self.trials_file, remedy=SEARCH_REMEDY)
+        trials = checked(_TRIALS, values.get("trials"), self.trials_file, SEARCH_REMEDY, within="trials")
         if not is_format1(values):
             return trials
         try:
             return [upgrade_trial(trial) for trial in trials]
         except (KeyError, TypeError, AttributeError) as error:
-            raise damaged(self.trials_file, f"a trial without {error}", _SEARCH_REMEDY) from None
+            raise damaged(self.trials_file, f"a trial without {error}", SEARCH_REMEDY) from None
 
     def trial_lines(self) -> pd.DataFrame:
         """Return a line a trial."""
         numbers = ("trial", "val_score", "best_seen", "spent_seconds")
         columns = ("entry", "state", "default", *numbers)
-        return read_table(self.trials_table, *columns, numbers=numbers, remedy=_SEARCH_REMEDY)
+        # `row` in format 1
+        names = ("entry", "row")
+        return read_table(self.trials_table, *columns, numbers=numbers, names=names, remedy=SEARCH_REMEDY)
 
     def write_search(self, search: dict[str, Any], lines: pd.DataFrame, trials: list[dict[str, Any]]) -> None:
         """Write the record of the searches; two workers may share a folder."""

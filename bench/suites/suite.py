@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, model_validator
 
 from bench.errors import UserError, one_line
 from bench.protocol.recipe import Recipe
@@ -88,7 +88,7 @@ class Suite(Settings):
     # which part of the data is held out, in data sets that come in folds
     fold: NonNegativeInt | None = None
     architectures: Literal["all"] | Annotated[list[str], Field(min_length=1, max_length=MAX_RUNS)] | None = None
-    seeds: PositiveInt = 1
+    seeds: Annotated[int, Field(gt=0, le=1_000_000_000_000)] = 1
     first_seed: Seed = 0
     family: dict[Family, Settings] = {}
     runs: Annotated[list[Entry], Field(max_length=MAX_RUNS)] = []

@@ -26,8 +26,8 @@ _UNIX_TIME = 0x5455
 _SECOND_NS = 1_000_000_000
 # Bytes that archives may hold beyond what is known of them: the sizes of the small ones are guessed.
 _SPARE_BYTES = 100_000_000
-# Bytes of a name that file systems take, less what .partial adds.
-_LONGEST_NAME = 240
+# Bytes of a name that file systems take, less what .partial adds, and of a path in the archive.
+_LONGEST_NAME, _LONGEST_PATH = 240, 1000
 # Names that Windows keeps for devices, with any suffix.
 _DEVICE = re.compile(r"(CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])(\..*)?", re.IGNORECASE)
 
@@ -63,10 +63,13 @@ def _unfit(name: str, info: zipfile.ZipInfo) -> str:
         return "is no relative path"
     if {"", ".", ".."} & set(parts):
         return "leaves its folder"
-    if any(printable(part) != part or len(part.encode()) > _LONGEST_NAME for part in parts):
+    too_long = len(name.encode(errors="replace")) > _LONGEST_PATH
+    if too_long or any(printable(part) != part or len(part.encode()) > _LONGEST_NAME for part in parts):
         return "is no name for a file"
     if any(_DEVICE.fullmatch(part) for part in parts):
         return "names a device"
+    if name.casefold().endswith(".partial"):
+        return "is named like a file that is not whole yet"
     # in the upper half, where a Unix system made the archive, is what kind of file it is
     kind = stat.S_IFMT(info.external_attr >> 16)
     return "" if kind in (0, stat.S_IFREG, stat.S_IFDIR) else "is a link or a device"
@@ -84,8 +87,11 @@ def unpack(
     require_harmless(archive)
     members = [info for info in archive.infolist() if not info.is_dir()]
     # before the threads start: two that make one folder are in each other's way
-    for parent in {(folder / info.filename).parent for info in members}:
-        parent.mkdir(parents=True, exist_ok=True)
+    for parent in sorted({(folder / info.filename).parent for info in members}):
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise UserError(f"{parent}: a file is where a folder is to be written; move it away") from None
 
     def write(info: zipfile.ZipInfo) -> int:
         path = folder / info.filename

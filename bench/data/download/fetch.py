@@ -13,7 +13,7 @@ from bench.data.download.http import download, is_file_of, require_mirror
 from bench.data.download.record import Record
 from bench.data.download.split_zip import DamagedArchive, open_zip
 from bench.data.pack import Pack
-from bench.data.packing import pack, refuse_taken
+from bench.data.packing import pack, refuse_taken, require_possible
 from bench.disk import explain_full_disk, on_one_disk, partial_path, require_space, size_text, space_taken
 from bench.errors import UserError
 from bench.locks import attempt
@@ -53,6 +53,8 @@ class Fetch:
         record is damaged.
         """
         require_mirror(source)
+        if out:
+            require_possible(out, sample_rate)
         self.folder, self.source, self.out, self.sample_rate = folder, source, out, sample_rate
         self.archives = official_archives() if archives is None else archives
         self.record = Record.of(folder)

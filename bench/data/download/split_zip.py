@@ -131,9 +131,13 @@ def _end(file: IO[bytes] | _Joined) -> tuple[int, tuple[Any, ...]]:
     # a comment of up to 64 KiB may follow it
     start = file.seek(max(0, file.seek(0, io.SEEK_END) - _END.size - 0xFFFF))
     tail = file.read()
-    at = tail.rfind(b"PK\5\6")
+    at = last = tail.rfind(b"PK\5\6")
     if at < 0:
         raise zipfile.BadZipFile("no directory at its end")
+    # the comment, whose length comes last, may hold the mark as well; behind it may be something else
+    while at >= 0 and at + _END.size + int.from_bytes(tail[at + 20 : at + 22], "little") != len(tail):
+        at = tail.rfind(b"PK\5\6", 0, at)
+    at = at if at >= 0 else last
     return start + at, _END.unpack_from(tail, at)
 
 

@@ -84,6 +84,8 @@ def write_demo(
             f"{dev_clips} dev and {eval_clips} eval clips cannot hold every class: "
             f"ask for at least {2 * _FEWEST} dev and {_FEWEST} eval clips"
         )
+    if folder.name in ("", ".."):
+        raise UserError(f"{folder}: name a folder that the data set is to be, such as {folder / 'demo'}")
     clips = plan(dev_clips, eval_clips, seed)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with hold(folder, "being generated", notice):
@@ -108,6 +110,8 @@ def _is_there(folder: Path, clips: Sequence[_Clip]) -> bool:
 def _write(whole: Path, clips: Sequence[_Clip], seed: int, progress: Progress) -> None:
     partial = partial_path(whole)
     refuse_odd(partial, folder=True)
+    if partial.exists() and (others := sorted(p.name for p in partial.iterdir() if not p.name.startswith("FSD50K."))):
+        raise UserError(f"{partial}: holds {others[0]!r}, which no data set has; move it away")
     # of a call that was killed; there is nothing to resume, as the set is made in minutes
     shutil.rmtree(partial, ignore_errors=True)
     try:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from bench.disk import whole_file
 from bench.reporting.figures.style import new_figure
 from bench.reporting.tags import SOFTWARE, Floats, Tags
+from bench.text import printable
 
 __all__ = ["PIXELS", "tags_figure"]
 
@@ -29,7 +30,7 @@ def tags_figure(tags: Tags, power: Floats, sample_rate: int, count: int, path: P
     _draw_spectrogram(upper, power, (0, _edges(tags)[-1] / unit, 0, sample_rate / 2000))
     _draw_tags(lower, tags, top, unit)
     lower.set_xlabel(f"time ({name})")
-    figure.suptitle(f"{tags.file.name} ({tags.length}), as heard by {tags.model}", wrap=True)
+    figure.suptitle(f"{printable(tags.file.name)} ({tags.length}), as heard by {tags.model}", wrap=True)
     with warnings.catch_warnings(), whole_file(path) as temporary:
         # a file may be called anything
         warnings.filterwarnings("ignore", "Glyph .* missing")
