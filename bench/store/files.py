@@ -1,14 +1,13 @@
 """Reading and writing files of a results folder: damage is one line with file and remedy, and no file is ever half."""
 
-import errno
+import io
 import json
 import math
-import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 from zipfile import ZipFile
 
 import numpy as np
@@ -54,25 +53,20 @@ def damaged(path: Path, reason: object, remedy: str = REMEDY) -> UserError:
 
 
 @contextmanager
-def _reading(path: Path, remedy: str) -> Iterator[IO[bytes]]:
-    """Open a file; whatever is wrong with it is UserError, only the machine's own faults pass as they are."""
+def _reading(path: Path, remedy: str) -> Iterator[io.BytesIO]:
+    """Read a file; whatever is wrong with it is UserError, only the machine's own faults pass as they are."""
     try:
         # to open a pipe, or a device, may wait for ever
         if not stat.S_ISREG(path.stat().st_mode):
             raise damaged(path, "not a plain file", remedy)
-        with path.open("rb") as file:
-            yield file
+        # all of it before any of it is parsed: zipfile takes a disk that fails for damage to the archive
+        yield io.BytesIO(path.read_bytes())
     except FileNotFoundError:
         raise UserError(f"{path}: missing; {_MISSING if remedy == REMEDY else remedy}") from None
-    except UserError:
+    except (UserError, OSError):
         raise
     except RecursionError:
         raise damaged(path, "nested too deeply", remedy) from None
-    except OSError as error:
-        # that of a seek to a place which only a damaged archive names
-        if error.errno != errno.EINVAL:
-            raise
-        raise damaged(path, error, remedy) from None
     # json, zipfile, numpy and pandas raise nearly everything over bytes that are not theirs
     except Exception as error:
         raise damaged(path, error if str(error) else type(error).__name__, remedy) from None
@@ -136,7 +130,7 @@ def read_arrays(path: Path, *names: str, remedy: str = REMEDY) -> dict[str, npt.
     """
     with _reading(path, remedy) as file, ZipFile(file) as archive:
         sizes = [_declared(archive, name) for name in names]
-        if sum(sizes) > max(_BYTES, _TIMES * os.fstat(file.fileno()).st_size):
+        if sum(sizes) > max(_BYTES, _TIMES * len(file.getbuffer())):
             raise ValueError(f"its arrays would take {sum(sizes) / 1e9:.1f} GB")
         return {name: _read_array(archive, name) for name in names}
 
