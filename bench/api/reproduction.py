@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 from bench.api.console import shown
 from bench.api.datasets import DEMO, packs_of
@@ -106,7 +106,7 @@ def _same_weights(first: RunFolder, second: RunFolder) -> bool | None:
     if not all(path.is_file() for path in paths):
         return None
     try:
-        one, other = (load_file(path) for path in paths)
+        one, other = (load(path.read_bytes()) for path in paths)
     except SafetensorError:
         return None
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)

@@ -4,7 +4,7 @@ import shlex
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import nn
 
 from architectures import ConfigError, contained, failure, get_architecture, misfit, text_digest
@@ -36,7 +36,8 @@ def load_model(folder: RunFolder, record: RunRecord, device: torch.device) -> nn
         why = failure(record.spec.architecture, error)
         raise UserError(f"{folder.record_file}: its architecture can't be made ({why}); {again}") from error
     try:
-        weights = load_file(path)
+        # by Python, whose errors say whether it is the file's fault or the machine's
+        weights = load(path.read_bytes())
         reason = misfit(weights, model.state_dict())
     except (SafetensorError, OSError) as error:
         if fault := machine_fault(error, path):
