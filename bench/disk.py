@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import MachineFault, UserError
+from bench.locks import alone
 
 __all__ = [
     "explain_full_disk", "machine_fault", "on_one_disk", "partial_path", "refuse_odd", "refuse_target", "require_space",
@@ -157,13 +158,14 @@ def _begins(path: Path, whole: Path) -> bool:
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield the name to write a file under; whenever the process is killed, the old or the new file is there, complete.
 
-    What failed leaves nothing behind, so that it does not fill a full disk. Raises MachineFault if the disk gives out,
-    UserError if there is something else by that name.
+    Of two processes that write one file at the same time the second waits, and its file stays. What failed leaves
+    nothing behind, so that it does not fill a full disk. Raises MachineFault if the disk gives out, UserError if there
+    is something else by that name.
     """
     refuse_target(path)
     temporary = partial_path(path)
     refuse_odd(temporary)
-    with explain_full_disk(path):
+    with explain_full_disk(path), alone(temporary):
         try:
             yield temporary
             # else a machine that loses its power may have the new name on the disk before the content

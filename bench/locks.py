@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.text import printable
 
-__all__ = ["attempt", "hold", "holder", "say"]
+__all__ = ["alone", "attempt", "hold", "holder", "say"]
 
 # seconds between two looks at a lock that another process has
 _PATIENCE = 0.2
@@ -75,6 +75,27 @@ def attempt(path: Path, notice: Callable[[str], None] = say) -> Iterator[bool]:
         # removed first: who opens it from now on makes another, and who has opened it sees that it is gone
         file.unlink(missing_ok=True)
         os.close(lock)
+
+
+@contextmanager
+def alone(temporary: Path) -> Iterator[None]:
+    """Create a file that is to be renamed when it is complete; another process that writes it waits until it has been.
+
+    The lock is on the file itself, and goes with its name: who has waited creates it anew.
+    """
+    while True:
+        opened = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            try:
+                fcntl.flock(opened, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+            if _is(opened, temporary):
+                yield
+                return
+        finally:
+            os.close(opened)
 
 
 def holder(path: Path) -> str:
