@@ -81,20 +81,19 @@ def attempt(path: Path, notice: Callable[[str], None] = say) -> Iterator[bool]:
 def alone(temporary: Path) -> Iterator[None]:
     """Create a file that is to be renamed when it is complete; another process that writes it waits until it has been.
 
-    The lock is on the file itself, and goes with its name: who has waited creates it anew.
+    The lock is on the file itself, and goes with its name: who has waited creates it anew. On a file system without
+    locks nobody waits.
     """
-    while True:
-        opened = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        try:
-            try:
-                fcntl.flock(opened, fcntl.LOCK_EX)
-            except OSError as error:
-                if error.errno not in _NO_LOCKS:
-                    raise
-            if _is(opened, temporary):
-                yield
-                return
-        finally:
+    opened = None
+    try:
+        opened = _opened(temporary, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    try:
+        yield
+    finally:
+        if opened is not None:
             os.close(opened)
 
 
@@ -113,22 +112,32 @@ def _file(path: Path) -> Path:
 
 def _lock(file: Path) -> int | None:
     """Return a descriptor that holds the lock, or None if another process does."""
+    try:
+        opened = _opened(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+    try:
+        os.ftruncate(opened, 0)
+        os.pwrite(opened, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+    except BaseException:
+        os.close(opened)
+        raise
+    return opened
+
+
+def _opened(file: Path, lock: int) -> int:
+    """Return a descriptor of the file that has this name, made where there is none, locked as flock(2) is told."""
     while True:
         opened = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # its last holder may have removed it between these two lines
-            if _is(opened, file):
-                os.ftruncate(opened, 0)
-                os.pwrite(opened, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-                return opened
-            os.close(opened)
-        except BlockingIOError:
-            os.close(opened)
-            return None
+            fcntl.flock(opened, lock)
         except BaseException:
             os.close(opened)
             raise
+        # its last holder may have removed or renamed it between these two
+        if _is(opened, file):
+            return opened
+        os.close(opened)
 
 
 def _is(opened: int, file: Path) -> bool:

@@ -12,7 +12,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
 
 import numpy as np
 import pandas as pd
@@ -170,7 +169,7 @@ def test_two_that_write_one_file_take_turns(tmp_path):
             assert go_on.wait(20)
             temporary.write_text(name)
 
-    events = {name: (Event(), Event()) for name in ("first", "second")}
+    events = {name: (threading.Event(), threading.Event()) for name in ("first", "second")}
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(write, "first", *events["first"])
         assert events["first"][0].wait(20)
