@@ -21,26 +21,28 @@ if "OMP_WAIT_POLICY" not in os.environ:
 # for type checkers and editors, which do not see what is imported at its first use
 if TYPE_CHECKING:
     from bench.api.datasets import pack
+    from bench.api.merging import merge
     from bench.api.models import create, filters, list_architectures, load, predict
     from bench.api.planning import plan
     from bench.api.reproduction import reproduce
     from bench.api.results import compare, report
-    from bench.api.runs import cost, run, search
+    from bench.api.runs import cost, missing, run, search
     from bench.errors import UserError
     from bench.runner.display import Display
 
 __all__ = [
-    "Display", "UserError", "compare", "cost", "create", "filters", "list_architectures", "load", "pack", "plan",
-    "predict", "report", "reproduce", "run", "search",
+    "Display", "UserError", "compare", "cost", "create", "filters", "list_architectures", "load", "merge", "missing",
+    "pack", "plan", "predict", "report", "reproduce", "run", "search",
 ]  # fmt: skip
 
 _PLACES = {
     "bench.api.datasets": ("pack",),
+    "bench.api.merging": ("merge",),
     "bench.api.models": ("create", "filters", "list_architectures", "load", "predict"),
     "bench.api.planning": ("plan",),
     "bench.api.reproduction": ("reproduce",),
     "bench.api.results": ("compare", "report"),
-    "bench.api.runs": ("cost", "run", "search"),
+    "bench.api.runs": ("cost", "missing", "run", "search"),
     "bench.errors": ("UserError",),
     "bench.runner.display": ("Display",),
 }

@@ -40,6 +40,50 @@ def speed(
     typer.echo(measure_speed(out, request, lambda part: display.notice(f"measuring: {part}")))
 
 
+@app.command("gpu")
+def on_gpu(
+    only: Annotated[list[str], typer.Option(help="This part only; repeatable.")] = [],  # noqa: B006
+    out: Annotated[Path, typer.Option(help="Results folder.")] = Path("results/speed"),
+    device: DeviceOption = "cuda",
+) -> None:
+    """Measure a GPU, in some seven minutes: steps in each precision, a suite's hours, what precision does to mAP."""
+    from bench.api.console import ConsoleDisplay
+    from bench.api.datasets import demo_pack
+    from bench.api.plugins import device_of
+    from bench.errors import UserError
+    from benchmarks.gpu import PARTS, measure_gpu
+
+    for name in only:
+        if name not in PARTS:
+            raise UserError(f"--only {name}: use one of {', '.join(PARTS)}")
+    chosen, display = device_of(device), ConsoleDisplay()
+    pack = demo_pack(16_000, display)
+    typer.echo(measure_gpu(out, pack, chosen, only, lambda part: display.notice(f"measuring: {part}")))
+
+
+@app.command("ray")
+def on_ray(
+    runs: Annotated[list[int], typer.Option(min=10, help="How many; repeatable.")] = [2_000, 10_000],  # noqa: B006
+    nodes: Annotated[int, typer.Option(min=1, help="All on this machine.")] = 8,
+    slots: Annotated[int, typer.Option(min=1, help="Of each node; each is a process, of 0.2 GB.")] = 8,
+    seconds: Annotated[float, typer.Option(min=0, help="That a run sleeps.")] = 0.5,
+    out: Annotated[Path, typer.Option(help="Results folder.")] = Path("results/speed"),
+) -> None:
+    """Measure thousands of runs that sleep on a Ray cluster: seconds a run, and the command's memory."""
+    import torch
+
+    from bench.api.console import ConsoleDisplay
+    from benchmarks.cluster import measure_sleeping
+    from benchmarks.machine import measure_machine
+
+    display = ConsoleDisplay()
+    slug = measure_machine(torch.device("cpu")).slug
+    found = measure_sleeping(runs, nodes, slots, seconds, lambda part: display.notice(f"measuring: {part}"))
+    out.mkdir(parents=True, exist_ok=True)
+    found.to_csv(out / f"ray-{slug}.csv", index=False, float_format="%.4g", lineterminator="\n")
+    typer.echo(found.to_string(index=False, float_format="{:.4g}".format))
+
+
 @app.command("simulation")
 def simulate(
     out: Annotated[Path, typer.Option(help="Each repeat's outcome; what is there is not done again.")] = Path(

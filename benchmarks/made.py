@@ -1,6 +1,7 @@
 """Data sets and packs of any size, made for measuring: noise and silence, in the real layouts. No torch."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -42,18 +43,22 @@ def recordings(folder: Path, hours: float, seconds: float = 15.0) -> Path:
     return folder
 
 
-def silent_pack(folder: Path, *, clips: int, classes: int = 200, seconds: float = 1.0, rate: int = 16_000) -> Path:
+def silent_pack(
+    folder: Path, *, clips: int | Mapping[str, int], classes: int = 200, seconds: float = 1.0, rate: int = 16_000
+) -> Path:
     """Write a pack of silence.
 
-    Its arrays are holes in the disk, so that it may be larger than memory, and take no time. Val and eval have a tenth
-    of the train split's clips each.
+    Its arrays are holes in the disk, so that it may be larger than memory, and take no time. Where `clips` is a number,
+    it is the train split's, and val and eval have a tenth of it each.
     """
+    if not isinstance(clips, Mapping):
+        clips = {"train": clips, **dict.fromkeys(("val", "eval"), max(classes, clips // 10))}
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True)
     length = round(seconds * rate)
     parts = []
     for split in SPLITS:
-        count = clips if split == "train" else max(classes, clips // 10)
+        count = clips[split]
         np.lib.format.open_memmap(folder / f"{split}.npy", mode="w+", dtype=np.int16, shape=(count * length,))
         parts.append(
             pd.DataFrame(

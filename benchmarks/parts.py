@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from os import cpu_count
 from pathlib import Path
@@ -20,26 +19,26 @@ import torch
 from torch import nn
 
 from architectures import create, get_architecture, list_architectures
-from bench.data.pack import Pack
 from bench.data.packing import pack
-from bench.protocol.batches import Batches
+from bench.protocol.cuda_graphs import Step
 from bench.protocol.evaluate import evaluation_batch_size
 from bench.protocol.metrics import average_precision
 from bench.protocol.optim import optimizer_of
 from bench.protocol.precision import computes_bf16
 from bench.protocol.recipe import Recipe
 from bench.protocol.task import get_task
-from bench.protocol.train import train_step
+from bench.protocol.train import step_of, train_step
 from bench.runner.cost import count_macs
 from bench.stats.bootstrap import Resampler, bootstrap
 from bench.suites.suite import Entry, load_suite
 from benchmarks import made, notes
-from benchmarks.machine import Machine, synchronize
+from benchmarks.machine import synchronize
 from benchmarks.roofline import count_bytes
 from benchmarks.rows import Pair, Row, row
+from benchmarks.setup import Setup
 from benchmarks.turns import Turns, clock, in_turns
 
-__all__ = ["PARTS", "Setup", "random_scores"]
+__all__ = ["PARTS", "random_scores"]
 
 # 80.4 h of 40,966 clips
 _DEV_SECONDS = 7.06
@@ -47,38 +46,6 @@ _DEV_SECONDS = 7.06
 _RESAMPLES = 512
 
 _TASK = get_task("tagging")
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What the parts are measured on and with.
-
-    Attributes:
-        dataset: the generated recordings at 44.1 kHz.
-        pack: the same at 16 kHz.
-        scratch: for what is measured by making it.
-        quick: whether a first look is enough.
-    """
-
-    machine: Machine
-    device: torch.device
-    dataset: Path
-    pack: Path
-    scratch: Path
-    quick: bool
-
-    @property
-    def seconds(self) -> float:
-        """For a pair."""
-        return 2.0 if self.quick else 12.0
-
-    @property
-    def batch_size(self) -> int:
-        return 16 if self.quick else 64
-
-    def data(self, split: str = "train", clips: int | None = None) -> Batches:
-        """Return a split of the pack, or its first clips, in chunks of a second."""
-        return _TASK.data(Pack(self.pack), split, Recipe(), self.device, clips)
 
 
 def _data_path(setup: Setup) -> Iterator[Row]:
@@ -361,9 +328,14 @@ def _compiled(setup: Setup) -> Iterator[Row]:
     for name in ("transformer_small", "transformer_large", "vgg_like"):
         plain, other = _Trained(setup, name), _Trained(setup, name)
         x, y = plain.batch()
-        other.second = torch.compile(other.second)  # type: ignore[assignment]
-        start = clock(partial(other.ours, x, y))
-        turns = in_turns(partial(plain.ours, x, y), partial(other.ours, x, y), seconds=setup.seconds)
+        recipe = other.recipe.model_copy(update={"compile": "on"})
+        step = step_of(other.second, other.adamw, _TASK, recipe, setup.device, recipe.max_steps)
+
+        def compiled(step: Step = step, x: torch.Tensor = x, y: torch.Tensor = y) -> object:
+            return synchronize(step(x, y))
+
+        start = clock(compiled)
+        turns = in_turns(partial(plain.ours, x, y), compiled, seconds=setup.seconds)
         saved = min(turns.other) - min(turns.ours)
         pays = f"pays after {start / saved:,.0f} steps" if saved > 0 else "never pays"
         yield row(Pair("compile", name, "our step", "our step, torch.compile"), turns, f"start {start:.0f} s: {pays}")

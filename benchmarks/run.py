@@ -12,14 +12,15 @@ import torch
 
 from bench.disk import partial_path, write_json
 from bench.errors import UserError
-from benchmarks import figures
+from benchmarks import cluster, figures, many, parts
 from benchmarks.growth import exponent, measure_growth
 from benchmarks.machine import measure_machine
-from benchmarks.parts import PARTS, Setup
 from benchmarks.rows import markdown, table
+from benchmarks.setup import Setup
 
-__all__ = ["EVERY", "Request", "check_parts", "measure_speed", "write_speed"]
+__all__ = ["EVERY", "PARTS", "Request", "check_parts", "measure_speed", "write_speed"]
 
+PARTS = parts.PARTS | many.PARTS | cluster.PARTS
 EVERY = (*PARTS, "growth")
 
 

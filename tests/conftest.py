@@ -18,7 +18,8 @@ from bench.data.packing import pack
 from bench.data.synthetic.demo import write_demo
 from bench.protocol.recipe import Recipe
 from bench.protocol.spec import RunSpec
-from bench.runner.executor import LocalExecutor
+from bench.runner.executors import LocalExecutor
+from bench.runner.runs import run_all
 from bench.store import ResultsFolder
 from bench.suites.plan import Run, plan
 from bench.suites.suite import load_suite
@@ -99,7 +100,7 @@ def small_results(packed: Pack, tmp_path_factory: pytest.TempPathFactory) -> Pat
     runs = plan(load_suite(str(path)), [packed], results)
     results.add_labels(packed, runs[0].task)
     results.add_to_plan("small", [run.folder.name for run in runs])
-    LocalExecutor(torch.device("cpu"))(runs)
+    run_all(runs, LocalExecutor(torch.device("cpu")))
     return out
 
 

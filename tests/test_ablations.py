@@ -92,7 +92,7 @@ def two_steps(packed, recipe):
     recipe = recipe.model_copy(update={"batch_size": 4, "learning_rate": 1e-3})
     spec = make_spec(packed)
     model, data = build(spec, CPU), TASK.data(packed, "train", recipe)
-    step, _ = step_of(model, TASK, recipe, CPU)
+    step = step_of(model, optimizer_of(model, recipe), TASK, recipe, CPU, steps=2)
     for number in range(2):
         step(*data.batch(data.draw(number, recipe.batch_size, 0)))
     scores = TASK.score(model, TASK.data(packed, "val", recipe))
@@ -336,8 +336,9 @@ config = { depth = 1, front_end_dim = 32, embed_dim = 32, num_heads = 2, head_di
 
 @pytest.fixture(scope="module")
 def few(packed, tmp_path_factory):
-    from bench.runner.executor import LocalExecutor
+    from bench.runner.executors import LocalExecutor
     from bench.runner.preflight import check_runs
+    from bench.runner.runs import run_all
 
     out = tmp_path_factory.mktemp("few") / "out"
     path = out.with_suffix(".toml")
@@ -347,7 +348,7 @@ def few(packed, tmp_path_factory):
     check_runs(runs, results)
     results.add_labels(packed, TASK)
     results.add_to_plan("few", [run.folder.name for run in runs])
-    assert LocalExecutor(CPU)(runs).failed == []
+    assert run_all(runs, LocalExecutor(CPU)).failed == []
     write_report(out, Sampling(resamples=300))
     return out
 

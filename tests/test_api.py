@@ -51,6 +51,8 @@ def calls(results, packed, dataset, tmp_path):
         "filters": ((run / "none",), {}, bench.UserError),
         "list_architectures": ((), {}, list),
         "load": ((run,), {}, torch.nn.Module),
+        "merge": ((results, results), {"display": QUIET}, bench.UserError),
+        "missing": ((str(suite),), {**given, "out": tmp_path / "out"}, list),
         "pack": ((dataset, tmp_path / "pack"), {"display": QUIET}, Pack),
         "plan": ((str(suite), 0.01), {"seed_sd": 0.01, "clip_sd": 0.004, "clips": 300, "display": QUIET}, PowerPlan),
         "predict": ((run, sound), {"display": QUIET}, pd.DataFrame),
@@ -140,8 +142,8 @@ def test_mistakes_are_user_errors(packed, tmp_path, options, message):
 
 
 def test_an_option_that_there_is_not_is_a_type_error():
-    with pytest.raises(TypeError, match="seed"):
-        bench.run("demo", seed=3)
+    with pytest.raises(TypeError, match="sedes"):
+        bench.run("demo", sedes=3)
 
 
 def test_a_report_has_the_tables_of_its_files(reported, results):

@@ -1,12 +1,14 @@
 """Chunks are plain slices of the clips, and an epoch is every chunk once."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from architectures import create
+from bench.protocol import batches as batching
 from bench.protocol.batches import Batches, chunk_starts
 from bench.protocol.recipe import Recipe
 from bench.runner.cost import peak_memory
@@ -78,3 +80,54 @@ def test_a_batch_is_copied_once_as_it_is_stored_and_once_as_floats(packed):
     ids = chunks.draw(0, 32, seed=0)
     bytes_of_samples = 32 * chunks.size * (2 + 4)
     assert peak_memory(lambda: chunks.waveforms(ids), torch.device("cpu")) < 1.01 * bytes_of_samples + 10_000
+
+
+class Array:
+    """A split's samples, as large as it says; how often they were copied is counted."""
+
+    def __init__(self, nbytes):
+        self.nbytes, self.copies = nbytes, 0
+
+    def to(self, device):  # noqa: ARG002
+        self.copies += 1
+        return f"copy {self.copies}"
+
+
+def resident(monkeypatch, sizes, free, total=100):
+    """What asks for a pack's split on a GPU whose memory is taken by nothing else."""
+    gpu, arrays = torch.device("cuda:0"), {key: Array(size) for key, size in sizes.items()}
+    monkeypatch.setattr(batching, "_kept", {})
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+
+    def left(device):  # noqa: ARG001
+        return free - sum(arrays[pack, split].nbytes for pack, split, _ in batching._kept), total
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", left)
+    monkeypatch.setattr(torch, "from_numpy", lambda samples: samples)
+
+    def ask(pack, split):
+        fake = SimpleNamespace(fingerprint=pack, samples=lambda split: arrays[pack, split])
+        found = batching._resident(fake, split, gpu)
+        return found if isinstance(found, str) else "mapped"
+
+    return ask
+
+
+def test_a_pack_stays_on_the_gpu_from_run_to_run(monkeypatch):
+    ask = resident(monkeypatch, {("a", "train"): 30, ("a", "val"): 10}, free=100)
+    assert [ask("a", split) for split in ("train", "val", "train", "val")] == ["copy 1"] * 4
+
+
+def test_half_of_the_gpu_is_left_to_models(monkeypatch):
+    ask = resident(monkeypatch, {("a", "train"): 41, ("a", "val"): 10}, free=90)
+    assert (ask("a", "train"), ask("a", "val")) == ("mapped", "copy 1")
+    assert ask("a", "train") == "mapped"
+
+
+def test_another_pack_makes_room_on_the_gpu(monkeypatch):
+    ask = resident(monkeypatch, {("a", "train"): 30, ("a", "val"): 5, ("b", "train"): 45, ("b", "eval"): 60}, free=100)
+    ask("a", "train"), ask("a", "val")
+    assert ask("b", "train") == "copy 1"
+    assert [pack for pack, _, _ in batching._kept] == ["b"]
+    # its own splits make none
+    assert (ask("b", "eval"), ask("b", "train")) == ("mapped", "copy 1")

@@ -1,10 +1,12 @@
 """What `python -m benchmarks` measures is what it says: turns, both sides doing the same work, and the record of it."""
 
+import math
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,13 +21,13 @@ from bench.protocol.recipe import Recipe
 from bench.protocol.task import get_task
 from bench.protocol.train import train_step
 from benchmarks import __main__ as command
-from benchmarks import made, notes, simulation
+from benchmarks import gpu, made, notes, simulation
 from benchmarks.growth import POINTS, _point, exponent
 from benchmarks.machine import measure_machine
-from benchmarks.parts import PARTS, Setup
 from benchmarks.roofline import count_bytes
 from benchmarks.rows import Pair, markdown, row, table
-from benchmarks.run import EVERY, _keep, write_speed
+from benchmarks.run import EVERY, PARTS, _keep, write_speed
+from benchmarks.setup import Setup
 from benchmarks.simulation import COVERAGE
 from benchmarks.turns import Turns, in_turns
 
@@ -209,6 +211,45 @@ def test_what_was_measured_before_can_be_read(machine, tmp_path):
     assert "seeds at once" not in text
 
 
+@pytest.mark.parametrize("folder", sorted((ROOT / "results" / "speed").glob("gpu-*")), ids=lambda path: path.name)
+def test_the_table_of_a_gpu_is_what_was_measured_on_it(folder, tmp_path):
+    """It stands in the documentation, too."""
+    kept = tmp_path / folder.name
+    shutil.copytree(folder, kept, ignore=shutil.ignore_patterns("*-s?-*"))
+    text = gpu.write_gpu(kept)
+    assert text == (folder / "table.md").read_text("utf-8")
+    docs = (ROOT / "docs" / "speed.md").read_text("utf-8")
+    steps, _, differences = (part.splitlines()[2:] for part in text.split("\n\n")[1:])
+    assert all(line in docs for line in [*steps, *differences])
+
+
+def test_steps_are_timed_in_turns(monkeypatch):
+    now, done = [0.0], []
+    monkeypatch.setattr(gpu, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def work(name, seconds):
+        def run():
+            done.append(name)
+            now[0] += seconds
+
+        return run
+
+    found = gpu._by_turns({"a": work("a", 0.01), "b": work("b", 0.1)}, 0.02, rounds=3)
+    assert found == pytest.approx({"a": 0.01, "b": 0.1})
+    # each once untimed, then as often as fits into a turn
+    assert "".join(done) == "ab" + 3 * "aab"
+
+
+def test_what_cannot_be_compiled_is_left_out(monkeypatch):
+    """Of one architecture, tiny, on the CPU: the columns of the table, but for what only a GPU has."""
+    monkeypatch.setattr(gpu, "_CLASSES", 4)
+    told = []
+    found = gpu._steps("transformer_small", torch.device("cpu"), 2, math.nan, told.append)
+    assert told == []
+    assert found.keys() == {"eager_ms", "fp32_ms", "tf32_ms", "bf16_ms", "compile_seconds", "evaluation_ms"}
+    assert min(found[f"{way}_ms"] for way in ("eager", "fp32", "tf32", "bf16", "evaluation")) > 0
+
+
 def test_mistakes_are_one_line_and_nothing_prints_help(benchmarks):
     code, printed, _ = benchmarks()
     assert code == 0
@@ -217,6 +258,7 @@ def test_mistakes_are_one_line_and_nothing_prints_help(benchmarks):
     code, _, error = benchmarks("speed", "--only", "map")
     assert (code, error.count("\n")) == (2, 1)
     assert error.startswith("bench: error: --only map: use one of data, ")
+    assert "--only map: use one of steps, cost, precision" in benchmarks("gpu", "--only", "map")[2]
     code, _, error = benchmarks("speed", "--slow")
     assert (code, error.count("\n")) == (2, 1)
     assert error.startswith("bench: error: ")

@@ -45,7 +45,7 @@ def one_line(done, message):
         (["run", "demo", "--set", "train.max_steps=many"], "max_steps='many'"),
         (["run", "demo", "--set", "train.max_steps=0"], "greater than 0"),
         (["run", "demo", "--set", "train.learning_rate=nan"], "finite number"),
-        (["run", "demo", "--precision", "fp8"], "'fp32', 'bf16' or 'auto'"),
+        (["run", "demo", "--precision", "fp8"], "'fp32', 'tf32', 'bf16' or 'auto'"),
         (["run", "demo", "--device", "gpu9"], "--device gpu9"),
         (["cost", "demoo"], "no suite 'demoo'"),
         (["cost", "controlled"], "needs a pack at 16000 Hz, given: none"),

@@ -1,6 +1,5 @@
 """Recorded steps are the steps, whatever records them; a stand-in replays on a CPU what CUDA does on a GPU."""
 
-import pytest
 import torch
 
 from bench.protocol.cuda_graphs import Losses, RecordedStep
@@ -53,7 +52,7 @@ def test_replayed_steps_are_the_steps_with_each_ones_own_batch_and_rate():
         def step(x, y, model=model, optimizer=optimizer):
             return train_step(model, optimizer, x, y, get_task("tagging"), recipe)
 
-        act = RecordedStep(step, graphs) if graphs else step
+        act = RecordedStep(step, graphs, str) if graphs else step
         losses = []
         for number, (x, y) in enumerate(batches(8)):
             set_rate(optimizer, 1e-3 * (number + 1))
@@ -77,9 +76,10 @@ def test_what_cannot_be_recorded_is_done_all_the_same():
         done.append(y)
         return x.mean()
 
-    act = RecordedStep(step, Refusing())
-    with pytest.warns(UserWarning, match="not recorded, and slower for it: operation not permitted when stream is cap"):
-        values = [act(x, y).item() for x, y in batches(6)]
+    told = []
+    act = RecordedStep(step, Refusing(), told.append)
+    values = [act(x, y).item() for x, y in batches(6)]
+    assert told == ["steps are not recorded, and slower for it: operation not permitted when stream is capturing"]
     assert len(done) == 6
     assert values == [x.mean().item() for x, _ in batches(6)]
 

@@ -156,7 +156,7 @@ OPTIONAL = {
     *("spec.task", "spec.fold", "spec.init", "spec.source", "spec.second_hand", "spec.inferred", "spec.base"),
     *("spec.question", "spec.inferred.n_fft", "spec.inferred.drop_rate", "cost.macs", "cost.train_memory_bytes"),
     *("cost.latency_seconds", "data.sample_rate", "data.fingerprint", "provenance.threads", "scores"),
-    *("provenance.source.protocol", "provenance.source.architecture"),
+    *("provenance.source.protocol", "provenance.source.architecture", "spec.recipe.compile"),
 }
 
 

@@ -18,7 +18,7 @@ from architectures import load_file
 from architectures._registry import forget
 from architectures.checks import failed_checks
 from bench.api.options import RunOptions
-from bench.cli.app import app
+from bench.cli.app import _with_address, app
 from bench.data.readers.fsd50k import read_dataset
 from bench.protocol.recipe import Recipe
 from bench.protocol.spec import RunSpec
@@ -129,7 +129,7 @@ def test_commands_are_understood(line):
         assert set(rest) <= option_names(command)
     else:
         # parses and converts all arguments, and raises for what it does not know
-        command.make_context(line, rest)
+        command.make_context(line, _with_address(rest))
 
 
 @pytest.mark.parametrize("page", TEXTS)
@@ -152,7 +152,7 @@ def test_every_command_and_every_option_of_a_suite_is_told():
 
     told(COMMAND, "")
     for option in sorted(option_names(find_command(["run"])[0])):
-        assert option in ("--help", "--track") or option in text, option
+        assert option in ("--help", "--report", "--track") or option in text, option
 
 
 # --- fields

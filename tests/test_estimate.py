@@ -35,7 +35,7 @@ from tests.conftest import SMALL_SUITE, make_run, make_spec, no_tables
 
 CPU = torch.device("cpu")
 TASK = get_task("tagging")
-RATES = Rates(start=3.0, steps=(0.4, 0.5, 0.9), chunk=0.01, val_chunks=200, eval_chunks=300)
+RATES = Rates(start=2.0, once=1.6, steps=(0.4, 0.5, 0.9), chunk=0.01, val_chunks=200, eval_chunks=300)
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ def test_a_run_is_steps_and_evaluations_and_what_stands_around_them():
     cost = cost_of(Recipe(max_steps=100, evaluations=4), RATES)
     assert cost.training == pytest.approx(100 * 0.5)  # the median
     assert cost.evaluation == pytest.approx(4 * 200 * 0.01)
-    # eval with and without training; latency is six times a clip of ten seconds
-    assert cost.rest == pytest.approx(3 + (2 * 300 + 60) * 0.01)
+    # eval with and without training
+    assert cost.rest == pytest.approx(2 + 1.6 + 2 * 300 * 0.01)
     assert cost.total == pytest.approx(50 + 8 + 9.6)
 
 
@@ -111,13 +111,15 @@ def test_rates_are_those_of_the_steps(packed, clock, monkeypatch):
         assert len(chunks) == 16
         clock.seconds += next(scorings)
 
-    monkeypatch.setattr(estimating, "step_of", lambda *_: (step, None))
+    monkeypatch.setattr(estimating, "step_of", lambda *_: step)
     monkeypatch.setattr(Tagging, "score", score)
     spec = make_spec(packed, max_steps=1000, hop_seconds=0.5)
     rates = measure(Remaining(spec, packed, (0,)), CPU, 2.0)
     assert rates.steps == (0.5,) * 4
-    assert rates.start == 2 * 3.0
+    assert rates.start == 3.0
     assert rates.chunk == 4.0 / 16
+    # a step more, and six times a clip of ten seconds
+    assert rates.once == 3.0 + 6 * 19 * 4.0 / 16
     assert rates.val_chunks == len(TASK.data(packed, "val", spec.recipe))
     assert rates.eval_chunks == len(TASK.data(packed, "eval", spec.recipe))
 
@@ -252,8 +254,8 @@ def test_the_line_sums_what_is_left(packed):
     ("budget", "what", "hours"),
     [
         (None, "", "4.05"),
-        (Budget(trials=10), "2 searches of 10 trials, then ", "24.3"),  # a trial does not read eval
-        (Budget(hours=5), "2 searches of 5 hours of compute, then ", "14.1"),
+        (Budget(trials=10), "2 searches of 10 trials, then ", "24.2"),  # a trial does not read eval
+        (Budget(hours=5), "2 searches of 5 hours of compute, then ", "14"),
     ],
 )
 def test_the_table_counts_in_searches(packed, budget, what, hours):
@@ -262,6 +264,17 @@ def test_the_table_counts_in_searches(packed, budget, what, hours):
     assert ("a trial" in head) == (budget is not None)
     assert first.startswith("a  0.5000 (0.4000 to 0.9000) ")
     assert total == f"toy: {what}4 runs left, {hours} h on cpu with nothing else running"
+
+
+def test_costs_are_measured_for_the_first_seed_alone(packed):
+    one, three = estimate_of(packed, 0), estimate_of(packed, 0, 0, 0)
+    assert three.seconds == pytest.approx(3 * one.seconds - 2 * RATES.once)
+
+
+def test_where_steps_may_yet_be_compiled_it_is_said(packed):
+    for compile_, device, is_said in (("auto", "cuda", True), ("auto", "cpu", False), ("off", "cuda", False)):
+        found = SuiteCost("toy", (estimate_of(packed, 0, compile=compile_),), device)
+        assert ("runs take compiled ones" in str(found)) == is_said
 
 
 @pytest.mark.usefixtures("always")

@@ -8,11 +8,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from architectures import _registry
 from architectures.template import write_architecture
 from bench.api.runs import _fastest_first
-from bench.runner import executor
+from bench.runner import runs as running
 from bench.runner.display import Display
 from bench.runner.estimate import Estimate, Rates, remaining
+from bench.runner.executors import LocalExecutor
 from bench.store import ResultsFolder
 from bench.suites.plan import plan
 from bench.suites.suite import load_suite
@@ -31,7 +33,7 @@ def names(runs):
 @pytest.mark.parametrize(("fast", "slow"), [("vgg_like", "transformer_small"), ("transformer_small", "vgg_like")])
 def test_the_fastest_entry_runs_first_seed_by_seed(runs, fast, slow):
     seconds = {fast: 0.01, slow: 0.1}
-    rates = {name: Rates(start=0.0, steps=(of,), chunk=0.0) for name, of in seconds.items()}
+    rates = {name: Rates(start=0.0, once=0.0, steps=(of,), chunk=0.0) for name, of in seconds.items()}
     estimates = [Estimate(entry, rates[entry.spec.name]) for entry in remaining(runs)]
     assert names(_fastest_first(runs, estimates)) == [f"{name}-s{seed}" for seed in (0, 1) for name in (fast, slow)]
 
@@ -55,9 +57,9 @@ def test_places_are_of_entries_by_their_mean_over_seeds(runs, monkeypatch):
     def execute(run, *_):
         return SimpleNamespace(spec=run.spec, metrics={"map": scores[run.spec.name, run.spec.seed]})
 
-    monkeypatch.setattr(executor, "execute", execute)
+    monkeypatch.setattr(running, "execute", execute)
     display = Places()
-    executor.LocalExecutor(torch.device("cpu"), display)(runs)
+    running.run_all(runs, LocalExecutor(torch.device("cpu")), display)
     # a score that does not exist is the last
     assert display.places == [
         ("transformer_small", 0, 1, 1),
@@ -71,9 +73,9 @@ def test_runs_that_were_finished_before_have_places_too(small_results, packed, s
     planned = plan(load_suite(str(small_suite)), [packed], ResultsFolder(small_results))
     new = planned[0].spec.model_copy(update={"name": "new", "seed": 7})
     extra = type(planned[0])(new, packed, ResultsFolder(small_results).run(new))
-    monkeypatch.setattr(executor, "execute", lambda run, *_: SimpleNamespace(spec=run.spec, metrics={"map": math.inf}))
+    monkeypatch.setattr(running, "execute", lambda run, *_: SimpleNamespace(spec=run.spec, metrics={"map": math.inf}))
     display = Places()
-    executor.LocalExecutor(torch.device("cpu"), display)([*planned, extra])
+    running.run_all([*planned, extra], LocalExecutor(torch.device("cpu")), display)
     assert display.places == [("new", 7, 1, 3)]
 
 
@@ -145,6 +147,8 @@ def test_a_dry_search_says_what_each_has_spent(bench, packed, tmp_path):
 
 def test_a_dry_search_knows_the_architectures_of_plugins_before_there_is_data(bench, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    # known to this test alone
+    monkeypatch.setattr(_registry, "_architectures", dict(_registry._architectures))
     write_architecture("mine", tmp_path, [])
     done = bench("search", "mine", "--plugin", "mine.py", "--data", "demo", "--trials", 2, "--dry-run")
     assert (done.code, done.out) == (0, "")

@@ -14,7 +14,7 @@ import torch
 from architectures import create, list_architectures
 from bench.data.pack import Pack
 from bench.data.packing import pack
-from bench.protocol.build import fp32_means_fp32
+from bench.protocol.precision import fp32_means_fp32
 from bench.protocol.recipe import Recipe
 from bench.protocol.task import get_task
 from bench.protocol.train import train

@@ -157,7 +157,7 @@ def test_results_go_into_a_folder(bench, tmp_path, packed):
     (tmp_path / "file").touch()
     for out in (tmp_path / "pipe", tmp_path / "file", tmp_path / "file" / "sub"):
         done = bench("run", suite, "--data", packed.folder, "--out", out, "--set", "train.max_steps=1")
-        one_line(done, f"{out}: is no folder, and results need one: choose another --out")
+        one_line(done, f"{out}: is no folder, and results need one: choose another")
     assert (tmp_path / "file").read_bytes() == b""
 
 

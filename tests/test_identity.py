@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated
 
 import pytest
@@ -14,6 +15,7 @@ from architectures import ArchitectureConfig, config_values, later
 from bench.protocol.recipe import Recipe
 from bench.protocol.spec import RunSpec
 from bench.runner import source
+from bench.runner.provenance import command
 from bench.runner.source import architecture_files, protocol_files, source_digest
 from bench.schema import LATER, Strict, digest
 from bench.store import ResultsFolder, RunFolder
@@ -212,3 +214,20 @@ def test_every_kept_run_is_read_and_is_the_run_of_its_settings():
             assert len(folder.history()) == len(set(folder.history()["step"]))
             other = record.spec.model_copy(update={"recipe": Recipe(loss="bce", max_steps=1)})
             assert not results.run(other).is_finished
+
+
+@pytest.mark.parametrize(
+    ("module", "argv", "recorded"),
+    [
+        ("benchmarks.__main__", ["/home/me/bench/benchmarks/__main__.py", "gpu", "--only", "a b"], "-m benchmarks gpu"),
+        ("mine.train", ["/home/me/mine/train.py", "--seed", "1"], "-m mine.train --seed 1"),
+        (None, ["train.py", "--seed", "1"], "train.py --seed 1"),
+        (None, ["/home/me/.venv/bin/bench", "run", "demo", "--part", "crnn-s0"], "bench run demo"),
+    ],
+)
+def test_a_module_is_recorded_by_its_name_and_not_by_where_it_lies(monkeypatch, module, argv, recorded):
+    main = SimpleNamespace(__spec__=SimpleNamespace(name=module) if module else None)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    monkeypatch.setattr(sys, "argv", argv)
+    assert command().startswith(recorded if recorded.startswith("bench") else f"python {recorded}")
+    assert "/home/me" not in command()

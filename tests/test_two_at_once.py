@@ -19,7 +19,8 @@ from bench.data.packing import pack
 from bench.data.synthetic.demo import write_demo
 from bench.errors import UserError
 from bench.runner.display import Display
-from bench.runner.executor import LocalExecutor
+from bench.runner.executors import LocalExecutor
+from bench.runner.runs import run_all
 from bench.store import ResultsFolder
 from bench.suites.plan import plan
 from bench.suites.suite import load_suite
@@ -162,7 +163,7 @@ def test_a_run_that_another_process_trains_is_left_to_it_and_taken_as_finished(s
         shutil.copytree(small / run.folder.name, run.folder.path)
 
     display = Lines(start_and_finish(theirs, finish))
-    outcome = LocalExecutor(CPU, display)(runs)
+    outcome = run_all(runs, LocalExecutor(CPU), display)
     assert outcome.done == [run.folder.name for run in runs[2:]], "first what is free"
     assert outcome.skipped == [run.folder.name for run in theirs]
     assert outcome.failed == []
@@ -176,7 +177,7 @@ def test_a_run_that_another_process_trains_is_left_to_it_and_taken_as_finished(s
 
 def test_a_run_whose_process_died_is_trained_here(suite):
     runs, _ = suite
-    outcome = LocalExecutor(CPU, Lines(start_and_finish(runs[:1], lambda run: None)))(runs[:1])
+    outcome = run_all(runs[:1], LocalExecutor(CPU), Lines(start_and_finish(runs[:1], lambda run: None)))
     assert outcome.done == [runs[0].folder.name]
 
 
@@ -188,10 +189,10 @@ def test_a_run_that_failed_elsewhere_is_not_tried_again_at_once(suite):
         run.folder.write_failure(run.spec, ValueError("no memory"))
 
     display = Lines(start_and_finish(runs[:1], fail))
-    outcome = LocalExecutor(CPU, display)(runs[:1])
+    outcome = run_all(runs[:1], LocalExecutor(CPU), display)
     assert (outcome.done, outcome.failed) == ([], [runs[0].folder.name])
     assert any("failed elsewhere: ValueError: no memory" in line for line in display.lines)
-    assert LocalExecutor(CPU)(runs[:1]).done == [runs[0].folder.name], "the same command tries it again"
+    assert run_all(runs[:1], LocalExecutor(CPU)).done == [runs[0].folder.name], "the same command tries it again"
 
 
 def test_plans_of_two_processes_are_both_kept(tmp_path, packed, suite):

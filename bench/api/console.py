@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from datetime import timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Self
@@ -53,7 +54,8 @@ class ConsoleDisplay(Display):
             TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[numbers]}"),
             console=_console, disable=not self.is_live,
         )  # fmt: skip
-        self.task = TaskID(0)
+        # of the live line, while something is trained
+        self.task: TaskID | None = None
         self.heading, self.max_steps, self.metric = "", 0, ""
         self.logged = 0.0
 
@@ -68,6 +70,10 @@ class ConsoleDisplay(Display):
 
     def __exit__(self, *error: object) -> None:
         self.live.stop()
+
+    def lane(self) -> Self:
+        # one live display with a line for each
+        return copy(self)
 
     def notice(self, line: str) -> None:
         self.live.console.print(_shown(line), markup=False)
@@ -113,7 +119,8 @@ class ConsoleDisplay(Display):
             f"step {status.step}/{self.max_steps}  loss {status.loss:.4f}  val {self.metric} {val}"
             f"  {status.samples_per_second:.0f} samples/s  {timedelta(seconds=round(status.seconds_left))} left"
         )
-        self.live.update(self.task, completed=status.step, numbers=numbers)
+        if self.task is not None:
+            self.live.update(self.task, completed=status.step, numbers=numbers)
         if not self.is_live and time.monotonic() - self.logged > _LOG_SECONDS:
             self.logged = time.monotonic()
             self.notice(f"{self.heading}: {numbers}")
@@ -124,8 +131,13 @@ class ConsoleDisplay(Display):
         self.ended(f"{score}, place {place} of {of} so far" if of > 1 else score)
 
     def run_failed(self, error: Exception, folder: RunFolder) -> None:
+        # its process may have died before it began
+        if self.task is None:
+            self.heading = _shown(folder.name)
         self.ended(f"failed: {one_line(error) or type(error).__name__} (traceback in {folder.failure_file})")
 
     def ended(self, how: str) -> None:
-        self.live.remove_task(self.task)
+        if self.task is not None:
+            self.live.remove_task(self.task)
+        self.task = None
         self.notice(f"{self.heading}: {how}")

@@ -1,5 +1,6 @@
 """What is on disk: suites, single runs, and what a results folder expects. No torch."""
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,10 @@ from bench.store import ResultsFolder, RunFolder
 from bench.store.files import checked
 from bench.suites.suite import Suite, known_suites, load_suite, suite_path
 
-__all__ = ["Forgotten", "SuiteSummary", "describe_run", "find_run", "forget", "list_suites", "show", "suite_text"]
+__all__ = [
+    "Forgotten", "SuiteSummary", "describe_run", "find_run", "forget", "list_suites", "results_folder", "show",
+    "suite_text",
+]  # fmt: skip
 
 
 # of failed.json, what is shown
@@ -221,7 +225,15 @@ def _marked(found: Mapping[str, Any]) -> dict[str, str]:
     return {name: f"{symbol} {why}" for symbol, marked in of_kinds for name, why in marked.items()}
 
 
-# --- what a results folder expects
+# --- results folders, and what they expect
+
+
+def results_folder(folder: Path) -> Path:
+    """Return a folder that results may be kept in, which need not exist. Raises UserError if it can't be one."""
+    above = next(path for path in (folder, *folder.parents) if os.path.lexists(path) or path == path.parent)
+    if not above.is_dir():
+        raise UserError(f"{folder}: is no folder, and results need one: choose another")
+    return folder
 
 
 @dataclass(frozen=True)

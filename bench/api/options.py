@@ -1,25 +1,27 @@
 """What may be said of a suite, from Python as on the command line."""
 
-import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypedDict, cast
+from typing import Annotated, Any, Literal, TypedDict, cast
 
 from pydantic import Field
 
 from bench.api.console import shown
+from bench.api.folders import results_folder
 from bench.api.plugins import Paths, paths_of
 from bench.errors import UserError
 from bench.protocol.recipe import Recipe
 from bench.runner.display import Display
+from bench.runner.executors.jobs import MAX_JOBS
 from bench.runner.provenance import as_recorded
 from bench.schema import Strict, validated
 from bench.suites.plan import Selection
 from bench.suites.space import Budget
 from bench.suites.suite import Suite
 
-__all__ = ["Options", "RunOptions", "results_folder"]
+__all__ = ["Options", "RunOptions", "searched_first"]
 
 # of a smoke run
 _QUICK = {"max_steps": 5, "evaluations": 1}
@@ -40,8 +42,22 @@ class RunOptions(TypedDict, total=False):
     """Entries or architectures; empty takes all."""
     seeds: int | None
     """How many; None is the suite's number."""
+    seed: int | None
+    """This seed alone, instead of several."""
+    part: str | None
+    """Of these runs this one alone, ENTRY-sSEED; planned are all of them, as other calls will do the others."""
+    report: bool
+    """Report the results; without, that is left to `report`."""
     overrides: Mapping[str, Any]
     """Fields of the recipe, for all: {"max_steps": 300}."""
+    jobs: int | Literal["auto"]
+    """How many processes of this machine train at the same time; "auto" is one a core, or one a GPU."""
+    ray: str | None
+    """Train on a Ray cluster: HOST:PORT, or "auto"."""
+    cpus: float | None
+    """Of a node of the cluster, for each run: cores; None is 1."""
+    gpus: float | None
+    """The same: GPUs, or a part of one; None is none."""
     device: str
     """"cpu", "cuda", "cuda:1", ..., or "auto": a GPU where there is one."""
     plugins: Paths
@@ -68,16 +84,47 @@ class RunOptions(TypedDict, total=False):
     """What shows progress; Display() is silent."""
 
 
-def results_folder(folder: Path) -> Path:
-    """Return a folder that results may be kept in, which need not exist. Raises UserError if it can't be one."""
-    above = next(path for path in (folder, *folder.parents) if os.path.lexists(path) or path == path.parent)
-    if not above.is_dir():
-        raise UserError(f"{folder}: is no folder, and results need one: choose another --out")
-    return folder
+def searched_first(suite: Suite) -> str:
+    """Return why no run of a suite with a search space can be named."""
+    return (
+        f"suite {suite.title!r} has a [space], so that recipes are searched before there are runs: "
+        "`bench search --export` writes a suite of the best ones, OUT/best.toml; name that one"
+    )
+
+
+def _jobs(given: object) -> int | Literal["auto"]:
+    """Return how many processes were asked for, also in text. Raises UserError."""
+    text = str(given)
+    if text == "auto":
+        return "auto"
+    if isinstance(given, bool) or not re.fullmatch("[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_JOBS:
+        raise UserError(f"--jobs {text}: give a number of processes from 1 to {MAX_JOBS}, or auto")
+    return int(text)
+
+
+def _check_ray(given: Mapping[str, Any]) -> None:
+    """Raise UserError for options that only go with --ray, or not with it."""
+    shares = [name for name in ("cpus", "gpus") if name in given]
+    if "ray" not in given:
+        if shares:
+            raise UserError(f"--{shares[0]}: is of runs on a Ray cluster; add --ray")
+        return
+    if "jobs" in given:
+        raise UserError("give either --jobs or --ray, not both")
+    for name in shares:
+        if given[name] > 1 and given[name] % 1:
+            raise UserError(f"--{name} {given[name]:g}: give a part of one, or a whole number")
+    device, kind = given.get("device", "auto"), "cuda" if given.get("gpus") else "cpu"
+    if device not in ("auto", kind):
+        fix = "ask for GPUs by --gpus" if kind == "cpu" else "a run's device is its part of the node's GPUs"
+        raise UserError(f"--device {device}: with --ray it would be {kind}; {fix}, and leave --device out")
 
 
 class _Numbers(Strict):
+    cpus: Annotated[float, Field(gt=0, le=10_000)] | None = None
+    gpus: Annotated[float, Field(ge=0, le=1_000)] | None = None
     seeds: Annotated[int, Field(gt=0)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     heartbeat: Annotated[int, Field(gt=0, le=86_400)] = 10
 
 
@@ -89,7 +136,14 @@ class Options:
     out: Path | None = None
     only: Sequence[str] = ()
     seeds: int | None = None
+    seed: int | None = None
+    part: str | None = None
+    report: bool = True
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    jobs: int | Literal["auto"] = 1
+    ray: str | None = None
+    cpus: float | None = None
+    gpus: float | None = None
     device: str = "auto"
     plugins: Sequence[Path] = ()
     quick: bool = False
@@ -111,16 +165,27 @@ class Options:
             values[key] = paths_of(values.get(key, ()))
         if isinstance(values.get("only"), str):
             values["only"] = [values["only"]]
+        if "jobs" in values:
+            values["jobs"] = _jobs(values["jobs"])
         if "out" in values:
             values["out"] = Path(values["out"])
         validated(_Numbers, {key: values[key] for key in _Numbers.model_fields.keys() & values.keys()}, "options")
         validated(Recipe, values.get("overrides", {}), "overrides")
+        _check_ray(values)
+        if {"seed", "seeds"} <= values.keys():
+            raise UserError("give either --seed or --seeds, not both")
         return cls(**values)
 
     @staticmethod
     def written(function: str, suite: str, given: RunOptions) -> str:
-        """Return a call as Python, for the record."""
-        values = {key: value for key, value in given.items() if key != "display" and value not in (None, False, [])}
+        """Return a call as Python, for the record: that of all runs, whichever part of them this one takes."""
+        left_out = ("display", "part", "report")
+        # a seed of 0 is one
+        values = {
+            key: value
+            for key, value in given.items()
+            if key not in left_out and value not in (None, []) and value is not False
+        }
         for key in {"data", "plugins", "out"} & values.keys():
             paths = [str(path) for path in paths_of(cast(Paths, values[key]))]
             values[key] = paths[0] if key == "out" else paths
@@ -132,8 +197,8 @@ class Options:
     def selection(self) -> Selection:
         """What the options take of a suite, and what they set otherwise."""
         if not self.quick:
-            return Selection(self.only, self.seeds, self.overrides)
-        return Selection(self.only, self.seeds or 1, {**_QUICK, **self.overrides})
+            return Selection(self.only, self.seeds, self.overrides, self.seed)
+        return Selection(self.only, self.seeds or 1, {**_QUICK, **self.overrides}, self.seed)
 
     def folder(self, suite: str) -> Path:
         """Return the results folder of a suite. Raises UserError if it can't be one."""
@@ -149,6 +214,8 @@ class Options:
             if any(value is not None for value in given.values()):
                 raise UserError(f"--trials and --hours: suite {suite.title!r} has no [space] to search")
             return None
+        if single := [name for name in ("seed", "part") if getattr(self, name) is not None]:
+            raise UserError(f"--{single[0]}: {searched_first(suite)}")
         if None not in given.values():
             raise UserError("give either --trials or --hours, not both")
         if any(value is not None for value in given.values()):

@@ -8,17 +8,17 @@ from safetensors.torch import load
 
 from bench.api.console import shown
 from bench.api.datasets import DEMO, packs_of
-from bench.api.folders import find_run
-from bench.api.options import results_folder
+from bench.api.folders import find_run, results_folder
 from bench.api.plugins import Paths, device_of, load_plugins, paths_of
 from bench.data.pack import Pack
 from bench.errors import UserError
 from bench.protocol.spec import RunSpec
 from bench.reporting.reproduction import Reproduction, weigh
 from bench.runner.display import Display
-from bench.runner.executor import LocalExecutor
+from bench.runner.executors import LocalExecutor
 from bench.runner.preflight import check_checkpoints, check_runs
 from bench.runner.provenance import python_call
+from bench.runner.runs import run_all
 from bench.runner.weights import require_source
 from bench.store import ResultsFolder, RunFolder
 from bench.suites.plan import Run
@@ -97,7 +97,7 @@ def _train(run: Run, results: ResultsFolder, device: torch.device, display: Disp
     results.add_labels(run.pack, run.task)
     results.add_to_plan(f"{results.path.name}, trained anew", [run.folder.name])
     with display:
-        LocalExecutor(device, display)([run])
+        run_all([run], LocalExecutor(device), display)
 
 
 def _same_weights(first: RunFolder, second: RunFolder) -> bool | None:

@@ -1,16 +1,18 @@
 """Suites: run them, search recipes, say what they take."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import pandas as pd
 import torch
 
+from bench.api.cluster import node_device, ray_executor
 from bench.api.datasets import is_demo_missing, packs_of
-from bench.api.options import Options, RunOptions
+from bench.api.options import Options, RunOptions, searched_first
 from bench.api.plugins import device_of, load_plugins
 from bench.api.results import report
 from bench.data.pack import Pack
@@ -21,20 +23,23 @@ from bench.reporting.tables.search import summary
 from bench.runner import estimate as estimating
 from bench.runner.display import Display
 from bench.runner.estimate import Estimate, Remaining, SuiteCost
-from bench.runner.executor import LocalExecutor, Outcome
+from bench.runner.executors import Executor, LocalExecutor
+from bench.runner.executors.base import computing_with
+from bench.runner.executors.jobs import MAX_JOBS, JobsExecutor, spread
 from bench.runner.preflight import check_checkpoints, check_runs, refuse_other_code
 from bench.runner.provenance import python_call
 from bench.runner.run import checkpoint_of
+from bench.runner.runs import Outcome, costs_of, run_all
 from bench.searching.record import SearchResult, export, write_record
 from bench.searching.search import Search, run_search, searches, trials_spent
 from bench.searching.study import open_storage
 from bench.store import ResultsFolder
-from bench.suites.plan import Run, contrasts, entries, plan, sample_rates
+from bench.suites.plan import Run, check_name, contrasts, entries, plan, run_names, sample_rates
 from bench.suites.space import Budget
 from bench.suites.suite import Suite, load_suite
 from bench.tracking.process import WAIT_SECONDS, Tracker
 
-__all__ = ["SearchOutcome", "SuiteCost", "SuiteOutcome", "cost", "run", "search"]
+__all__ = ["SearchOutcome", "SuiteCost", "SuiteOutcome", "cost", "missing", "run", "search"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class SuiteOutcome:
     done: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
-    # None if no run is finished, and of a dry run
+    # None if no run is finished, of a dry run, and where none was asked for
     report: Report | None = field(default=None, repr=False)
 
     def _repr_html_(self) -> str:
@@ -81,19 +86,27 @@ class _Job:
     packs: Sequence[Pack]
     results: ResultsFolder
     device: torch.device
-    runs: list[Run]
+    # all runs that a report should find in the end
+    planned: list[Run]
 
     @classmethod
     def of(cls, suite: Suite, name: str, options: Options) -> "_Job":
         budget = options.budget(suite)
         load_plugins(_plugins(suite, options))
-        device = device_of(options.device)
+        device = node_device(options.gpus) if options.ray else device_of(options.device)
         # a wrong name should not wait for the demo set to be made
         rates = sample_rates(suite, options.selection)
         packs = packs_of(_data(name, options), rates, options.display)
         results = ResultsFolder(options.folder(name))
-        runs = plan(suite, packs, results, options.selection, device)
-        return cls(suite, options, budget, packs, results, device, runs)
+        planned = plan(suite, packs, results, options.selection, device)
+        if options.part is not None:
+            check_name(options.part, suite, [run.name for run in planned])
+        return cls(suite, options, budget, packs, results, device, planned)
+
+    @property
+    def runs(self) -> list[Run]:
+        """Those that are done here: all that are planned, or the part of them that was named."""
+        return [run for run in self.planned if self.options.part in (None, run.name)]
 
     @property
     def display(self) -> Display:
@@ -104,6 +117,18 @@ class _Job:
         on = self.options.track and not self.options.quick
         return Tracker(self.results.path, on=on, plugins=_plugins(self.suite, self.options))
 
+    def executor(self) -> Executor:
+        """Return what trains; it starts when it is first needed."""
+        left = sum(not run.folder.is_finished for run in self.runs)
+        most = max(left, self.budget.trials or MAX_JOBS) if self.budget else left
+        if self.options.ray:
+            return ray_executor(self.options, self.results.path, _plugins(self.suite, self.options), most)
+        devices = spread(self.device, self.options.jobs, most)
+        if len(devices) == 1:
+            return LocalExecutor(self.device)
+        threads = max(1, torch.get_num_threads() // len(devices))
+        return JobsExecutor(devices, threads, partial(load_plugins, _plugins(self.suite, self.options)))
+
     def preflight(self) -> None:
         if not self.options.mixed:
             refuse_other_code(self.runs, self.results)
@@ -113,6 +138,11 @@ class _Job:
     def estimate(self, entries: Sequence[Remaining], seconds: float) -> list[Estimate]:
         with self.display.bar("measuring a few steps of each entry") as progress:
             return estimating.estimate(entries, self.device, seconds=seconds, progress=progress)
+
+    def costs(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return what `run_all` may be told that entries cost."""
+        with self.display.bar("measuring what each entry costs") as progress:
+            return costs_of(self.runs, self.device, progress)
 
     def export(self, found: Sequence[SearchResult]) -> Suite:
         """Write the best recipes as a suite and return it."""
@@ -151,13 +181,13 @@ def run(suite: str = "demo", **options: Unpack[RunOptions]) -> SuiteOutcome:
     if given.dry_run:
         return _dry_run(declared, suite, given)
     job = _Job.of(declared, suite, given)
-    with python_call(Options.written("run", suite, options)), job.tracker() as tracker:
+    with python_call(Options.written("run", suite, options)), job.tracker() as tracker, job.executor() as executor:
         if job.budget:
             job.preflight()
-            best = job.export(_search(job, job.budget, tracker))
-            job = replace(job, suite=best, runs=plan(best, job.packs, job.results, device=job.device))
-        outcome, made = _run(job, tracker), None
-        if outcome.done or outcome.skipped:
+            best = job.export(_search(job, job.budget, executor, tracker))
+            job = replace(job, suite=best, planned=plan(best, job.packs, job.results, device=job.device))
+        outcome, made = _run(job, executor, tracker), None
+        if given.report and (outcome.done or outcome.skipped):
             made = report(job.results.path, display=job.display, mixed=job.options.mixed)
             job.display.reported(made.markdown)
         _finish(tracker, job.display)
@@ -165,24 +195,36 @@ def run(suite: str = "demo", **options: Unpack[RunOptions]) -> SuiteOutcome:
     return SuiteOutcome(job.results.path, names, outcome.done, outcome.skipped, outcome.failed, made)
 
 
-def _run(job: _Job, tracker: Tracker) -> Outcome:
+def _run(job: _Job, executor: Executor, tracker: Tracker) -> Outcome:
     job.preflight()
     job.results.add_labels(job.runs[0].pack, job.runs[0].task)
-    job.results.add_to_plan(job.suite.title, [run.folder.name for run in job.runs], contrasts(job.suite))
+    job.results.add_to_plan(job.suite.title, [run.folder.name for run in job.planned], contrasts(job.suite))
     total = len(job.runs)
     runs = f"{total} run{'s' * (total != 1)}"
-    job.display.notice(f"{job.suite.title}: {runs} on {job.device}, results in {job.results.path}")
+    job.display.notice(f"{job.suite.title}: {runs} on {executor.where}, results in {job.results.path}")
     # a line before a suite, unless that would take long beside the suite
     left = [entry for entry in estimating.remaining(job.runs) if entry.done]
-    estimates = job.estimate(left, estimating.BRIEF) if estimating.worth_measuring(left) else []
+    with computing_with(executor.threads):
+        estimates = job.estimate(left, estimating.BRIEF) if estimating.worth_measuring(left) else []
+        costs = job.costs() if executor.threads else None
     if not all(found.cause for found in estimates):
         for line in estimating.describe_runs(job.suite.title, estimates, job.device).splitlines():
             job.display.notice(line)
+        if executor.slots > 1:
+            job.display.notice(_at_once(estimates, executor.slots))
     with job.display as display:
-        outcome = LocalExecutor(job.device, display)(_fastest_first(job.runs, estimates), tracker.news)
+        outcome = run_all(_fastest_first(job.runs, estimates), executor, display, tracker.news, costs)
     if outcome.skipped:
         job.display.notice(f"{len(outcome.skipped)} of {total} runs were finished before")
     return outcome
+
+
+def _at_once(estimates: Sequence[Estimate], slots: int) -> str:
+    """Return a line on what is left where several runs are under way at the same time."""
+    known = [found for found in estimates if not found.cause]
+    slots = min(slots, sum(len(found.left.done) for found in known))
+    seconds = sum(found.seconds for found in known) / slots
+    return f"about {estimating.duration(seconds)} with {slots} at once, if none slows another down"
 
 
 def _fastest_first(runs: Sequence[Run], estimates: Sequence[Estimate]) -> list[Run]:
@@ -198,6 +240,9 @@ def _dry_run(suite: Suite, name: str, options: Options) -> SuiteOutcome:
     if _is_data_missing(suite, name, options):
         # without data runs have no hash, and so no folder
         names = [entry.name for entry in entries(suite, options.only)]
+        if options.part is not None:
+            check_name(options.part, suite, run_names(suite, options.selection))
+            names = [options.part]
         options.display.notice(f"{suite.title}: the demo set is not made yet; all would run: {', '.join(names)}")
         return SuiteOutcome(results.path, names)
     job = _Job.of(suite, name, options)
@@ -218,6 +263,25 @@ def _state(run: Run) -> str:
         return f"would resume at step {step} of {run.spec.recipe.max_steps}"
     steps = f"{run.spec.recipe.max_steps} steps"
     return f"failed before, would run again, {steps}" if run.folder.failure_file.is_file() else f"would run, {steps}"
+
+
+def missing(suite: str = "demo", **options: Unpack[RunOptions]) -> list[str]:
+    """Return the runs of a suite that are not finished, each as `run` takes it as a `part`: ENTRY-sSEED.
+
+    Nothing is written. Called somewhere else, at the same time if need be, `run(suite, part=..., report=False)` with
+    the same options does one of them each; then `report` says what `run(suite)` would have said. Raises UserError as
+    `run`, and for a suite with a search space, whose runs are not known yet.
+    """
+    declared, given = load_suite(suite), Options.of(options)
+    if declared.space:
+        raise UserError(searched_first(declared))
+    if _is_data_missing(declared, suite, given):
+        # what was never there nothing was trained on
+        return run_names(declared, given.selection)
+    job = _Job.of(declared, suite, given)
+    if not given.mixed:
+        refuse_other_code(job.runs, job.results)
+    return [run.name for run in job.runs if not run.folder.is_finished]
 
 
 def _finish(tracker: Tracker, display: Display) -> None:
@@ -246,7 +310,8 @@ def search(suite: str = "tuned", *, export_best: bool = False, **options: Unpack
     Called again, it resumes; called elsewhere at the same time with the same storage, it joins in. `export_best` writes
     the best recipes as a suite, OUT/best.toml. Takes the keyword arguments of RunOptions; raises UserError as `run`.
     """
-    declared, given = load_suite(suite), Options.of({"seeds": 1, **options})
+    declared, given = load_suite(suite), Options.of(options)
+    given = replace(given, seeds=given.seeds or 1)
     if not declared.space:
         raise UserError(f"suite {declared.title!r} has no [space] to search")
     if given.dry_run and _is_data_missing(declared, suite, given):
@@ -257,8 +322,8 @@ def search(suite: str = "tuned", *, export_best: bool = False, **options: Unpack
     if given.dry_run:
         return _dry_search(job, job.budget)
     check_runs(job.runs, job.results, job.device)
-    with python_call(Options.written("search", suite, options)), job.tracker() as tracker:
-        found = _search(job, job.budget, tracker)
+    with python_call(Options.written("search", suite, options)), job.tracker() as tracker, job.executor() as executor:
+        found = _search(job, job.budget, executor, tracker)
         draw_search(job.results)
         job.display.notice(f"on record: {job.results.search_file}, trials.csv, figures")
         if export_best:
@@ -279,7 +344,7 @@ def _dry_search(job: _Job, budget: Budget) -> SearchOutcome:
     return SearchOutcome(job.results.path, [])
 
 
-def _search(job: _Job, budget: Budget, tracker: Tracker) -> list[SearchResult]:
+def _search(job: _Job, budget: Budget, executor: Executor, tracker: Tracker) -> list[SearchResult]:
     """Search entry after entry until each has spent its budget; the record is written after each."""
     results, planned = job.results, job.searches()
     results.path.mkdir(parents=True, exist_ok=True)
@@ -287,18 +352,20 @@ def _search(job: _Job, budget: Budget, tracker: Tracker) -> list[SearchResult]:
     # what is wrong with the last one's is said before the first one trains
     for each in planned:
         trials_spent(each, storage, recorded)
-    job.display.notice(f"{job.suite.title}: {len(planned)} searches, {budget} each, on {job.device}")
+    job.display.notice(f"{job.suite.title}: {len(planned)} searches, {budget} each, on {executor.where}")
     # before the first searches in a folder; an hour's budget takes an hour
     if budget.trials is not None and not results.search_file.exists():
         entries = [replace(entry, done=budget.trials * (0,)) for entry in estimating.remaining(job.runs)]
         if estimating.worth_measuring(entries):
-            for line in estimating.describe_trials(job.estimate(entries, estimating.BRIEF)).splitlines():
+            with computing_with(executor.threads):
+                estimates = job.estimate(entries, estimating.BRIEF)
+            for line in estimating.describe_trials(estimates).splitlines():
                 job.display.notice(line)
     found = []
     try:
         with job.display as display:
             for each in planned:
-                found.append(SearchResult.of(each, run_search(each, storage, budget, job.device, display), budget))
+                found.append(SearchResult.of(each, run_search(each, storage, budget, executor, display), budget))
                 write_record(results, job.suite, found)
                 tracker.news()
     finally:

@@ -47,7 +47,14 @@ def _options(
 def main() -> None:
     """Run the `bench` command."""
     _show_old_names()
-    run_app(app, "bench", [*map(_current, sys.argv[1:])])
+    run_app(app, "bench", _with_address([*map(_current, sys.argv[1:])]))
+
+
+def _with_address(arguments: list[str]) -> list[str]:
+    """Give a --ray that stands alone its address: typer knows no option of which the value may be left out."""
+    following = [*arguments[1:], "--"]
+    pairs = zip(arguments, following, strict=False)
+    return ["--ray=auto" if one == "--ray" and other.startswith("--") else one for one, other in pairs]
 
 
 def _current(argument: str) -> str:

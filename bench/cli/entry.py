@@ -14,7 +14,7 @@ from bench.errors import UserError, one_line
 __all__ = ["run_app"]
 
 # commands that keep what they have done when they are stopped
-_RESUMING = (("run",), ("search",), ("data", "fetch"), ("data", "pack"), ("track", "sync"))
+_RESUMING = (("run",), ("search",), ("merge",), ("data", "fetch"), ("data", "pack"), ("track", "sync"))
 
 
 def run_app(app: typer.Typer, name: str, arguments: list[str]) -> NoReturn:

@@ -1,11 +1,11 @@
-"""bench show, forget, suites."""
+"""bench show, forget, merge, suites."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bench.cli.options import complete_suite, options
+from bench.cli.options import complete_suite, console, options
 from bench.cli.output import echo, print_json
 
 app = typer.Typer()
@@ -48,6 +48,27 @@ def forget(
         if found.finished:
             stay = f"finished, and stay: {', '.join(found.finished)}; to be rid of them remove their folders"
             echo(f"{found.folder}: {stay}", err=True)
+
+
+@app.command()
+@options("mixed", "plugins")
+def merge(
+    out: Annotated[Path, typer.Argument(help="The results folder that all goes into, new or not.")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="Results folders that the runs are taken from.", metavar="FROM...")
+    ],
+    **given: Any,
+) -> None:
+    """Join results folders, of several machines or people.
+
+    Finished runs are copied, with plan, contrasts and the record of a search; the same run twice is one. Other data or
+    code are refused, before anything is written.
+    """
+    display = console(given.pop("plugins"))
+    from bench.api import merging
+
+    for found in merging.merge(out, *folders, display=display, **given):
+        echo(f"{found.folder}: {len(found.copied)} runs copied, {len(found.there)} were there already")
 
 
 @suites.callback(invoke_without_command=True)

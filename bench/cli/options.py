@@ -32,8 +32,21 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
     "out": _option(Path | None, None, help="Results folder [default: runs/SUITE]."),
     "only": _option(list[str], [], help="This entry or architecture only; repeatable."),
     "seeds": _option(int | None, None, min=1, help="How many seeds, from 0."),
+    "seed": _option(int | None, None, min=0, max=2**31 - 1, help="This seed only, instead of several."),
+    "part": _option(
+        str | None, None, metavar="ENTRY-sSEED", help="Of the runs this one only; planned are all, for others to do."
+    ),
+    "report": _option(bool, True, "--report/--no-report", help="Report the results; else `bench report` does later."),
     "fields": _option(list[str], [], "--set", help="train.FIELD=VALUE, for all; repeatable."),
-    "precision": _option(str | None, None, help="fp32, bf16 or auto, for all."),
+    "precision": _option(str | None, None, help="fp32, tf32, bf16 or auto, for all."),
+    "jobs": _option(
+        str | None, None, metavar="N|auto", help="Train in N processes; auto: one a core, or one a GPU [default: 1]."
+    ),
+    "ray": _option(
+        str | None, None, metavar="[ADDRESS]", help="Train on a Ray cluster: HOST:PORT [default: this machine's]."
+    ),
+    "cpus": _option(float | None, None, help="With --ray: cores for each run [default: 1]."),
+    "gpus": _option(float | None, None, help="With --ray: GPUs for each run, .25 for a quarter of one [default: 0]."),
     "device": (DeviceOption, "auto"),
     "mixed": _option(bool, False, "--mixed", help="Compare runs of different code all the same."),
     "quick": _option(bool, False, "--quick", help="A smoke run: 5 steps, one seed, in runs/SUITE-quick."),

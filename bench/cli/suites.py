@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bench.cli.again import commands_of
 from bench.cli.options import complete_suite, console, options
 from bench.cli.output import echo, print_json
 from bench.errors import UserError
@@ -12,14 +13,15 @@ from bench.errors import UserError
 app = typer.Typer()
 # options of a suite that a single run has no use for
 _OF_A_SUITE = (
-    "only", "seeds", "fields", "precision", "quick", "dry_run", "mixed", "restart", "trials", "hours", "storage",
+    "only", "seeds", "seed", "part", "fields", "precision", "quick", "dry_run", "mixed", "restart", "trials", "hours",
+    "storage", "jobs", "ray", "cpus", "gpus", "list_missing",
 )  # fmt: skip
 
 
 @app.command()
 @options(
-    "data", "out", "only", "seeds", "fields", "precision", "device", "quick", "dry_run", "mixed", "restart",
-    "trials", "hours", "storage", "heartbeat", "track", "plugins",
+    "data", "out", "only", "seeds", "seed", "part", "fields", "precision", "device", "jobs", "ray", "cpus", "gpus",
+    "quick", "dry_run", "mixed", "restart", "trials", "hours", "storage", "heartbeat", "track", "report", "plugins",
 )  # fmt: skip
 def run(
     suite: Annotated[
@@ -34,6 +36,9 @@ def run(
         Path | None,
         typer.Option(metavar="RUN", help="Instead: train this finished run anew, in reproduce/, and compare the two."),
     ] = None,
+    list_missing: Annotated[
+        bool, typer.Option("--list-missing", help="Instead: print a command for each run that is not finished.")
+    ] = False,
     **given: Any,
 ) -> None:
     """Run a suite; what is finished is skipped.
@@ -41,10 +46,13 @@ def run(
     Interrupted, the same command resumes. Exit code 1: a run failed, or was not reproduced.
     """
     if reproduce:
-        _reproduce(reproduce, suite, given)
+        _reproduce(reproduce, suite, {**given, "list_missing": list_missing})
         return
     suite = suite or "demo"
     given = _with_overrides(given, suite)
+    if list_missing:
+        _list_missing(suite, given)
+        return
     from bench.api import runs
 
     display = console()
@@ -55,7 +63,9 @@ def run(
 
 
 @app.command()
-@options("data", "out", "only", "seeds", "fields", "precision", "device", "trials", "hours", "plugins", "as_json")
+@options(
+    "data", "out", "only", "seeds", "seed", "fields", "precision", "device", "trials", "hours", "plugins", "as_json"
+)
 def cost(
     suite: Annotated[str, typer.Argument(help="As in bench run.", autocompletion=complete_suite)] = "demo",
     **given: Any,
@@ -79,7 +89,10 @@ def cost(
 
 
 @app.command()
-@options("data", "trials", "hours", "out", "storage", "device", "heartbeat", "quick", "dry_run", "track", "plugins")
+@options(
+    "data", "trials", "hours", "out", "storage", "device", "jobs", "ray", "cpus", "gpus", "heartbeat", "quick",
+    "dry_run", "track", "plugins",
+)  # fmt: skip
 def search(
     names: Annotated[list[str] | None, typer.Argument(help="Architectures [default: all of the suite's].")] = None,
     suite: Annotated[
@@ -99,10 +112,30 @@ def search(
     echo(runs.search(suite, display=console(), export_best=export, **given).markdown, lines=True, nl=False)
 
 
+def _list_missing(suite: str, given: dict[str, Any]) -> None:
+    """Print a command a line for each run that is not finished; raise UserError for options that it can't have."""
+    for name in ("dry_run", "part"):
+        if given[name]:
+            raise UserError(f"--list-missing: lists the runs, and trains none: leave --{name.replace('_', '-')} out")
+    for name in ("jobs", "ray", "cpus", "gpus"):
+        if given[name] is not None:
+            raise UserError(f"--list-missing: each command trains one run, in its own process: leave --{name} out")
+    from bench.api import runs
+
+    display = console()
+    parts = runs.missing(suite, display=display, **given)
+    if not parts:
+        display.notice(f"{suite}: no run is missing")
+    for command in commands_of(parts):
+        echo(command)
+
+
 def _reproduce(run: Path, suite: str | None, given: dict[str, Any]) -> None:
     """Train a finished run anew, and say whether it is the same; raise UserError for options that would change it."""
     named = {"SUITE": suite, **{f"--{name.replace('_', '-')}": given[name] for name in _OF_A_SUITE}}
-    if other := [name.replace("--fields", "--set") for name, value in named.items() if value]:
+    # a seed of 0 is one
+    given_here = [name for name, value in named.items() if value not in (None, []) and value is not False]
+    if other := [name.replace("--fields", "--set") for name in given_here]:
         raise UserError(f"--reproduce {run}: settings and data are those of the run: leave {other[0]} out")
     from bench.api.reproduction import reproduce
 

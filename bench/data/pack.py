@@ -11,7 +11,7 @@ before it was stored are as good.
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,10 @@ class Pack:
                 self._compare_samples(range(len(self.index)))
             elif "hash" in self.index:
                 self._compare_samples(sorted({*np.linspace(0, len(self.index) - 1, _SOME).astype(int).tolist()}))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as where it is and what it holds; it is opened where it arrives, once a process."""
+        return _arrived, (self.folder.absolute(), self.fingerprint)
 
     def _open(self, manifest: Path) -> None:
         self.manifest: dict[str, Any] = read_manifest(manifest)
@@ -177,6 +181,18 @@ class Pack:
             return []
         index = self.index
         return across_splits(zip(index["hash"], index["split"], index["split"] + "/" + index["clip"], strict=True))
+
+
+@cache
+def _arrived(folder: Path, fingerprint: str) -> Pack:
+    """Open the pack that another process has sent; UserError if that folder holds none, or another one."""
+    found = Pack(folder)
+    if found.fingerprint != fingerprint:
+        raise UserError(
+            f"{folder}: holds a pack with fingerprint {found.fingerprint[:16]}, the command has opened one with "
+            f"{fingerprint[:16]}: have the same pack there"
+        )
+    return found
 
 
 def _read_at(file: int, size: int, offset: int) -> bytes:

@@ -15,8 +15,8 @@ from bench.data.audio import CHUNK_SECONDS, blocks, packed_length, probe_file, s
 from bench.data.dataset import AudioError, AudioInfo, Progress
 from bench.errors import UserError
 from bench.protocol.batches import chunk_size, chunk_starts
-from bench.protocol.build import fp32_means_fp32
 from bench.protocol.evaluate import evaluation_batch_size
+from bench.protocol.precision import fp32_means_fp32
 from bench.protocol.task import get_task
 from bench.reporting.tags import Tags
 from bench.runner.weights import load_model

@@ -47,12 +47,7 @@ class Batches:
             # short clips begin anew after so many samples; those that packing has repeated, as it has begun
             repeated = np.rint(index["seconds"].to_numpy() * pack.sample_rate).astype(np.int64).clip(1, length)
             self.period = torch.from_numpy(np.where(length < size, repeated, size)[clip])
-        with warnings.catch_warnings():
-            # nor is it written
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            self.samples = torch.from_numpy(pack.samples(split))
-        if _fits(self.samples, self.device):
-            self.samples = self.samples.to(self.device)
+        self.samples = _resident(pack, split, self.device)
         self.targets = torch.from_numpy(targets).float().to(self.device)  # (clips, k)
 
     def __len__(self) -> int:
@@ -137,9 +132,33 @@ def _generator(*numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(mixed)
 
 
-def _fits(samples: Tensor, device: torch.device) -> bool:
-    """Return whether the array may live in the accelerator's memory, leaving half of what is free to the model."""
+# Arrays in the memory of GPUs, by pack, split and device: the runs of a suite share them.
+_kept: dict[tuple[str, str, torch.device], Tensor] = {}
+
+
+def _resident(pack: Pack, split: str, device: torch.device) -> Tensor:
+    """Return a split's samples: in the memory of a GPU, if it is one and they fit, else as they are mapped."""
+    key = (pack.fingerprint, split, device)
+    if key in _kept:
+        return _kept[key]
+    with warnings.catch_warnings():
+        # nor is it written
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        samples = torch.from_numpy(pack.samples(split))
     if device.type != "cuda":
-        return False
-    free, _ = torch.cuda.mem_get_info(device)
-    return samples.nbytes < free // 2
+        return samples
+    if not _fits(samples.nbytes, device):
+        # another pack is of a suite of before, or comes again when its entries do
+        for other in [key for key in _kept if key[0] != pack.fingerprint and key[2] == device]:
+            del _kept[other]
+        if not _fits(samples.nbytes, device):
+            return samples
+    _kept[key] = samples.to(device)
+    return _kept[key]
+
+
+def _fits(size: int, device: torch.device) -> bool:
+    """Return whether so many bytes may lie on the GPU with half of its memory left free, to models."""
+    torch.cuda.empty_cache()
+    free, total = torch.cuda.mem_get_info(device)
+    return free - size >= total // 2

@@ -6,7 +6,7 @@ from torch import nn
 from architectures import create, get_architecture
 from bench.protocol.spec import RunSpec
 
-__all__ = ["build", "fp32_means_fp32"]
+__all__ = ["build"]
 
 
 def build(spec: RunSpec, device: torch.device) -> nn.Module:
@@ -18,9 +18,3 @@ def build(spec: RunSpec, device: torch.device) -> nn.Module:
     torch.manual_seed(spec.seed)
     layout = torch.channels_last if spec.recipe.channels_last else torch.contiguous_format
     return create(spec.architecture, **spec.config).to(device).to(memory_format=layout)
-
-
-def fp32_means_fp32() -> None:
-    """Switch off TF32, which cuDNN uses by default: it would give convolutions, alone, a lower precision."""
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False

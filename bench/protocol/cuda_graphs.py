@@ -1,13 +1,13 @@
 """What an accelerator should not have to wait for: the host launching kernels one by one, and reading every loss."""
 
-import warnings
+import statistics
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["CudaGraphs", "Losses", "RecordedStep", "Step"]
+__all__ = ["CudaGraphs", "Losses", "RecordedStep", "Step", "Timer"]
 
 # chunks (b, n) and targets (b, k) -> the loss ()
 Step = Callable[[Tensor, Tensor], Tensor]
@@ -41,8 +41,8 @@ class RecordedStep:
 
     EAGER = 3
 
-    def __init__(self, step: Step, graphs: CudaGraphs) -> None:
-        self.step, self.graphs = step, graphs
+    def __init__(self, step: Step, graphs: CudaGraphs, notice: Callable[[str], None]) -> None:
+        self.step, self.graphs, self.notice = step, graphs, notice
         self.left = self.EAGER
         self.replay: Callable[[], Any] | None = None
         self.refused = False
@@ -67,7 +67,7 @@ class RecordedStep:
             self.replay, self.result = self.graphs.record(lambda: self.step(self.x, self.y))
         except RuntimeError as error:
             self.refused = True
-            warnings.warn(f"steps are not recorded, and slower for it: {str(error).splitlines()[0]}", stacklevel=2)
+            self.notice(f"steps are not recorded, and slower for it: {str(error).splitlines()[0]}")
 
 
 class Losses:
@@ -105,3 +105,26 @@ class Losses:
         event.synchronize()
         self.travelling = None
         return here.tolist()
+
+
+class Timer:
+    """Times of work on a GPU, by its own clock: what the host does meanwhile is not in them."""
+
+    def __init__(self) -> None:
+        self.pairs: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+
+    def time(self, work: Callable[[], Tensor]) -> Tensor:
+        """Do some work and return its result, which the GPU may not have yet."""
+        began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        began.record()
+        result = work()
+        ended.record()
+        self.pairs.append((began, ended))
+        return result
+
+    def median(self) -> float:
+        """Return the median of the times since it was last asked for, in seconds; wait for the GPU."""
+        torch.cuda.synchronize()
+        seconds = [began.elapsed_time(ended) / 1e3 for began, ended in self.pairs]
+        self.pairs = []
+        return statistics.median(seconds)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from bench.schema import Strict
+from bench.schema import LATER, Strict
 
 __all__ = ["Recipe"]
 
@@ -39,10 +39,14 @@ class Recipe(Strict):
     crops: Literal["all", "one_per_clip"] = "all"
     # a clip's score: the mean of its chunks' scores, or the score of their mean logit
     aggregate: Literal["mean", "logits"] = "mean"
-    # of training; evaluation is always fp32. auto: bf16 where the device computes in it, else fp32
-    precision: Literal["fp32", "bf16", "auto"] = "fp32"
+    # of training; evaluation is always fp32. tf32: fp32 whose products an NVIDIA GPU (Ampere or later) reads with 10
+    # bits of mantissa. auto: bf16 where the device computes in it, else fp32
+    precision: Literal["fp32", "tf32", "bf16", "auto"] = "fp32"
     # memory layout of convolutions: speed, not arithmetic
     channels_last: bool = False
+    # forward and loss by torch.compile: speed, and numbers equal but for rounding. auto: on a GPU, where it is measured
+    # to pay within the run
+    compile: Annotated[Literal["auto", "on", "off"], LATER] = "off"
     # augmentation of training chunks, as PaSST does it (arXiv:2110.05069); nothing at 0, see augment.py:
     # louder or softer by up to this much, shifted in a circle by up to this share of the chunk, and chunks and labels
     # mixed in pairs by shares from Beta(mixup, mixup)

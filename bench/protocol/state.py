@@ -43,6 +43,9 @@ class State:
     # of training, without evaluation
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
+    # known at the end: whether the last steps were compiled, and the seconds that this took
+    is_compiled: bool = False
+    compile_seconds: float = 0.0
 
     @property
     def loss(self) -> float:

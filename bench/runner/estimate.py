@@ -15,9 +15,11 @@ import torch
 from bench.data.dataset import Progress
 from bench.data.pack import Pack
 from bench.errors import one_line
-from bench.protocol.build import build, fp32_means_fp32
+from bench.protocol.build import build
 from bench.protocol.cuda_graphs import RecordedStep
 from bench.protocol.evaluate import evaluation_batch_size
+from bench.protocol.optim import optimizer_of
+from bench.protocol.precision import fp32_means_fp32
 from bench.protocol.recipe import Recipe
 from bench.protocol.spec import RunSpec
 from bench.protocol.task import get_task
@@ -32,7 +34,7 @@ __all__ = ["BRIEF", "THOROUGH", "Cost", "Estimate", "Rates", "Remaining", "Suite
            "describe_trials", "duration", "estimate", "measure", "remaining", "worth_measuring"]  # fmt: skip
 
 # seconds of timed steps an entry, before a suite and for `bench cost`
-BRIEF, THOROUGH = 0.7, 5.0
+BRIEF, THOROUGH = 0.7, 3.0
 # steps: with fewer left, three of them are no small part
 _WORTH = 100
 # at most one in so many of a run's steps is timed, if that leaves two
@@ -60,6 +62,8 @@ class Rates:
 
     # what a run begins with: reading data, making a model, a first step
     start: float = math.nan
+    # what an entry's first run takes more: it says what a step and a clip cost
+    once: float = math.nan
     # one step, each time that it was taken
     steps: tuple[float, ...] = (math.nan,)
     # scoring one chunk
@@ -74,7 +78,7 @@ class Rates:
 
 
 class Cost(NamedTuple):
-    """Seconds of a run: training, val as training goes, and what is before and after (eval twice, latency)."""
+    """Seconds of a run: training, val as training goes, and what is before and after (eval twice, costs)."""
 
     training: float
     evaluation: float
@@ -88,11 +92,10 @@ class Cost(NamedTuple):
 def cost_of(recipe: Recipe, rates: Rates, done: int = 0) -> Cost:
     """Return what a run of `recipe` takes after `done` of its steps, if it does not stop early."""
     evaluations = sum(step > done for step in recipe.evaluation_steps())
-    rest_chunks = 2 * rates.eval_chunks + (1 + REPEATS) * recipe.eval_chunks(CLIP_SECONDS)
     return Cost(
         (recipe.max_steps - done) * rates.step,
         evaluations * rates.val_chunks * rates.chunk,
-        rates.start + rest_chunks * rates.chunk,
+        rates.start + rates.once + 2 * rates.eval_chunks * rates.chunk,
     )
 
 
@@ -121,7 +124,8 @@ class Estimate:
     @property
     def seconds(self) -> float:
         """Seconds of everything that is left."""
-        return sum(cost_of(self.left.spec.recipe, self.rates, done).total for done in self.left.done)
+        runs = [cost_of(self.left.spec.recipe, self.rates, done).total for done in self.left.done]
+        return sum(runs) - max(0, len(runs) - 1) * self.rates.once
 
     def searching(self, budget: Budget | None) -> float:
         """Seconds of the entry's search."""
@@ -166,7 +170,9 @@ def estimate(
 
 def measure(entry: Remaining, device: torch.device, seconds: float) -> Rates:
     """Train as a run does, but only for some `seconds`, and score some chunks of val."""
-    spec, recipe, task = entry.spec, entry.spec.recipe, get_task(entry.spec.task)
+    spec, task = entry.spec, get_task(entry.spec.task)
+    # whether compiled steps pay is found out by compiling them, which takes minutes
+    recipe = spec.recipe.model_copy(update={"compile": "off"}) if spec.recipe.compile == "auto" else spec.recipe
     require_memory(spec, entry.pack, device)
     # an accelerator works behind the program's back; the training loop waits for it every so many steps
     at_once = 1 if device.type == "cpu" else REPORT_EVERY
@@ -177,7 +183,7 @@ def measure(entry: Remaining, device: torch.device, seconds: float) -> Rates:
         read = time.perf_counter() - started
         model = build(spec, device)
         model.train()
-        step, _ = step_of(model, task, recipe, device)
+        step = step_of(model, optimizer_of(model, recipe), task, recipe, device, recipe.max_steps)
         numbers = itertools.count()
 
         def train(steps: int) -> None:
@@ -191,12 +197,13 @@ def measure(entry: Remaining, device: torch.device, seconds: float) -> Rates:
         steps = timed(lambda: train(at_once), seconds, most)
         some = val.head(at_once * evaluation_batch_size(device))
         scoring = timed(lambda: task.score(model, some), seconds / 2, most)
+    # of two the faster: the first one finds nothing prepared
+    chunk = statistics.median_low(scoring) / len(some)
     return Rates(
-        # a run makes its model twice more, and takes one more step, to say what they cost
-        start=read + 2 * first,
+        start=read + first,
+        once=first + (1 + REPEATS) * recipe.eval_chunks(CLIP_SECONDS) * chunk,
         steps=tuple(taken / at_once for taken in steps),
-        # of two the faster: the first one finds nothing prepared
-        chunk=statistics.median_low(scoring) / len(some),
+        chunk=chunk,
         val_chunks=len(val),
         eval_chunks=len(task.data(entry.pack, "eval", recipe)),
     )
@@ -282,6 +289,8 @@ class SuiteCost:
         ]
         if _may_end_sooner(self.known):
             lines.append("early stopping may end runs sooner")
+        if self.device.startswith("cuda") and any(e.left.spec.recipe.compile == "auto" for e in self.known):
+            lines.append("steps as they are; where compile is auto, runs take compiled ones if these are faster")
         if self.budget:
             lines.append("pruned trials end sooner; a best recipe is taken to need as long as the default one")
         return "\n".join(lines)

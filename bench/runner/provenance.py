@@ -6,7 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from bench.schema import digest
 from bench.store.record import Provenance
 from bench.text import hide_secrets
 
-__all__ = ["as_recorded", "code_digest", "code_of", "device_name", "provenance", "python_call"]
+__all__ = ["as_recorded", "code_digest", "code_of", "command", "device_name", "provenance", "python_call"]
 
 # what was called, where that was in Python: the command line is then a notebook's, or a script's
 _call: ContextVar[str] = ContextVar("python_call", default="")
@@ -48,7 +48,7 @@ def provenance(spec: RunSpec, device: torch.device) -> Provenance:
     """Return where a run's numbers come from, for its run.json."""
     return Provenance(
         **code_of(spec),
-        command=_command(),
+        command=command(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         versions={"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
         device=device_name(device),
@@ -56,11 +56,27 @@ def provenance(spec: RunSpec, device: torch.device) -> Provenance:
     )
 
 
-def _command() -> str:
+def command() -> str:
+    """Return what was called to have this process run something: the command line, or a call in Python."""
     program = Path(sys.argv[0])
     if program.stem == "bench" or program.parts[-2:] == ("bench", "__main__.py"):
-        return " ".join(["bench", *map(as_recorded, sys.argv[1:])])
-    return _call.get() or " ".join(["python", *map(as_recorded, sys.argv)])
+        return " ".join(["bench", *map(as_recorded, _of_all_runs(sys.argv[1:]))])
+    if _call.get():
+        return _call.get()
+    # a module is called by its name, wherever it lies
+    started = getattr(sys.modules.get("__main__"), "__spec__", None)
+    call = ["-m", started.name.removesuffix(".__main__"), *sys.argv[1:]] if started else sys.argv
+    return " ".join(["python", *map(as_recorded, call)])
+
+
+def _of_all_runs(arguments: Sequence[str]) -> Iterator[str]:
+    """Yield a command line without what says which part of the work was done by this process."""
+    words = iter(arguments)
+    for word in words:
+        if word == "--part":
+            next(words, None)
+        elif word != "--no-report" and not word.startswith("--part="):
+            yield word
 
 
 def as_recorded(argument: str, quote: Callable[[str], str] = shlex.quote) -> str:

@@ -1,6 +1,7 @@
 """One run, from its spec to its folder."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -9,9 +10,10 @@ import pandas as pd
 import torch
 
 from architectures import contained, get_architecture, package_of, source_text, weights_bytes
-from bench.protocol.build import build, fp32_means_fp32
+from bench.protocol.build import build
 from bench.protocol.checkpoint import Checkpoint
 from bench.protocol.optim import optimizer_of
+from bench.protocol.precision import fp32_means_fp32
 from bench.protocol.spec import RunSpec
 from bench.protocol.task import get_task
 from bench.protocol.train import train, train_step
@@ -22,15 +24,21 @@ from bench.store import RunRecord
 from bench.store.record import Provenance
 from bench.suites.plan import Run
 
-__all__ = ["checkpoint_of", "execute"]
+__all__ = ["checkpoint_of", "execute", "measured_cost"]
 
 
-def execute(run: Run, device: torch.device, display: Display | None = None) -> RunRecord:
-    """Train, score eval once, and write the run folder; a failure is recorded in failed.json and raised again."""
+def execute(
+    run: Run, device: torch.device, display: Display | None = None, cost: Mapping[str, Any] | None = None
+) -> RunRecord:
+    """Train, score eval once, and write the run folder; a failure is recorded in failed.json and raised again.
+
+    Args:
+        cost: what `measured_cost` said elsewhere.
+    """
     run.folder.path.mkdir(parents=True, exist_ok=True)
     try:
         with contained():
-            return _execute(run, device, display or Display())
+            return _execute(run, device, display or Display(), cost)
     except Exception as error:
         run.folder.write_failure(run.spec, error)
         raise
@@ -41,7 +49,7 @@ def checkpoint_of(run: Run) -> Checkpoint:
     return Checkpoint(run.folder.checkpoint_file, code_digest(run.spec), run.spec.hash)
 
 
-def _execute(run: Run, device: torch.device, display: Display) -> RunRecord:
+def _execute(run: Run, device: torch.device, display: Display, cost: Mapping[str, Any] | None) -> RunRecord:
     started = time.perf_counter()
     spec, task = run.spec, run.task
     origin = _origin(run, device)
@@ -49,7 +57,7 @@ def _execute(run: Run, device: torch.device, display: Display) -> RunRecord:
     fp32_means_fp32()
     # before the first step: what fails here should not cost a training
     untrained = _untrained(run, device)
-    cost = _cost(spec, data.size, device)
+    cost = {**(cost or measured_cost(spec, data.size, device))}
     model = build(spec, device)
     state = train(
         model, data, val, task, spec.recipe,
@@ -61,6 +69,8 @@ def _execute(run: Run, device: torch.device, display: Display) -> RunRecord:
         "train_seconds": round(state.seconds, 3),
         "samples_per_second": round(state.step * spec.recipe.batch_size / max(state.seconds, 1e-9), 1),
     }
+    if spec.recipe.compile != "off":
+        cost |= {"compiled": state.is_compiled, "compile_seconds": round(state.compile_seconds, 3)}
     scores = task.score(model, task.data(run.pack, "eval", spec.recipe, device))
     record = RunRecord(
         spec=spec,
@@ -116,8 +126,22 @@ def _is_as_published(spec: RunSpec) -> bool:
     return all(value == usual[name] for name, value in spec.config.items() if name not in follows)
 
 
-def _cost(spec: RunSpec, size: int, device: torch.device) -> dict[str, Any]:
-    """Return what chunks of `size` samples cost, whatever is learned: measured on models that are thrown away."""
+def measured_cost(spec: RunSpec, size: int, device: torch.device) -> Mapping[str, Any]:
+    """Return what chunks of `size` samples cost, whatever is learned: measured on models that are thrown away.
+
+    Once for all seeds of a spec in this process: it is the architecture's and the recipe's. Memory is that of a step
+    that is not compiled.
+    """
+    key = (spec.model_copy(update={"seed": 0}).hash, size, device, torch.get_num_threads())
+    if key not in _costs:
+        _costs[key] = _cost(spec, size, device)
+    return _costs[key]
+
+
+_costs: dict[tuple[str, int, torch.device, int], Mapping[str, Any]] = {}
+
+
+def _cost(spec: RunSpec, size: int, device: torch.device) -> Mapping[str, Any]:
     recipe, classes = spec.recipe, spec.config["num_classes"]
     fresh = build(spec, torch.device("cpu"))
 

@@ -1,5 +1,6 @@
 """The same search for every architecture: one space, one budget, scored on val; eval is not read."""
 
+import threading
 import time
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,22 +16,25 @@ from architectures import ConfigError, config_values, configure, create, failure
 from bench.data.pack import Pack
 from bench.errors import UserError, one_line
 from bench.protocol.batches import chunk_size
-from bench.protocol.build import build, fp32_means_fp32
+from bench.protocol.build import build
+from bench.protocol.precision import fp32_means_fp32
 from bench.protocol.recipe import Recipe
 from bench.protocol.spec import RunSpec
 from bench.protocol.task import Task, get_task
 from bench.protocol.train import Status, train
 from bench.runner.cost import count_parameters
-from bench.runner.display import Display
+from bench.runner.display import Display, Relay, in_turn
+from bench.runner.executors.base import Executor, at_once, require_code
 from bench.runner.memory import require_memory
 from bench.runner.provenance import code_of, provenance
 from bench.schema import digest, validated
 from bench.searching.database import check_trials
-from bench.searching.study import Sampler, Worker, counted, reached
+from bench.searching.study import Sampler, Worker, counted, place, reached
+from bench.store.record import Provenance
 from bench.suites.plan import Run
 from bench.suites.space import Budget, Dimension
 
-__all__ = ["Search", "open_study", "run_search", "searches", "trials_spent"]
+__all__ = ["Search", "TrialWork", "open_study", "run_search", "searches", "trials_spent"]
 
 # complete trials before any is pruned
 _STARTUP = 5
@@ -175,51 +179,113 @@ def trials_spent(search: Search, storage: RDBStorage, recorded: Sequence[Mapping
     return len(counted(check_trials(storage, search.study, search.space, recorded, search.task.primary)))
 
 
-def run_search(search: Search, storage: RDBStorage, budget: Budget, device: torch.device, display: Display) -> Study:
-    """Work on one entry's study until its budget is spent; UserError if the storage does not answer."""
-    fp32_means_fp32()
-    task, study = search.task, open_study(search, storage)
-    data, val = (task.data(search.pack, split, search.spec.recipe, device) for split in ("train", "val"))
+def run_search(search: Search, storage: RDBStorage, budget: Budget, executor: Executor, display: Display) -> Study:
+    """Work on one entry's study until its budget is spent, on as many trials at once as the executor has slots.
 
-    def work(trial: Trial, params: dict[str, Any]) -> float:
-        started = time.perf_counter()
-        spec = search.variant(params)
-        trial.set_user_attr("provenance", provenance(spec, device).model_dump(mode="json"))
-        evaluations = sorted(spec.recipe.evaluation_steps())
+    All is asked and told here, whoever trains. Raises UserError if the storage does not answer.
+    """
+    study, lock = open_study(search, storage), threading.RLock()
 
-        def note_seconds() -> None:
-            trial.set_user_attr("seconds", round(time.perf_counter() - started, 3))
-
-        def watch(status: Status) -> None:
-            display.training(status)
-            if status.step not in evaluations or status.val_score is None:
-                return
-            note_seconds()
-            trial.report(status.val_score, evaluations.index(status.step) + 1)
-            # the default recipe is what all others are compared with
-            if params == search.default:
-                return
-            if trial.should_prune():
-                raise optuna.TrialPruned
-            if budget.hours and reached(budget, study.get_trials(deepcopy=False)):
-                trial.set_user_attr("out_of_budget", True)
-                raise optuna.TrialPruned
-
-        number = len(counted(study.get_trials(deepcopy=False))) + 1
-        display.started(f"{search.spec.name}, trial {number}, budget {budget}", spec)
+    def work() -> None:
+        # a study of its own: a sampler draws for one trial at a time
+        mine = open_study(search, storage)
         try:
-            state = train(build(spec, device), data, val, task, spec.recipe, seed=spec.seed, report=watch)
-        except optuna.TrialPruned:
-            display.ended("pruned")
-            raise
-        except Exception as error:
-            display.ended(f"failed: {type(error).__name__}: {one_line(error)}")
-            note_seconds()
-            raise
-        note_seconds()
+            Worker(mine, storage, search.space, budget).run(
+                lambda trial, params: _try_out(
+                    search, budget, mine, trial, params, executor, in_turn(display.lane(), lock)
+                )
+            )
+        finally:
+            storage.remove_session()
+
+    at_once(executor, work)
+    return study
+
+
+def _try_out(
+    search: Search, budget: Budget, study: Study, trial: Trial, params: dict[str, Any], executor: Executor, shown: Relay
+) -> float:
+    """Return the score on val of a trial's recipe, trained by the executor."""
+    spec = search.variant(params)
+    heading = f"{search.spec.name}, trial {place(study, trial.number)}, budget {budget}"
+    work = TrialWork(spec, search.pack, search.spec.recipe, heading, code_of(spec)["source"])
+    watch = _Watch(search, budget, study, trial, params, shown)
+    try:
+        score = executor.do(work, watch)
+    except optuna.TrialPruned:
+        shown.ended("pruned")
+        raise
+    except Exception as error:
+        # its process may have died before
+        if not watch.has_begun:
+            shown.started(heading, spec)
+        shown.ended(f"failed: {type(error).__name__}: {one_line(error)}")
+        watch.note_seconds()
+        raise
+    watch.note_seconds()
+    shown.ended(f"val {search.task.primary.label} {score:.3f}")
+    return score
+
+
+@dataclass(frozen=True)
+class TrialWork:
+    """Trains one recipe of a search, and returns its score on val.
+
+    Attributes:
+        default: The recipe by which all trials' data are cut.
+        source: The digests of the code that the command has loaded, which has to be the code that trains.
+    """
+
+    spec: RunSpec
+    pack: Pack
+    default: Recipe
+    heading: str
+    source: Mapping[str, Any]
+
+    def __call__(self, device: torch.device, display: Display) -> float:
+        spec, task = self.spec, get_task(self.spec.task)
+        require_code(spec, self.source)
+        fp32_means_fp32()
+        display.started(self.heading, spec)
+        display.origin(provenance(spec, device))
+        data, val = (task.data(self.pack, split, self.default, device) for split in ("train", "val"))
+        state = train(
+            build(spec, device), data, val, task, spec.recipe,
+            seed=spec.seed, report=display.training, notice=display.notice,
+        )  # fmt: skip
         assert state.best_score is not None
-        display.ended(f"val {task.primary.label} {state.best_score:.3f}")
         return state.best_score
 
-    Worker(study, storage, search.space, budget).run(work)
-    return study
+
+class _Watch(Relay):
+    """Shows a trial, and reports each evaluation to its study. Raises TrialPruned where it is not worth going on."""
+
+    def __init__(
+        self, search: Search, budget: Budget, study: Study, trial: Trial, params: dict[str, Any], shown: Relay
+    ) -> None:
+        super().__init__(shown.tell)
+        self.budget, self.study, self.trial = budget, study, trial
+        self.evaluations = sorted(search.variant(params).recipe.evaluation_steps())
+        # what all others are compared with
+        self.is_default = params == search.default
+        self.started_at = time.perf_counter()
+
+    def note_seconds(self) -> None:
+        self.trial.set_user_attr("seconds", round(time.perf_counter() - self.started_at, 3))
+
+    def origin(self, provenance: Provenance) -> None:
+        self.trial.set_user_attr("provenance", provenance.model_dump(mode="json"))
+
+    def training(self, status: Status) -> None:
+        super().training(status)
+        if status.step not in self.evaluations or status.val_score is None:
+            return
+        self.note_seconds()
+        self.trial.report(status.val_score, self.evaluations.index(status.step) + 1)
+        if self.is_default:
+            return
+        if self.trial.should_prune():
+            raise optuna.TrialPruned
+        if self.budget.hours and reached(self.budget, self.study.get_trials(deepcopy=False)):
+            self.trial.set_user_attr("out_of_budget", True)
+            raise optuna.TrialPruned

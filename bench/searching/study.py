@@ -5,10 +5,11 @@ Any number of workers, on any number of machines, may work on one study: what th
 
 import os
 import platform
+import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -21,11 +22,12 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from bench.errors import one_line
+from bench.errors import MachineFault, one_line
+from bench.runner.executors.base import Interrupted, WorkerDied
 from bench.searching.database import does_not_answer, open_database
 from bench.suites.space import Budget, Dimension
 
-__all__ = ["Sampler", "Worker", "cause", "counted", "open_storage", "reached", "seconds_spent", "status"]
+__all__ = ["Sampler", "Worker", "cause", "counted", "open_storage", "place", "reached", "seconds_spent", "status"]
 
 # heartbeats without which a worker is taken for dead
 _MISSED = 3
@@ -33,6 +35,9 @@ _MISSED = 3
 _DEATHS = 5
 # by Optuna's clock, which is local and naive
 _STARTED = datetime.now()
+
+# Python's filters of warnings are those of all threads
+_filtering = threading.Lock()
 
 Status = Literal["running", "waiting", "complete", "pruned", "failed", "lost", "surplus"]
 # trains one recipe and returns its score on val
@@ -78,6 +83,11 @@ def reached(budget: Budget, trials: Sequence[FrozenTrial]) -> bool:
 
 def _counts(trial: FrozenTrial) -> bool:
     return status(trial) not in ("lost", "surplus")
+
+
+def place(study: Study, number: int) -> int:
+    """Return which trial of the budget's one is, by its number, from 1."""
+    return len(_before(study, number)) + 1
 
 
 def _before(study: Study, number: int) -> list[FrozenTrial]:
@@ -131,7 +141,7 @@ def _do_again(study: Study, trial: FrozenTrial, *, died: bool = True) -> None:
 
 
 class Worker:
-    """One process's part in a study."""
+    """One process's part in a study, or one thread's; a sampler draws for one trial at a time."""
 
     def __init__(self, study: Study, storage: RDBStorage, space: Mapping[str, Dimension], budget: Budget) -> None:
         self.study, self.storage, self.space, self.budget = study, storage, space, budget
@@ -160,7 +170,7 @@ class Worker:
             raise does_not_answer(self.storage, error) from error
 
     def _free_the_dead(self) -> None:
-        with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+        with _filtering, warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
             optuna.storages.fail_stale_trials(self.study)
         # one that died before its first heartbeat is not stale to Optuna, and others would wait for it forever
         silent = datetime.now() - timedelta(seconds=_MISSED * self.heartbeat)
@@ -173,6 +183,7 @@ class Worker:
 
     def _one(self, work: Work) -> None:
         begun: list[int] = []
+        died: list[WorkerDied] = []
 
         def objective(trial: Trial) -> float:
             begun.append(trial._trial_id)
@@ -184,16 +195,8 @@ class Worker:
                 raise RuntimeError("the budget is spent without this trial: another worker was faster")
             params = {name: _suggest(trial, name, dimension) for name, dimension in self.space.items()}
             trial.set_user_attr("worker", f"{platform.node()}:{os.getpid()}")
-            try:
+            with _recorded(trial, died):
                 return work(trial, params)
-            except (optuna.TrialPruned, UpdateFinishedTrialError, StorageInternalError):
-                raise
-            except KeyboardInterrupt:
-                trial.set_user_attr("interrupted", True)
-                raise
-            except Exception as error:
-                trial.set_user_attr("cause", f"{type(error).__name__}: {one_line(error)}"[:1000])
-                raise
 
         try:
             self._optimize(objective)
@@ -201,10 +204,12 @@ class Worker:
             # silent for so long that it was taken for dead, this process has lost its trial to another one
             if not begun or self.storage.get_trial(begun[0]).state != TrialState.FAIL:
                 raise
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             if begun and status(self.storage.get_trial(begun[0])) == "lost":
                 _do_again(self.study, self.storage.get_trial(begun[0]), died=False)
-            raise
+            raise error.__cause__ or error from None
+        if died:
+            _do_again(self.study, self.storage.get_trial(begun[0]))
 
     def _optimize(self, objective: Callable[[Trial], float]) -> None:
         try:
@@ -214,6 +219,26 @@ class Worker:
             if isinstance(failed := error.__context__, StorageInternalError):
                 raise failed from failed.__cause__
             raise
+
+
+@contextmanager
+def _recorded(trial: Trial, died: list[WorkerDied]) -> Iterator[None]:
+    """Note on a trial what ends it, if that is its own; raise Interrupted if it is not."""
+    try:
+        yield
+    except (optuna.TrialPruned, UpdateFinishedTrialError, StorageInternalError):
+        raise
+    # the trial is lost, as if this process had died with the one that trained it
+    except WorkerDied as error:
+        died.append(error)
+        raise
+    except (KeyboardInterrupt, MachineFault) as error:
+        trial.set_user_attr("interrupted", True)
+        # which Optuna does not take for the trial's end
+        raise Interrupted from error
+    except Exception as error:
+        trial.set_user_attr("cause", f"{type(error).__name__}: {one_line(error)}"[:1000])
+        raise
 
 
 def _suggest(trial: Trial, name: str, dimension: Dimension) -> Any:

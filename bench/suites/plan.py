@@ -12,7 +12,7 @@ import torch
 from architectures import ConfigError, config_values, configure, get_architecture, list_architectures
 from bench.data.pack import Pack
 from bench.errors import UserError
-from bench.protocol.precision import computes_bf16
+from bench.protocol.precision import computes_bf16, computes_tf32
 from bench.protocol.spec import RunSpec
 from bench.protocol.task import Task, get_task
 from bench.schema import validated
@@ -20,7 +20,9 @@ from bench.store import PlannedContrast, ResultsFolder, RunFolder
 from bench.suites.contrasts import resolve
 from bench.suites.suite import MAX_RUNS, Entry, Suite, same_names
 
-__all__ = ["Run", "Selection", "contrasts", "entries", "entry_name", "plan", "sample_rates"]
+__all__ = [
+    "Run", "Selection", "check_name", "contrasts", "entries", "entry_name", "plan", "run_names", "sample_rates",
+]  # fmt: skip
 
 CPU = torch.device("cpu")
 # characters, of the 80 that a name may have
@@ -34,6 +36,11 @@ class Run:
     spec: RunSpec
     pack: Pack
     folder: RunFolder
+
+    @property
+    def name(self) -> str:
+        """What it is called among the runs of its suite: ENTRY-sSEED."""
+        return _run_name(self.spec.name, self.spec.seed)
 
     @property
     def task(self) -> Task:
@@ -50,6 +57,14 @@ class Selection:
     seeds: int | None = None
     # recipe fields, for all
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    # this seed alone, instead of several
+    seed: int | None = None
+
+    def seeds_of(self, suite: Suite) -> tuple[int, int]:
+        """Return the first seed, and how many there are from it on."""
+        if self.seed is not None:
+            return self.seed, 1
+        return suite.first_seed, suite.seeds if self.seeds is None else self.seeds
 
 
 _ALL = Selection()
@@ -73,7 +88,7 @@ def entries(suite: Suite, only: Sequence[str] = ()) -> list[Entry]:
 def _selected(suite: Suite, selection: Selection) -> list[Entry]:
     """Return the entries of a selection. Raises UserError if with all seeds they are more runs than anyone trains."""
     chosen = entries(suite, selection.only)
-    seeds = suite.seeds if selection.seeds is None else selection.seeds
+    _, seeds = selection.seeds_of(suite)
     if len(chosen) * seeds > MAX_RUNS:
         raise _too_many(suite, f"{_counted(len(chosen), 'entry', 'entries')} x {_counted(seeds, 'seed', 'seeds')}")
     return chosen
@@ -165,7 +180,8 @@ def plan(
 ) -> list[Run]:
     """Return all runs of a suite, seed by seed, so that a half-done suite compares all architectures.
 
-    The device settles a precision of 'auto'. Raises UserError for unknown names or fields, and packs that do not fit.
+    The device settles a precision of 'auto'. Raises UserError for unknown names or fields, a precision that the device
+    does not have, and packs that do not fit.
     """
     if len({pack.dataset for pack in packs}) > 1:
         raise UserError(f"{packs[0].folder} and {packs[-1].folder} are packs of different data")
@@ -173,9 +189,37 @@ def plan(
         raise UserError("two of the packs have the same sample rate; one of each is enough")
     bf16 = computes_bf16(device)
     chosen = [_first_run(suite, entry, packs, selection.overrides, bf16) for entry in _selected(suite, selection)]
-    seeds = range(suite.first_seed, suite.first_seed + (suite.seeds if selection.seeds is None else selection.seeds))
-    specs = [(first.model_copy(update={"seed": seed}), pack) for seed in seeds for first, pack in chosen]
+    for first, _ in chosen:
+        if first.recipe.precision == "tf32" and not computes_tf32(device):
+            has = f"{device} does not compute in it (NVIDIA GPUs do, Ampere and later)"
+            raise UserError(f"{first.name}, train: precision='tf32': {has}: take fp32")
+    specs = [
+        (first.model_copy(update={"seed": seed}), pack) for seed in _seeds(suite, selection) for first, pack in chosen
+    ]
     return [Run(spec, pack, results.run(spec)) for spec, pack in specs]
+
+
+def run_names(suite: Suite, selection: Selection = _ALL) -> list[str]:
+    """Return what the runs of a suite are called, in the order of `plan`: ENTRY-sSEED. No data are needed."""
+    chosen = _selected(suite, selection)
+    return [_run_name(entry.name, seed) for seed in _seeds(suite, selection) for entry in chosen]
+
+
+def check_name(name: str, suite: Suite, names: Sequence[str]) -> None:
+    """Raise UserError unless one of a suite's runs, of these names, is called so."""
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        known = f"did you mean {near[0]!r}?" if near else f"write ENTRY-sSEED, such as {names[0]!r}"
+        raise UserError(f"--part {name}: no run of suite {suite.title!r} is called so ({known})")
+
+
+def _seeds(suite: Suite, selection: Selection) -> range:
+    first, count = selection.seeds_of(suite)
+    return range(first, first + count)
+
+
+def _run_name(entry: str, seed: int) -> str:
+    return f"{entry}-s{seed}"
 
 
 def _first_run(

@@ -14,7 +14,7 @@ __all__ = ["Budget", "Dimension", "check_space"]
 
 # what a trial costs, and what its learning curve is read at, must be the same for all trials of a search
 _NOT_SEARCHED = (
-    "max_steps", "evaluations", "precision", "channels_last",
+    "max_steps", "evaluations", "precision", "channels_last", "compile",
     "chunk_seconds", "hop_seconds", "eval_hop_seconds", "crops", "aggregate",
 )  # fmt: skip
 

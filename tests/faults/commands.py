@@ -306,6 +306,7 @@ COMMANDS = {
             nothing,
             code=lambda i, folder: _FETCH.format(files=str(i.archives / "files.csv")),
         ),
+        Command("merge", lambda i, folder: ["merge", folder / "out", i.results], files, runs),
         Command(
             "track",
             lambda i, folder: ["track", "sync", folder / "out"],

@@ -189,8 +189,9 @@ def _results(folder: Path) -> None:
     from bench.reporting.report import write_report
     from bench.reporting.sampling import Sampling
     from bench.runner.display import Display
-    from bench.runner.executor import LocalExecutor
+    from bench.runner.executors import LocalExecutor
     from bench.runner.run import execute
+    from bench.runner.runs import run_all
     from bench.store import ResultsFolder
     from bench.suites.plan import plan
     from bench.suites.suite import load_suite
@@ -201,7 +202,7 @@ def _results(folder: Path) -> None:
     runs = plan(suite, [packed], store)
     store.add_labels(packed, runs[0].task)
     store.add_to_plan(suite.title, [run.folder.name for run in runs])
-    LocalExecutor(torch.device("cpu"))(runs)
+    run_all(runs, LocalExecutor(torch.device("cpu")))
     with no_figures():
         write_report(out, Sampling(20, False))
     for path in [path for path in out.iterdir() if path.is_file() and path.name not in ("labels.npz", "suite.json")]:

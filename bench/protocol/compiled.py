@@ -1,0 +1,164 @@
+"""Forward and loss by torch.compile, which fuses small kernels: faster steps, after a minute of compilation."""
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bench.errors import one_line
+from bench.protocol.cuda_graphs import RecordedStep, Step, Timer
+
+__all__ = ["CompiledStep", "Loss", "MeasuredStep"]
+
+# chunks (b, n) and targets (b, k) -> the loss (), with its gradient
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+# seconds: with less than this left to train, nothing is compiled to find out whether it pays
+_WORTH = 60.0
+
+
+def compiled(loss: Loss) -> Loss:
+    """Return a loss that compiles itself when it is called first, for the shapes that it is called with.
+
+    Dropout draws what it draws without, so that numbers are equal but for rounding.
+    """
+    # what was compiled for models of before is of no use any more, and PyTorch keeps only so many
+    torch.compiler.reset()
+    return torch.compile(loss, dynamic=False, options={"fallback_random": True})
+
+
+class CompiledStep:
+    """A training step whose loss is compiled; what can't be compiled is done as it stands, and `notice` is told why.
+
+    Args:
+        model: what the loss trains.
+        step_of: makes a step of a loss.
+    """
+
+    def __init__(
+        self, model: nn.Module, loss: Loss, step_of: Callable[[Loss], Step], notice: Callable[[str], None]
+    ) -> None:
+        self.model, self.loss, self.step_of, self.notice = model, loss, step_of, notice
+        self.is_compiled = True
+        # of the first step, which compiles
+        self.seconds = 0.0
+        self.step = step_of(compiled(loss))
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.step(x, y) if self.seconds else self._first(x, y)
+
+    def _first(self, x: Tensor, y: Tensor) -> Tensor:
+        started = time.perf_counter()
+        # what a forward pass changes, should it fail half-way: running means, and what dropout draws from
+        buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        random = torch.get_rng_state(), torch.cuda.get_rng_state(x.device) if x.is_cuda else None
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                loss = self.step(x, y)
+        # a compiler raises whatever it likes
+        except Exception as error:
+            self.notice(f"steps are not compiled, and slower for it: {one_line(error)[:200]}")
+            self.is_compiled = False
+            with torch.no_grad():
+                for name, buffer in self.model.named_buffers():
+                    buffer.copy_(buffers[name])
+            torch.set_rng_state(random[0])
+            if random[1] is not None:
+                torch.cuda.set_rng_state(random[1], x.device)
+            self.step = self.step_of(self.loss)
+            loss = self.step(x, y)
+        self.seconds = time.perf_counter() - started
+        return loss
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What compilation came to: the seconds that it took, and those that each step is faster by."""
+
+    seconds: float
+    gain: float
+
+
+# by what is compiled, in this process: the seeds of an entry need not find out again
+_found: dict[object, _Found] = {}
+
+
+class MeasuredStep:
+    """A training step on a GPU that is compiled if that pays: the first steps are timed as they stand, then compiled.
+
+    All of them are steps of training. What was found holds for all models of the kind in this process.
+
+    Args:
+        plain, compiled: make the two steps that there are to choose from.
+        steps: how many are left to train.
+        kind: says which models are of one kind.
+        timer: takes the time of work on the device.
+    """
+
+    # steps before those that are timed: as many as a recorded step takes one by one, and the one that records it
+    WARM_UP = RecordedStep.EAGER + 1
+    TIMED = 20
+
+    def __init__(
+        self,
+        plain: Callable[[], Step],
+        compiled: Callable[[], CompiledStep],
+        steps: int,
+        kind: object,
+        timer: Timer,
+    ) -> None:
+        self.plain, self.make, self.steps, self.kind, self.timer = plain, compiled, steps, kind, timer
+        self.compiled: CompiledStep | None = None
+        # of a step as it stands, as soon as it is known
+        self.plain_seconds: float | None = None
+        # steps since the last look
+        self.done = 0
+        found = _found.get(kind)
+        self.is_settled = found is not None
+        if found and found.gain * steps > found.seconds:
+            self.compiled = compiled()
+        self.step: Step = self.compiled or plain()
+
+    @property
+    def is_compiled(self) -> bool:
+        return self.compiled is not None and self.compiled.is_compiled
+
+    @property
+    def seconds(self) -> float:
+        """What compilation took, whether it was found to pay or not."""
+        found = _found.get(self.kind)
+        return self.compiled.seconds if self.compiled else found.seconds if found and self.plain_seconds else 0.0
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        if not self.is_settled and self.done == self.WARM_UP + self.TIMED:
+            self._look(self.timer.median())
+        self.done += 1
+        if self.is_settled or self.done <= self.WARM_UP:
+            return self.step(x, y)
+        return self.timer.time(lambda: self.step(x, y))
+
+    def _look(self, seconds: float) -> None:
+        """Go on to the compiled step, or choose, by the seconds that one of the last steps took."""
+        if self.plain_seconds is None:
+            self.plain_seconds = seconds
+            left = self.steps - self.done
+            self.done = 0
+            if seconds * left > _WORTH:
+                # a recording holds memory as long as it lives
+                del self.step
+                self.step = self.compiled = self.make()
+            else:
+                self.is_settled = True
+            return
+        assert self.compiled is not None
+        gain = self.plain_seconds - seconds if self.compiled.is_compiled else 0.0
+        _found[self.kind] = _Found(self.compiled.seconds, gain)
+        self.is_settled = True
+        # what compilation took is spent in any case
+        if gain < 0:
+            del self.step
+            self.compiled = None
+            self.step = self.plain()

@@ -1,0 +1,140 @@
+"""On a GPU: recorded and compiled steps are the steps, TF32 is what it says, and the pack stays where it is.
+
+Skipped where there is none: `pytest -m gpu` runs these alone.
+"""
+
+import pytest
+import torch
+
+from architectures import create, list_architectures
+from bench.protocol import batches, compiled
+from bench.protocol.compiled import CompiledStep, MeasuredStep
+from bench.protocol.cuda_graphs import RecordedStep
+from bench.protocol.optim import optimizer_of
+from bench.protocol.precision import computes_bf16, computes_tf32, fp32_means_fp32
+from bench.protocol.recipe import Recipe
+from bench.protocol.task import get_task
+from bench.protocol.train import step_of, train, train_step
+from bench.runner.run import execute
+from tests.conftest import make_run
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
+
+GPU = torch.device("cuda", 0)
+TASK = get_task("tagging")
+ALL = list_architectures(in_all_only=True)
+
+
+def trained(name, recipe, *, recorded, steps=8, told=None):
+    """The losses of some steps on the same chunks, and the weights after them."""
+    fp32_means_fp32()
+    torch.manual_seed(0)
+    model = create(name, num_classes=20).to(GPU).train()
+    optimizer = optimizer_of(model, recipe)
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(4, 16_000, generator=generator).mul(0.1).to(GPU)
+    y = (torch.rand(4, 20, generator=generator) < 0.1).float().to(GPU)
+    if recorded:
+        step = step_of(model, optimizer, TASK, recipe, GPU, steps, (told if told is not None else []).append)
+    else:
+        step = None
+    losses = [(step(x, y) if step else train_step(model, optimizer, x, y, TASK, recipe)).item() for _ in range(steps)]
+    return torch.tensor(losses), torch.cat([p.detach().flatten() for p in model.parameters()]), step
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+@pytest.mark.parametrize("name", ALL)
+def test_recorded_steps_are_the_steps(name, precision):
+    recipe, told = Recipe(loss="bce", learning_rate=1e-4, precision=precision), []
+    losses, weights, _ = trained(name, recipe, recorded=False)
+    again, others, step = trained(name, recipe, recorded=True, told=told)
+    assert isinstance(step, RecordedStep)
+    assert (step.refused, told) == (False, [])
+    # sums in another order, where kernels add up as they come
+    tolerance = 2e-2 if precision == "bf16" else 2e-3
+    torch.testing.assert_close(again, losses, rtol=tolerance, atol=tolerance)
+    # Adam's steps have the rate's size, whatever the gradient's
+    torch.testing.assert_close(others, weights, rtol=0, atol=2 * 8 * recipe.learning_rate)
+
+
+@pytest.mark.parametrize("name", ["transformer_small", "vgg_like", "crnn"])
+def test_compiled_steps_are_the_steps(name):
+    recipe, told = Recipe(loss="bce", learning_rate=1e-4), []
+    losses, _, _ = trained(name, recipe, recorded=False)
+    again, _, step = trained(name, recipe.model_copy(update={"compile": "on"}), recorded=True, told=told)
+    assert isinstance(step, CompiledStep)
+    assert (step.is_compiled, told) == (True, [])
+    torch.testing.assert_close(again, losses, rtol=2e-3, atol=2e-3)
+
+
+def test_auto_compiles_where_much_is_left_to_train(monkeypatch):
+    monkeypatch.setattr(compiled, "_found", {})
+    monkeypatch.setattr(compiled, "_WORTH", 0.0)
+    recipe = Recipe(loss="bce", learning_rate=1e-4, compile="auto", precision="bf16")
+    losses, _, step = trained("transformer_small", recipe, recorded=True, steps=60)
+    assert isinstance(step, MeasuredStep)
+    assert step.is_settled
+    assert step.seconds > 0
+    assert torch.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+
+
+def test_tf32_is_less_exact_than_fp32_and_only_while_training():
+    assert computes_tf32(GPU)
+    assert computes_bf16(GPU)
+    fp32_means_fp32()
+    torch.manual_seed(0)
+    model = create("vgg_like", num_classes=20).train()
+    # an input's own seed: one draw for both devices
+    x = torch.randn(4, 16_000, generator=torch.Generator().manual_seed(1)).mul(0.1)
+    on_cpu = model.eval()(x).detach()
+    model = model.to(GPU)
+    with torch.inference_mode():
+        exact = (model(x.to(GPU)).cpu() - on_cpu).abs().max()
+        recipe = Recipe(loss="bce", precision="tf32", learning_rate=1e-9)
+    step = step_of(model.train(), optimizer_of(model, recipe), TASK, recipe, GPU, 8)
+    for _ in range(8):
+        step(x.to(GPU), torch.zeros(4, 20, device=GPU))
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cudnn.allow_tf32
+    assert exact < 1e-3 * on_cpu.abs().max()
+
+
+def test_a_run_on_the_gpu_is_a_run(packed, tmp_path, monkeypatch):
+    """Twice, by two seeds: the pack is copied once, the cost measured once; and the CPU comes to the same scores."""
+    monkeypatch.setattr(batches, "_kept", {})
+    first = execute(make_run(packed, tmp_path, max_steps=20, learning_rate=1e-3), GPU)
+    kept = {key: samples.data_ptr() for key, samples in batches._kept.items()}
+    assert {split for _, split, _ in kept} == {"train", "val", "eval"}
+    second = execute(make_run(packed, tmp_path, max_steps=20, learning_rate=1e-3, seed=1), GPU)
+    assert {key: samples.data_ptr() for key, samples in batches._kept.items()} == kept
+    assert first.cost["latency_seconds"] == second.cost["latency_seconds"]
+    assert first.cost["train_memory_bytes"] > 0
+    on_cpu = execute(make_run(packed, tmp_path / "cpu", max_steps=20, learning_rate=1e-3), torch.device("cpu"))
+    assert first.untrained["map"] == pytest.approx(on_cpu.untrained["map"], abs=1e-3)
+    assert first.metrics["map"] == pytest.approx(on_cpu.metrics["map"], abs=0.02)
+
+
+def test_training_resumes_on_the_gpu(packed, tmp_path):
+    from bench.protocol.build import build
+    from bench.protocol.checkpoint import Checkpoint
+    from tests.conftest import make_spec
+
+    spec = make_spec(packed, max_steps=30, learning_rate=1e-3)
+    data, val = (TASK.data(packed, split, spec.recipe, GPU) for split in ("train", "val"))
+    checkpoint = Checkpoint(tmp_path / "checkpoint.pt", "code", spec.hash)
+
+    class Stop(Exception):
+        pass
+
+    def stop(status):
+        if status.step == 20:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(build(spec, GPU), data, val, TASK, spec.recipe, seed=0, checkpoint=checkpoint, report=stop)
+    model = build(spec, GPU)
+    state = train(model, data, val, TASK, spec.recipe, seed=0, checkpoint=checkpoint)
+    whole = train(build(spec, GPU), data, val, TASK, spec.recipe, seed=0)
+    assert state.step == 30
+    assert [line["loss"] for line in state.history] == pytest.approx([line["loss"] for line in whole.history], rel=1e-3)
