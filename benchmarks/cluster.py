@@ -165,7 +165,7 @@ def _all(executor: Executor, count: int, work: Sleeps) -> None:
                 return
             executor.do(work, Display())
 
-    at_once(executor, some)
+    at_once(executor, lambda _: some())
 
 
 def _megabytes() -> float:

@@ -371,7 +371,8 @@ def _hours_table(steps: pd.DataFrame, costs: pd.DataFrame) -> str:
         "| hours of `controlled` | training | evaluation | all else | in all |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
-    evaluation, rest = (_SEEDS * costs[f"{part}_seconds"].sum() / 3600 for part in ("evaluation", "rest"))
+    training, evaluation = (_SEEDS * costs[f"{part}_seconds"].sum() / 3600 for part in ("training", "evaluation"))
+    rest = costs["total_seconds"].sum() / 3600 - training - evaluation
     for way in ("eager", *(way.name for way in _WAYS)):
         training = _SEEDS * _STEPS * steps[f"{way}_ms"].sum() / 1e3 / 3600
         if way == "compiled":

@@ -6,11 +6,13 @@ from functools import partial
 from pathlib import Path
 from shutil import copytree
 from statistics import median
+from unittest.mock import patch
 
 from bench.api.merging import merge
 from bench.api.plugins import load_plugins
 from bench.data.pack import Pack
 from bench.reporting.systems import load_results
+from bench.runner import run as running
 from bench.runner.display import Display
 from bench.runner.executors import Executor, LocalExecutor
 from bench.runner.executors.jobs import JobsExecutor, spread
@@ -50,6 +52,27 @@ def _two_at_once(setup: Setup) -> Iterator[Row]:
     yield row(pair, turns, f"twice as fast; to start the processes, {first:.0f} s")
 
 
+def _next_seed(setup: Setup) -> Iterator[Row]:
+    """Do a run of one step: all but training, with its costs measured anew, and with those of the seed before."""
+    suite, packs = load_suite("demo"), [Pack(setup.pack)]
+    count = itertools.count()
+    for name in ("transformer_small", "densenet121"):
+        chosen = Selection(only=[name], seeds=1, overrides={"max_steps": 1, "batch_size": setup.batch_size})
+
+        def train(chosen: Selection = chosen) -> None:
+            results = ResultsFolder(setup.scratch / f"seed-{next(count)}")
+            run_all(plan(suite, packs, results, chosen, setup.device), LocalExecutor(setup.device))
+            assert not results.failed(), results.failed()[0].failure()
+
+        def anew(train: Callable[[], None] = train) -> None:
+            with patch.dict(running._costs, clear=True):
+                train()
+
+        turns = in_turns(anew, train, seconds=setup.seconds)
+        pair = Pair("fixed part", name, "costs measured for every seed", "a run of one step, costs known", target=1.0)
+        yield row(pair, turns, f"{median(turns.ours):.1f} s, most of it eval, scored twice")
+
+
 def _merging(setup: Setup) -> Iterator[Row]:
     """Join the kept demo into another folder, beside a copy that checks nothing."""
     demo = Path(__file__).parents[1] / "results" / "demo"
@@ -71,4 +94,8 @@ def _merging(setup: Setup) -> Iterator[Row]:
     )
 
 
-PARTS: dict[str, Callable[[Setup], Iterator[Row]]] = {"jobs": _two_at_once, "merge": _merging}
+PARTS: dict[str, Callable[[Setup], Iterator[Row]]] = {
+    "jobs": _two_at_once,
+    "fixed": _next_seed,
+    "merge": _merging,
+}

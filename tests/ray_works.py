@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["Eats", "Raises", "Steps"]
+__all__ = ["Eats", "Raises", "Sleeps", "Steps"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,15 @@ class Steps:
 
 
 @dataclass(frozen=True)
+class Sleeps:
+    """Says that it has begun, and nothing any more."""
+
+    def __call__(self, device, display):  # noqa: ARG002
+        display.notice("asleep")
+        time.sleep(60)
+
+
+@dataclass(frozen=True)
 class Raises:
     def __call__(self, device, display):
         display.notice(f"on {device}")
@@ -37,10 +46,10 @@ class Raises:
 
 @dataclass(frozen=True)
 class Eats:
-    """Takes a gigabyte and a half, in steps."""
+    """Takes memory in steps, until somebody minds."""
 
     def __call__(self, device, display):  # noqa: ARG002
         eaten = []
-        for _ in range(40):
+        for _ in range(100):
             eaten.append(bytearray(os.urandom(1 << 20)) * 100)
             time.sleep(0.05)

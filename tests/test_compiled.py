@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,9 @@ import torch
 from architectures import create, list_architectures
 from bench.errors import UserError
 from bench.protocol import compiled as compiling
+from bench.protocol import train as training
 from bench.protocol.build import build
+from bench.protocol.checkpoint import Checkpoint
 from bench.protocol.compiled import CompiledStep, MeasuredStep
 from bench.protocol.optim import optimizer_of
 from bench.protocol.precision import computes_tf32, products_in
@@ -117,6 +120,54 @@ def test_what_cannot_be_compiled_trains_as_it_stands(packed, monkeypatch):
     assert scores[0] == scores[1]
     assert told == ["steps are not compiled, and slower for it: no such operation"]
     assert (state.is_compiled, state.compile_seconds > 0) == (False, True)
+
+
+def test_what_compilation_took_is_no_time_of_training_and_is_known_after_a_resume(packed, tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(compiling, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def slow(loss):
+        compiled_already = []
+
+        def compile_it(x, y):
+            now[0] += 0.5 if compiled_already else 30.0
+            compiled_already.append(True)
+            return loss(x, y)
+
+        return compile_it
+
+    monkeypatch.setattr(compiling, "compiled", slow)
+    spec = make_spec(packed, compile="on", max_steps=20, evaluations=2)
+    data, val = (TASK.data(packed, split, spec.recipe) for split in ("train", "val"))
+    checkpoint = Checkpoint(tmp_path / "checkpoint.pt", "code", spec.hash)
+
+    def train_it(report=lambda status: None):
+        return train(build(spec, CPU), data, val, TASK, spec.recipe, seed=0, checkpoint=checkpoint, report=report)
+
+    def stop(status):
+        # saved after the first evaluation, and what comes then is lost
+        if status.step == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_it(stop)
+    state = train_it()
+    # 18 steps more, and in two processes one each that compiles
+    assert (state.step, state.is_compiled, state.compile_seconds, state.seconds) == (20, True, 60.0, 9.0)
+    # nothing was left to train
+    state = train_it()
+    assert (state.is_compiled, state.compile_seconds) == (True, 60.0)
+
+
+def test_an_error_of_the_architecture_is_raised_as_it_is(packed, monkeypatch):
+    monkeypatch.setattr(compiling, "compiled", lambda loss: loss)
+    spec = make_spec(packed, compile="on")
+    data, val = (TASK.data(packed, split, spec.recipe) for split in ("train", "val"))
+    model = build(spec, CPU)
+    model.register_forward_pre_hook(lambda *_: {}["width"])
+    with pytest.raises(KeyError, match="width"):
+        train(model, data, val, TASK, spec.recipe, seed=0)
 
 
 def test_on_a_processor_auto_compiles_nothing(packed, monkeypatch):

@@ -8,6 +8,7 @@ import torch
 
 from bench.protocol.build import build
 from bench.protocol.checkpoint import Checkpoint
+from bench.protocol.compiled import CompiledStep
 from bench.protocol.recipe import Recipe
 from bench.protocol.task import get_task
 from bench.protocol.tasks.tagging import Tagging
@@ -122,6 +123,24 @@ def test_rates_are_those_of_the_steps(packed, clock, monkeypatch):
     assert rates.once == 3.0 + 6 * 19 * 4.0 / 16
     assert rates.val_chunks == len(TASK.data(packed, "val", spec.recipe))
     assert rates.eval_chunks == len(TASK.data(packed, "eval", spec.recipe))
+
+
+def test_compilation_is_counted_once_an_entry(packed, clock, monkeypatch):
+    """And is no part of what every run begins with: a first step of 3 s, after 40 s of compilation."""
+    taken = iter([43.0] + [0.5] * 99)
+
+    class Compiled(CompiledStep):
+        def __init__(self):
+            self.seconds = 40.0
+
+        def __call__(self, x, y):  # noqa: ARG002
+            clock.seconds += next(taken)
+            return torch.zeros(())
+
+    monkeypatch.setattr(estimating, "step_of", lambda *_: Compiled())
+    rates = measure(Remaining(make_spec(packed, compile="on"), packed, (0, 0)), CPU, 2.0)
+    # scoring takes no time by this clock
+    assert (rates.start, rates.once) == (3.0, 43.0)
 
 
 def test_finished_runs_are_left_out(packed, small_results, tmp_path):

@@ -23,8 +23,9 @@ import torch
 
 from architectures._registry import forget
 from bench.api import console
+from bench.api.options import Options
 from bench.api.plugins import load_plugins
-from bench.api.runs import _at_once
+from bench.api.runs import _at_once, _Job
 from bench.data.pack import Pack
 from bench.errors import MachineFault, UserError
 from bench.protocol.train import Status
@@ -39,7 +40,7 @@ from bench.runner.provenance import code_of
 from bench.runner.run import checkpoint_of
 from bench.runner.runs import RunEnd, RunWork, costs_of, run_all
 from bench.searching import search as searching
-from bench.searching.search import Search, TrialWork, run_search
+from bench.searching.search import Search, TrialWork, open_study, run_search
 from bench.searching.study import counted, open_storage, status
 from bench.store import ResultsFolder, RunFolder
 from bench.suites.plan import plan
@@ -182,6 +183,21 @@ def stay(_, display):
             time.sleep(600)
 
 
+def start_another(_, display):
+    """Start a process that holds what this one has open, as a forked one does, and return how to find it."""
+    child = os.fork()
+    if not child:
+        time.sleep(30)
+        os.kill(os.getpid(), signal.SIGKILL)
+    display.notice(str(child))
+    return child
+
+
+def start_another_and_die(_, display):
+    start_another(_, display)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @dataclass(frozen=True)
 class OpenPack:
     pack: Pack
@@ -267,6 +283,22 @@ def test_a_process_that_ends_is_told_and_replaced(two, work, how):
     assert two.do(process, Display()) != before
 
 
+def test_a_death_is_noticed_at_once_and_what_the_process_had_started_ends_with_it(two):
+    """Which holds the other end of the pipe."""
+    display, begun = Heard(), time.monotonic()
+    with pytest.raises(WorkerDied, match="ended by SIGKILL"):
+        two.do(start_another_and_die, display)
+    assert time.monotonic() - begun < 20
+    wait_until(lambda: not runs_on(int(display.lines[0])), seconds=5)
+
+
+def test_closing_ends_what_a_process_has_started():
+    with JobsExecutor([CPU], 1, load_plugins) as executor:
+        child = executor.do(start_another, Display())
+        assert runs_on(child)
+    wait_until(lambda: not runs_on(child), seconds=5)
+
+
 def test_a_pack_travels_as_its_place_and_is_opened_once(two, packed):
     assert len(pickle.dumps(packed)) < 1000
     (first, here), (second, there) = (two.do(OpenPack(packed), Display()) for _ in range(2))
@@ -344,14 +376,22 @@ def test_gpus_are_taken_in_turn_unless_one_is_named(monkeypatch):
     assert names("cpu", "auto", 9) == 4 * ["cpu"]
     assert names("cpu", "auto", 3) == 3 * ["cpu"]
     assert names("cpu", "auto", 0) == ["cpu"]
-    assert names("cpu", 5, 1) == 5 * ["cpu"]
+    # a process without work would take its threads from the others
+    assert names("cpu", 5, 3) == 3 * ["cpu"]
+    assert names("cuda", 4, 0) == ["cuda:0"]
 
 
 def test_a_worker_that_nobody_hears_ends_and_no_run_fails_by_that():
     code = "import sys; from multiprocessing import Pipe; from bench.runner.executors import worker; near, far = Pipe()"
+    child = "import subprocess; print(subprocess.Popen(['sleep', '60'], stdout=2).pid, flush=True)"
     speaks = "far.close(); worker._say(near, 'tell', None); sys.exit('goes on')"
-    done = subprocess.run([sys.executable, "-c", f"{code}; {speaks}"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; {child}; {speaks}"], stdout=subprocess.PIPE, text=True, check=False,
+        process_group=0,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL
+    # with what it has started
+    wait_until(lambda: not runs_on(int(done.stdout)), seconds=5)
 
 
 # --- what travels
@@ -565,13 +605,40 @@ def test_a_run_that_another_process_is_at_is_taken_when_it_is_free(many, monkeyp
     ]
 
 
-def test_ctrl_c_closes_the_executor():
+def test_no_run_is_lost_where_several_threads_wait(many, monkeypatch):
+    """More runs that others are at than none, and more threads than one, which look again at the same moment."""
+    monkeypatch.setattr(running, "_PATIENCE", 0.02)
+    for _ in range(5):
+        asked = []
+
+        def work(work, _, asked=asked):
+            asked.append(work.number)
+            time.sleep(0.005)
+            return RunEnd("busy") if asked.count(work.number) < 5 else RunEnd("done", finished(work.run))
+
+        assert len(run_all(many[:3], Threads(work)).done) == 3
+
+
+def test_a_run_of_which_nothing_becomes_is_a_fault_and_not_silence(many, monkeypatch):
+    monkeypatch.setattr(running._Runs, "_note", lambda *_: None)
+    with pytest.raises(AssertionError, match=f"nothing became of {many[0].folder.name}"):
+        run_all(many[:1], Threads(lambda work, _: RunEnd("done", finished(work.run))))
+
+
+def test_no_process_is_asked_for_what_is_finished(by_two):
+    planned, asked = by_two[0], []
+    planned[1].folder.checkpoint_file.touch()
+    assert run_all(planned, Threads(lambda work, _: asked.append(work))).skipped == [run.folder.name for run in planned]
+    assert not asked
+    assert not planned[1].folder.checkpoint_file.exists()
+
+
+def test_ctrl_c_closes_the_executor_and_is_seen_by_what_waits():
     executor, begun = Threads(), threading.Event()
 
-    def work():
+    def work(is_over):
         begun.set()
-        while not executor.is_closed:
-            time.sleep(0.01)
+        assert is_over.wait(60)
         raise Interrupted
 
     def interrupt():
@@ -582,6 +649,7 @@ def test_ctrl_c_closes_the_executor():
     with pytest.raises(KeyboardInterrupt) as error:
         at_once(executor, work)
     assert type(error.value) is KeyboardInterrupt
+    assert executor.is_closed
 
 
 def test_threads_are_what_they_were_afterwards():
@@ -703,6 +771,25 @@ def test_a_fault_of_the_machine_gives_the_trial_back(small_search, storage, monk
     assert "failed" not in {status(trial) for trial in study.get_trials()}
 
 
+def test_ctrl_c_does_not_wait_for_the_trial_of_another_command(small_search, tmp_path):
+    opened = open_storage(tmp_path / "search.db", heartbeat=5)
+    trial = opened.create_new_trial(open_study(small_search, opened)._study_id)
+    opened.set_trial_user_attr(trial, "worker", "another:1")
+    opened.record_heartbeat(trial)
+    begun = time.monotonic()
+    interrupt = threading.Timer(1, lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT))
+    interrupt.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_search(small_search, opened, Budget(trials=1), Threads(), Display())
+        # it would be dead after 15
+        assert time.monotonic() - begun < 8
+    finally:
+        interrupt.cancel()
+        opened.remove_session()
+        opened.engine.dispose()
+
+
 def test_a_trial_is_pruned_at_the_evaluation_at_which_it_is_told(two, small_search):
     steps = []
 
@@ -742,6 +829,34 @@ def test_a_bad_number_of_jobs_is_a_line(bench, small_suite, jobs):
 def test_jobs_are_of_a_suite_alone(bench, tmp_path):
     done = bench("run", "--reproduce", tmp_path, "--jobs", 2)
     assert (done.code, done.err.rpartition(": ")[2]) == (2, "leave --jobs out\n")
+
+
+@pytest.mark.parametrize("how", [["--jobs", 5], ["--ray", "127.0.0.1:1"]], ids=lambda how: how[0])
+def test_nothing_is_started_where_all_is_finished(bench, small_suite, small_results, packed, how):
+    done = bench("run", small_suite, "--data", packed.folder, "--out", small_results, *how, "--no-report")
+    assert done.code == 0, done.err
+    assert done.err.splitlines()[0].startswith("small: 4 runs on cpu, results in ")
+    assert "4 of 4 runs were finished before" in done.err
+
+
+def test_there_are_no_more_processes_than_runs_or_trials(small_suite, packed, small_results, tmp_path):
+    def slots(suite, out, trials_only=False, **options):
+        given = {"data": packed.folder, "out": out, "jobs": 9, "device": "cpu", **options}
+        job = _Job.of(load_suite(str(suite)), str(suite), Options.of(given))
+        return job.executor(job.trials if trials_only else max(job.left, job.trials)).slots
+
+    left = tmp_path / "left"
+    shutil.copytree(small_results, left)
+    for seed in (0, 1):
+        shutil.rmtree(next(left.glob(f"vgg_like-s{seed}-*")))
+    assert slots(small_suite, left) == 2
+    assert slots(small_suite, left, part="vgg_like-s0") == 1
+    assert slots(small_suite, tmp_path / "new", seeds=3) == 6
+    searched = tmp_path / "searched.toml"
+    searched.write_text(LONG + "[space]\nlearning_rate = { low = 1e-6, high = 1e-2, log = true }\n")
+    # default and best recipe, with 3 seeds each
+    assert slots(searched, tmp_path / "new", trials=4) == 6
+    assert slots(searched, tmp_path / "new", trials=4, trials_only=True) == 4
 
 
 LONG = """

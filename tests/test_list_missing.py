@@ -45,8 +45,10 @@ def test_it_is_a_command_for_each_run_and_writes_nothing(bench, small_suite, pac
     done = bench(*call)
     assert (done.code, done.err) == (0, "")
     given = f"bench run {small_suite} --data {packed.folder} --out {tmp_path / 'new'}"
-    assert done.out.splitlines() == [f"{given} --part {name} --no-report --no-track" for name in NAMES]
+    assert done.out.splitlines() == [f"{given} --no-track --part {name} --no-report" for name in NAMES]
     assert files(tmp_path) == before
+    # of each command the last word on reports is no
+    assert bench(*call, "--report").out == done.out
 
 
 def test_what_is_finished_is_not_in_it_and_what_failed_is(bench, small_suite, packed, results):
@@ -73,7 +75,7 @@ def test_a_shell_reads_the_words_that_were_given(bench, packed, tmp_path, monkey
         done = bench("run", *options, "--out", out, "--list-missing", "--precision=fp32", "--", "a suite.toml")
         (line,) = done.out.splitlines()
         read = subprocess.run(["sh", "-c", f'set -- {line}; printf "%s\\n" "$@"'], capture_output=True, text=True)
-        words = ["bench", "run", *options, "--out", out, "--part", "vgg_like-s1", "--no-report", "--precision=fp32"]
+        words = ["bench", "run", *options, "--out", out, "--precision=fp32", "--part", "vgg_like-s1", "--no-report"]
         assert read.stdout.splitlines() == [*map(str, words), "--", "a suite.toml"]
 
 
@@ -92,7 +94,7 @@ def test_without_the_demo_set_all_of_it_is_missing_and_none_is_made(bench, tmp_p
     monkeypatch.chdir(tmp_path)
     done = bench("run", "--list-missing", "--only", "vgg_like", "--seeds", 2)
     assert done.code == 0
-    assert [line.split()[2:4] for line in done.out.splitlines()] == [["--part", f"vgg_like-s{seed}"] for seed in (0, 1)]
+    assert [line.split()[-3:-1] for line in done.out.splitlines()] == [["--part", f"vgg_like-s{s}"] for s in (0, 1)]
     assert files(tmp_path) == {}
 
 
@@ -159,7 +161,7 @@ def test_runs_of_other_code_are_refused_before_any_task_is_started(bench, small_
     call = ("run", small_suite, "--data", packed.folder, "--out", results.path, "--list-missing")
     one_line(bench(*call), "was made by other code than this")
     (line,) = bench(*call, "--mixed").out.splitlines()
-    assert line.endswith(" --part vgg_like-s1 --no-report --mixed")
+    assert line.endswith(" --mixed --part vgg_like-s1 --no-report")
 
 
 # --- a seed

@@ -227,6 +227,13 @@ def other_scores(mine, yours):
     return f"{copy.path}: finished in {mine.path}, too, with another scores.npz: move one of the two"
 
 
+def other_numbers(mine, yours):
+    run = mine.finished()[0]
+    copy = RunFolder(shutil.copytree(run.path, yours.path / run.name))
+    edit(copy.record_file, lambda values: values["metrics"].update(map=0.9))
+    return f"{copy.path}: finished in {mine.path}, too, with another run.json"
+
+
 def scores_of_another_seed(mine, yours):
     run = mine.finished()[0]
     copy = RunFolder(shutil.copytree(run.path, yours.path / run.name))
@@ -297,10 +304,21 @@ def no_folder(_, yours):
 
 
 WRONG = [
-    other_labels, other_data, other_pack, other_task, other_scores, scores_of_another_seed,
+    other_labels, other_data, other_pack, other_task, other_scores, other_numbers, scores_of_another_seed,
     another_run_of_that_name, numbers_that_the_scores_refute, damaged_record, damaged_scores, no_labels, damaged_plan,
     damaged_search, another_contrast, a_link, nothing_finished, no_folder,
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_weights_come_along_whichever_copy_has_them(bench, mine, yours, out, order):
+    run = mine.finished()[0]
+    copy = RunFolder(shutil.copytree(run.path, yours.path / run.name))
+    run.weights_file.write_bytes(b"weights")
+    copy.weights_file.unlink(missing_ok=True)
+    folders = (mine.path, yours.path)[::order]
+    assert bench("merge", out.path, *folders).code == 0
+    assert out.run(run.record().spec).weights_file.read_bytes() == b"weights"
 
 
 def test_a_run_that_was_trained_twice_to_the_same_numbers_is_one_run(bench, mine, yours, out):

@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
-from sqlalchemy import event
+from sqlalchemy import event, text
 
+from bench.runner.executors.base import Interrupted
 from bench.searching.study import (
     _DEATHS,
     Sampler,
@@ -214,3 +215,18 @@ def test_work_that_was_given_up_for_dead_is_not_counted_twice(storage):
 
     Worker(study, storage, SPACE, ALL).run(slow)
     assert drawn(study) == uninterrupted(storage)
+
+
+@pytest.mark.parametrize("of_the_past", [False, True])
+def test_who_waits_for_others_trials_sees_the_end(storage, of_the_past):
+    study, is_over = study_in(storage), threading.Event()
+    trial = storage.create_new_trial(study._study_id)
+    storage.set_trial_user_attr(trial, "worker", "another:1")
+    storage.record_heartbeat(trial)
+    if of_the_past:
+        with storage.engine.begin() as connection:
+            connection.execute(text("UPDATE trials SET datetime_start = '2020-01-01 00:00:00'"))
+    threading.Timer(0.2, is_over.set).start()
+    with pytest.raises(Interrupted):
+        Worker(study, storage, SPACE, Budget(trials=1 + of_the_past)).run(work, is_over)
+    assert len(study.get_trials()) == 1

@@ -65,4 +65,5 @@ def ray_executor(options: "Options", results: Path, plugins: Sequence[Path], mos
             raise
         raise UserError("--ray: Ray is not installed; pip install 'audio-cnn-transformer-bench[ray]'") from None
     share = Share(1.0 if options.cpus is None else options.cpus, options.gpus or 0.0)
-    return RayExecutor(options.ray or "auto", share, most, results, SentFiles.of(plugins), options.display.notice)
+    assert options.ray is not None
+    return RayExecutor(options.ray, share, most, results, SentFiles.of(plugins), options.display.notice)

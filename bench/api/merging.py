@@ -18,9 +18,21 @@ from bench.reporting.evidence import check_data, check_scores, check_twins
 from bench.reporting.systems import FinishedRun, Results, System, load_results
 from bench.runner.display import Display
 from bench.store import Labels, PlannedContrast, ResultsFolder, RunFolder
-from bench.store.merging import copy_labels, copy_run, copy_search, differing_search, other_file, run_files
+from bench.store.merging import (
+    copy_labels,
+    copy_run,
+    copy_search,
+    copy_weights,
+    differing_search,
+    other_file,
+    run_files,
+)
 
 __all__ = ["Merged", "merge"]
+
+
+# of run.json: what is the same whenever and wherever a run is trained
+_NUMBERS = ("metrics", "untrained", "floors", "class_scores", "val_score", "best_step", "steps")
 
 
 @dataclass(frozen=True)
@@ -142,7 +154,11 @@ def _joined(folders: Sequence[Sequence[FinishedRun]]) -> dict[str, FinishedRun]:
 
 def _require_same(run: FinishedRun, other: FinishedRun) -> None:
     """Raise UserError for a run with different numbers in two folders; with the same ones, it is one run."""
-    if name := other_file(run.folder, other.folder):
+    name = other_file(run.folder, other.folder)
+    # the first one's numbers are compared with its scores, which are those of both
+    if not name and any(getattr(run.record, field) != getattr(other.record, field) for field in _NUMBERS):
+        name = run.folder.record_file.name
+    if name:
         raise UserError(
             f"{run.folder.path}: finished in {other.folder.path.parent}, too, with another {name}: "
             "move one of the two folders away"
@@ -208,22 +224,24 @@ def _copy_all(found: Sequence[Results], joined: Mapping[str, FinishedRun], targe
 
 
 def _copy_runs(results: Results, joined: Mapping[str, FinishedRun], target: ResultsFolder, display: Display) -> Merged:
-    """Copy the runs that are in no folder before this one."""
+    """Copy the runs that are in no folder before this one, and weights that are in none."""
     merged = Merged(results.folder.path)
     with display.bar(f"copying {results.folder.path}") as progress:
         for done, run in enumerate(results.runs):
             progress(done, len(results.runs))
-            is_new = joined[run.record.spec.folder] is run and _copy_run(run, target, display)
+            # as the first one's folder is called
+            copy = RunFolder(target.path / joined[run.record.spec.folder].folder.name)
+            is_new = _copy_run(run, copy, display)
             (merged.copied if is_new else merged.there).append(run.folder.name)
     return merged
 
 
-def _copy_run(run: FinishedRun, target: ResultsFolder, display: Display) -> bool:
-    """Copy a run; return False if another process has finished it in the meantime."""
-    copy = RunFolder(target.path / run.folder.name)
+def _copy_run(run: FinishedRun, copy: RunFolder, display: Display) -> bool:
+    """Copy a run; return False if it is there already, but then give it the weights that it may lack."""
     with hold(copy.path, "being trained", display.notice):
         if copy.is_finished:
             _require_same(FinishedRun(copy, copy.record()), run)
+            copy_weights(run.folder, copy)
             return False
         copy_run(run.folder, copy)
         return True

@@ -23,6 +23,8 @@ from bench.suites.suite import Suite
 
 __all__ = ["Options", "RunOptions", "searched_first"]
 
+# of a resource of a node, what Ray counts in
+_SMALLEST_SHARE = 1e-4
 # of a smoke run
 _QUICK = {"max_steps": 5, "evaluations": 1}
 _QUICK_TRIALS = 2
@@ -111,13 +113,26 @@ def _check_ray(given: Mapping[str, Any]) -> None:
         return
     if "jobs" in given:
         raise UserError("give either --jobs or --ray, not both")
+    _check_address(str(given["ray"]))
     for name in shares:
         if given[name] > 1 and given[name] % 1:
             raise UserError(f"--{name} {given[name]:g}: give a part of one, or a whole number")
+        if 0 < given[name] < _SMALLEST_SHARE:
+            raise UserError(f"--{name} {given[name]:g}: give at least {_SMALLEST_SHARE:g}, which is what Ray counts in")
     device, kind = given.get("device", "auto"), "cuda" if given.get("gpus") else "cpu"
     if device not in ("auto", kind):
         fix = "ask for GPUs by --gpus" if kind == "cpu" else "a run's device is its part of the node's GPUs"
         raise UserError(f"--device {device}: with --ray it would be {kind}; {fix}, and leave --device out")
+
+
+def _check_address(address: str) -> None:
+    """Raise UserError for what is no address of a cluster."""
+    if not address.strip():
+        raise UserError("--ray: the address is empty: give HOST:PORT, or leave it out")
+    is_one = re.fullmatch(r"(?:\[[^\s\]]+\]|[^\s:/\[]+):([0-9]{1,5})", address)
+    if address != "auto" and not (is_one and 0 < int(is_one[1]) < 2**16):
+        fix = ", and start the command on a node of the cluster" if "://" in address else "; a suite goes before --ray"
+        raise UserError(f"--ray {address}: give HOST:PORT{fix}")
 
 
 class _Numbers(Strict):

@@ -93,7 +93,7 @@ class _Job:
     def of(cls, suite: Suite, name: str, options: Options) -> "_Job":
         budget = options.budget(suite)
         load_plugins(_plugins(suite, options))
-        device = node_device(options.gpus) if options.ray else device_of(options.device)
+        device = node_device(options.gpus) if options.ray is not None else device_of(options.device)
         # a wrong name should not wait for the demo set to be made
         rates = sample_rates(suite, options.selection)
         packs = packs_of(_data(name, options), rates, options.display)
@@ -117,11 +117,22 @@ class _Job:
         on = self.options.track and not self.options.quick
         return Tracker(self.results.path, on=on, plugins=_plugins(self.suite, self.options))
 
-    def executor(self) -> Executor:
-        """Return what trains; it starts when it is first needed."""
+    @property
+    def left(self) -> int:
+        """How many runs there are to do, from here on to the end of a search's best recipes."""
         left = sum(not run.folder.is_finished for run in self.runs)
-        most = max(left, self.budget.trials or MAX_JOBS) if self.budget else left
-        if self.options.ray:
+        # the best recipe is retrained as often as the default one
+        return 2 * left if self.budget else left
+
+    @property
+    def trials(self) -> int:
+        """How many trials there may be at once."""
+        return (self.budget.trials or MAX_JOBS) if self.budget else 0
+
+    def executor(self, most: int) -> Executor:
+        """Return what does so many pieces of work; it starts when it is first needed."""
+        # where there is nothing to do, there is no need of a cluster
+        if self.options.ray is not None and most:
             return ray_executor(self.options, self.results.path, _plugins(self.suite, self.options), most)
         devices = spread(self.device, self.options.jobs, most)
         if len(devices) == 1:
@@ -181,7 +192,11 @@ def run(suite: str = "demo", **options: Unpack[RunOptions]) -> SuiteOutcome:
     if given.dry_run:
         return _dry_run(declared, suite, given)
     job = _Job.of(declared, suite, given)
-    with python_call(Options.written("run", suite, options)), job.tracker() as tracker, job.executor() as executor:
+    with (
+        python_call(Options.written("run", suite, options)),
+        job.tracker() as tracker,
+        job.executor(max(job.left, job.trials)) as executor,
+    ):
         if job.budget:
             job.preflight()
             best = job.export(_search(job, job.budget, executor, tracker))
@@ -322,7 +337,11 @@ def search(suite: str = "tuned", *, export_best: bool = False, **options: Unpack
     if given.dry_run:
         return _dry_search(job, job.budget)
     check_runs(job.runs, job.results, job.device)
-    with python_call(Options.written("search", suite, options)), job.tracker() as tracker, job.executor() as executor:
+    with (
+        python_call(Options.written("search", suite, options)),
+        job.tracker() as tracker,
+        job.executor(job.trials) as executor,
+    ):
         found = _search(job, job.budget, executor, tracker)
         draw_search(job.results)
         job.display.notice(f"on record: {job.results.search_file}, trials.csv, figures")

@@ -12,10 +12,12 @@ from bench.text import hide_secrets, printable
 __all__ = ["commands_of"]
 
 _LIST = "--list-missing"
+# each command has the last of these, wherever one was given
+_REPORTS = ("--report", "--no-report")
 
 
 def commands_of(parts: Sequence[str]) -> list[str]:
-    """Return a command for each part, as a shell reads it: this one, with the part in the place of --list-missing.
+    """Return a command for each part, as a shell reads it: this one without --list-missing, with the part at its end.
 
     All other words are as they were given, so that no option is forgotten. Raises UserError for a word that can't be
     printed as it is.
@@ -24,10 +26,10 @@ def commands_of(parts: Sequence[str]) -> list[str]:
     if odd := [word for word in words if printable(hide_secrets(word)) != word]:
         reason = "has a password, or a character that can't be shown, and so no place in a list of commands"
         raise UserError(f"{_LIST}: {odd[0]}: {reason}; leave it out, or rename it")
-    place = words.index(_LIST)
-    before, after = shlex.join(words[:place]), [word for word in words[place + 1 :] if word != _LIST]
-    # no part has a character that a shell would read otherwise
-    return [" ".join([before, f"--part {part} --no-report", *map(shlex.quote, after)]) for part in parts]
+    words = [word for word in words if word not in (_LIST, *_REPORTS)]
+    # after which there are no options
+    end = words.index("--") if "--" in words else len(words)
+    return [shlex.join([*words[:end], "--part", part, "--no-report", *words[end:]]) for part in parts]
 
 
 def _program() -> list[str]:

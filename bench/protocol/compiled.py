@@ -1,5 +1,6 @@
 """Forward and loss by torch.compile, which fuses small kernels: faster steps, after a minute of compilation."""
 
+import logging
 import time
 import warnings
 from collections.abc import Callable
@@ -27,6 +28,8 @@ def compiled(loss: Loss) -> Loss:
     """
     # what was compiled for models of before is of no use any more, and PyTorch keeps only so many
     torch.compiler.reset()
+    # that a build for GPUs finds none
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     return torch.compile(loss, dynamic=False, options={"fallback_random": True})
 
 
@@ -36,42 +39,55 @@ class CompiledStep:
     Args:
         model: what the loss trains.
         step_of: makes a step of a loss.
+
+    Attributes:
+        is_compiled: whether compiled steps were taken.
+        seconds: what compilation took, or the attempt.
     """
 
     def __init__(
         self, model: nn.Module, loss: Loss, step_of: Callable[[Loss], Step], notice: Callable[[str], None]
     ) -> None:
         self.model, self.loss, self.step_of, self.notice = model, loss, step_of, notice
-        self.is_compiled = True
-        # of the first step, which compiles
-        self.seconds = 0.0
+        self.is_compiled, self.seconds, self.has_begun = False, 0.0, False
         self.step = step_of(compiled(loss))
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.step(x, y) if self.seconds else self._first(x, y)
+        return self.step(x, y) if self.has_begun else self._first(x, y)
 
     def _first(self, x: Tensor, y: Tensor) -> Tensor:
-        started = time.perf_counter()
+        """Take the first step, which compiles."""
+        self.has_begun, started = True, time.perf_counter()
         # what a forward pass changes, should it fail half-way: running means, and what dropout draws from
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         random = torch.get_rng_state(), torch.cuda.get_rng_state(x.device) if x.is_cuda else None
+        loss = self._tried(x, y)
+        self.seconds = time.perf_counter() - started
+        if loss is not None:
+            self.is_compiled = True
+            return loss
+        with torch.no_grad():
+            for name, buffer in self.model.named_buffers():
+                buffer.copy_(buffers[name])
+        torch.set_rng_state(random[0])
+        if random[1] is not None:
+            torch.cuda.set_rng_state(random[1], x.device)
+        # what a recording of the other one holds
+        del self.step
+        self.step = self.step_of(self.loss)
+        return self.step(x, y)
+
+    def _tried(self, x: Tensor, y: Tensor) -> Tensor | None:
+        """Return the loss of a compiled step, None if there is no such step."""
         try:
             with warnings.catch_warnings(action="ignore"):
-                loss = self.step(x, y)
-        # a compiler raises whatever it likes
+                return self.step(x, y)
+        # a compiler raises whatever it likes; what is the architecture's own error is raised again without it
         except Exception as error:
-            self.notice(f"steps are not compiled, and slower for it: {one_line(error)[:200]}")
-            self.is_compiled = False
-            with torch.no_grad():
-                for name, buffer in self.model.named_buffers():
-                    buffer.copy_(buffers[name])
-            torch.set_rng_state(random[0])
-            if random[1] is not None:
-                torch.cuda.set_rng_state(random[1], x.device)
-            self.step = self.step_of(self.loss)
-            loss = self.step(x, y)
-        self.seconds = time.perf_counter() - started
-        return loss
+            # more than the first paragraph is advice to those who debug compilers
+            why = one_line(Exception(str(error).partition("\n\n")[0]))[:200]
+            self.notice(f"steps are not compiled, and slower for it: {why}")
+            return None
 
 
 @dataclass(frozen=True)
@@ -124,7 +140,8 @@ class MeasuredStep:
 
     @property
     def is_compiled(self) -> bool:
-        return self.compiled is not None and self.compiled.is_compiled
+        """Whether the steps that were chosen are compiled."""
+        return self.is_settled and self.compiled is not None and self.compiled.is_compiled
 
     @property
     def seconds(self) -> float:

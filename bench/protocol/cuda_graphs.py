@@ -20,10 +20,12 @@ class CudaGraphs:
         """Do the work on another stream, where libraries set up what may not be set up while recording."""
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            result = work()
-        torch.cuda.current_stream().wait_stream(side)
-        return result
+        try:
+            with torch.cuda.stream(side):
+                return work()
+        # also where it fails, for what is done instead
+        finally:
+            torch.cuda.current_stream().wait_stream(side)
 
     def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], Any], Tensor]:
         """Return how to do the work again, and where its result will lie; the work itself is not done."""

@@ -40,10 +40,10 @@ class State:
     # since the last evaluation
     loss_sum: float = 0.0
     loss_count: int = 0
-    # of training, without evaluation
+    # of training, without evaluation and compilation
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
-    # known at the end: whether the last steps were compiled, and the seconds that this took
+    # whether steps were compiled, and the seconds that this took, or the attempt
     is_compiled: bool = False
     compile_seconds: float = 0.0
 
@@ -147,7 +147,9 @@ def _wrong_history(state: State, metric: Metric, recipe: Recipe) -> str:
     for name in ("best_score", "best_step", "stale", "halvings"):
         if getattr(state, name) != getattr(again, name):
             return f"{name} is {getattr(state, name)}, by the history {getattr(again, name)}"
-    are_numbers = _is_number(state.loss_sum) and _is_number(state.seconds) and 0 <= state.seconds <= _LONGEST
+    seconds = (state.seconds, state.compile_seconds)
+    are_numbers = isinstance(state.is_compiled, bool) and _is_number(state.loss_sum)
+    are_numbers = are_numbers and all(_is_number(s) and 0 <= s <= _LONGEST for s in seconds)
     if not (are_numbers and state.loss_count <= state.step - again.step):
         return f"{state.loss_count} losses of {state.loss_sum} in all, in {state.seconds} s"
     return ""

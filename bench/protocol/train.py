@@ -70,7 +70,7 @@ def train(
     step = step_of(model, optimizer, task, recipe, data.device, recipe.max_steps - state.step, notice)
     evaluations = recipe.evaluation_steps()
     model.train()
-    losses = Losses(data.device)
+    losses, compilation = Losses(data.device), _Compilation(step, state)
     saved = clock = time.perf_counter()
 
     while state.step < recipe.max_steps and not 0 < recipe.early_stop <= state.stale:
@@ -83,7 +83,7 @@ def train(
             continue
         _note_losses(losses.read(wait=evaluate), state)
         now = time.perf_counter()
-        state.seconds += now - clock
+        state.seconds += max(0.0, now - clock - compilation.note())
         clock = now
         if evaluate:
             _evaluate(model, val, task, recipe, state, finite)
@@ -93,8 +93,6 @@ def train(
             checkpoint.save(snapshot(model, optimizer, state))
             saved = clock = time.perf_counter()
 
-    if isinstance(step, CompiledStep | MeasuredStep):
-        state.is_compiled, state.compile_seconds = step.is_compiled, step.seconds
     model.load_state_dict(state.best_weights)
     return state
 
@@ -127,7 +125,7 @@ def step_of(
         return compiled()
     # on processors, compiled transformers took 6 to 16% longer
     if recipe.compile == "auto" and device.type == "cuda":
-        shapes = tuple((name, p.shape) for name, p in model.named_parameters())
+        shapes = (repr(model), *((name, tensor.shape) for name, tensor in model.state_dict().items()))
         fields = (recipe.loss, recipe.batch_size, recipe.chunk_seconds, recipe.precision, recipe.channels_last)
         return MeasuredStep(lambda: step_with(loss), compiled, steps, (type(model), shapes, fields, device), Timer())
     return step_with(loss)
@@ -161,6 +159,23 @@ def _take(loss: Loss, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, re
 def batch_of(data: Batches, recipe: Recipe, seed: int, step: int) -> tuple[Tensor, Tensor]:
     """Return what step number `step` (from 0) trains on: (b, n), (b, k)."""
     return augment(*data.batch(data.draw(step, recipe.batch_size, seed)), recipe, seed, step)
+
+
+class _Compilation:
+    """Notes on a state what compiling steps came to, also over several processes."""
+
+    def __init__(self, step: Step, state: State) -> None:
+        self.step, self.state, self.noted = step, state, 0.0
+
+    def note(self) -> float:
+        """Return the seconds that it took since the last note; they are not those of training."""
+        if not isinstance(self.step, CompiledStep | MeasuredStep):
+            return 0.0
+        new = self.step.seconds - self.noted
+        self.noted += new
+        self.state.compile_seconds += new
+        self.state.is_compiled |= self.step.is_compiled
+        return new
 
 
 def _note_losses(losses: list[float], state: State) -> None:

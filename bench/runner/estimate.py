@@ -16,6 +16,7 @@ from bench.data.dataset import Progress
 from bench.data.pack import Pack
 from bench.errors import one_line
 from bench.protocol.build import build
+from bench.protocol.compiled import CompiledStep
 from bench.protocol.cuda_graphs import RecordedStep
 from bench.protocol.evaluate import evaluation_batch_size
 from bench.protocol.optim import optimizer_of
@@ -62,7 +63,7 @@ class Rates:
 
     # what a run begins with: reading data, making a model, a first step
     start: float = math.nan
-    # what an entry's first run takes more: it says what a step and a clip cost
+    # what an entry's first run takes more: it says what a step and a clip cost, and compiles
     once: float = math.nan
     # one step, each time that it was taken
     steps: tuple[float, ...] = (math.nan,)
@@ -193,7 +194,8 @@ def measure(entry: Remaining, device: torch.device, seconds: float) -> Rates:
             loss.item()
 
         train(1 if device.type == "cpu" else RecordedStep.EAGER + 1)
-        first = time.perf_counter() - started - read
+        compilation = step.seconds if isinstance(step, CompiledStep) else 0.0
+        first = time.perf_counter() - started - read - compilation
         steps = timed(lambda: train(at_once), seconds, most)
         some = val.head(at_once * evaluation_batch_size(device))
         scoring = timed(lambda: task.score(model, some), seconds / 2, most)
@@ -201,7 +203,8 @@ def measure(entry: Remaining, device: torch.device, seconds: float) -> Rates:
     chunk = statistics.median_low(scoring) / len(some)
     return Rates(
         start=read + first,
-        once=first + (1 + REPEATS) * recipe.eval_chunks(CLIP_SECONDS) * chunk,
+        # other seeds are compiled from what the first one leaves, in some seconds
+        once=compilation + first + (1 + REPEATS) * recipe.eval_chunks(CLIP_SECONDS) * chunk,
         steps=tuple(taken / at_once for taken in steps),
         chunk=chunk,
         val_chunks=len(val),

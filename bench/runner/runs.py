@@ -78,8 +78,7 @@ class RunWork:
                 # it may have been finished just before
                 if not folder.is_finished:
                     return self._train(device, display)
-        folder.clean_up()
-        return RunEnd("skipped", folder.record())
+        return skipped(folder)
 
     def _train(self, device: torch.device, display: Display) -> RunEnd:
         folder = self.run.folder
@@ -114,9 +113,12 @@ def run_all(
         costs: What `costs_of` has measured, if it has; else each run measures its own.
     """
     all_runs = _Runs(runs, executor, display or Display(), after_run, costs or {})
-    at_once(executor, all_runs.work)
+    at_once(executor, lambda _: all_runs.work())
     order = {run.folder.name: number for number, run in enumerate(runs)}
-    return Outcome(*(sorted(names, key=order.__getitem__) for names in astuple(all_runs.outcome)))
+    outcome = Outcome(*(sorted(names, key=order.__getitem__) for names in astuple(all_runs.outcome)))
+    if lost := order.keys() - {name for names in astuple(outcome) for name in names}:
+        raise AssertionError(f"nothing became of {', '.join(sorted(lost))}")
+    return outcome
 
 
 def costs_of(
@@ -187,7 +189,9 @@ class _Runs:
                         return None
                     self._say_for_whom()
                 self.changed.wait(_PATIENCE)
-                self.left, self.busy = self.busy, deque()
+                # added: another thread that waits may have been faster
+                self.left.extend(self.busy)
+                self.busy.clear()
             self.under_way += 1
             return self.left.popleft()
 
@@ -197,8 +201,10 @@ class _Runs:
         self.has_told = True
 
     def _do(self, work: RunWork, display: Relay) -> RunEnd:
+        folder = work.run.folder
         try:
-            end = self.executor.do(work, display)
+            # no process is started for what is finished
+            end = skipped(folder) if folder.is_finished else self.executor.do(work, display)
         except WorkerDied as error:
             end = self._record_death(work, error, display)
         with self.changed:
@@ -247,6 +253,12 @@ class _Ranking:
         """Return an entry's place, and of how many."""
         means = {name: fmean(scores.values()) for name, scores in self.scores.items()}
         return 1 + sum(mean < means[record.spec.name] for mean in means.values()), len(means)
+
+
+def skipped(folder: RunFolder) -> RunEnd:
+    """Return how a run ended that is finished, and remove what only training needs."""
+    folder.clean_up()
+    return RunEnd("skipped", folder.record())
 
 
 def failed_at(folder: RunFolder) -> int | None:

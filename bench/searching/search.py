@@ -186,14 +186,15 @@ def run_search(search: Search, storage: RDBStorage, budget: Budget, executor: Ex
     """
     study, lock = open_study(search, storage), threading.RLock()
 
-    def work() -> None:
+    def work(is_over: threading.Event) -> None:
         # a study of its own: a sampler draws for one trial at a time
         mine = open_study(search, storage)
         try:
             Worker(mine, storage, search.space, budget).run(
                 lambda trial, params: _try_out(
                     search, budget, mine, trial, params, executor, in_turn(display.lane(), lock)
-                )
+                ),
+                is_over,
             )
         finally:
             storage.remove_session()

@@ -148,11 +148,14 @@ class Worker:
         assert storage.heartbeat_interval is not None
         self.heartbeat = storage.heartbeat_interval
 
-    def run(self, work: Work) -> None:
-        """Work until the budget is spent, by whomever; UserError if the storage does not answer."""
-        until = time.monotonic() + (_MISSED + 1) * self.heartbeat
+    def run(self, work: Work, is_over: threading.Event | None = None) -> None:
+        """Work until the budget is spent, by whomever; UserError if the storage does not answer.
+
+        Raises Interrupted between two trials, and while others' are waited for, when `is_over` is set.
+        """
+        until, is_over = time.monotonic() + (_MISSED + 1) * self.heartbeat, is_over or threading.Event()
         try:
-            while True:
+            while not is_over.is_set():
                 self._free_the_dead()
                 trials = self.study.get_trials(deepcopy=False)
                 running = [trial for trial in trials if trial.state == TrialState.RUNNING]
@@ -163,9 +166,10 @@ class Worker:
                     self._one(work)
                 # elsewhere; if it dies there, it is done again here
                 elif running:
-                    time.sleep(min(1, self.heartbeat / 4))
+                    is_over.wait(min(1, self.heartbeat / 4))
                 else:
                     return
+            raise Interrupted
         except (SQLAlchemyError, StorageInternalError) as error:
             raise does_not_answer(self.storage, error) from error
 

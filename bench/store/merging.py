@@ -10,7 +10,7 @@ from bench.errors import UserError
 from bench.store.results_folder import ResultsFolder
 from bench.store.run_folder import RunFolder
 
-__all__ = ["copy_labels", "copy_run", "copy_search", "differing_search", "other_file", "run_files"]
+__all__ = ["copy_labels", "copy_run", "copy_search", "copy_weights", "differing_search", "other_file", "run_files"]
 
 
 def run_files(run: RunFolder) -> list[Path]:
@@ -64,6 +64,12 @@ def copy_run(run: RunFolder, to: RunFolder) -> None:
     for path in run_files(run):
         _copy(path, to.path / path.name)
     to.clean_up()
+
+
+def copy_weights(run: RunFolder, to: RunFolder) -> None:
+    """Copy a run's weights to another copy of it that has none, as where git has left them out."""
+    if run.weights_file.is_file() and not to.weights_file.exists():
+        _copy(run.weights_file, to.weights_file)
 
 
 def copy_labels(results: ResultsFolder, to: ResultsFolder) -> None:

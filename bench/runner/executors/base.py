@@ -1,5 +1,6 @@
 """What an executor is, and how several pieces of work are under way at once."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -66,19 +67,22 @@ class Executor(Protocol):
         self.close()
 
 
-def at_once(executor: Executor, work: Callable[[], None]) -> None:
+def at_once(executor: Executor, work: Callable[[threading.Event], None]) -> None:
     """Call `work` in as many threads as the executor has slots, in this one if it has one, and wait for all.
 
-    What one of them raises, or Ctrl-C here, closes the executor, which ends the others, and is raised.
+    What one of them raises, or Ctrl-C here, closes the executor, which ends the others, and is raised. The event that
+    `work` is given is set then: what waits without the executor has to see that, and to raise Interrupted.
     """
+    is_over = threading.Event()
     if executor.slots == 1:
-        work()
+        work(is_over)
         return
     with ThreadPoolExecutor(executor.slots) as pool:
         try:
-            for ended in as_completed([pool.submit(work) for _ in range(executor.slots)]):
+            for ended in as_completed([pool.submit(work, is_over) for _ in range(executor.slots)]):
                 ended.result()
         except BaseException:
+            is_over.set()
             executor.close()
             raise
 

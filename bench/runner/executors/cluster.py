@@ -47,6 +47,10 @@ _SECONDS = 1.0
 _LOOK, _PATIENCE = 0.2, 0.5
 # seconds between two looks at whether any node could do what waits
 _FEASIBLE = 5.0
+# what the names of files begin with by which nodes are asked what they see
+_TOKEN = ".ray-"
+# seconds without a new run after which such a file is taken for one of a command that was killed
+_STALE = 86_400.0
 # seconds for a cluster to answer, for its nodes to say what they see, and for a task to end
 _ANSWER, _SEEN, _GRACE = 30.0, 60.0, 3.0
 # else Ray hides from a process all GPUs but that of its first task
@@ -185,7 +189,7 @@ class RayExecutor(Executor):
 
     def _send(self, work: Work[R], display: Display, *, token: Path | None = None) -> R:
         """Have a task do a piece of work, and return what comes of it; _Unseen if its node lacks the token."""
-        node = "a node"
+        node, has_begun = "a node", False
         setup, pickled = replace(self._setup, token=token), pickle.dumps(work)
         with self._started(lambda: [self._task.remote(setup, pickled)]) as (task,):
             try:
@@ -194,7 +198,7 @@ class RayExecutor(Executor):
                         name, arguments = content
                         getattr(display, name)(*arguments)
                     elif kind == "begun":
-                        node = content
+                        node, has_begun = content, True
                     elif kind == "done":
                         return cast(R, content)
                     elif kind == "unseen":
@@ -212,22 +216,18 @@ class RayExecutor(Executor):
                 ray.cancel(task)
                 raise
             except BaseException:
-                self._end(task)
+                self._end(task, _GRACE if has_begun else 0)
                 raise
 
-    def _end(self, task: Any) -> None:
-        """Have a task give back its locks and folders, and end; where it doesn't, end its process."""
+    def _end(self, task: Any, grace: float) -> None:
+        """Have a task give back its locks and folders, within so many seconds, and end."""
         # once: the second time, it would be interrupted in giving back
         if not self._is_closed:
             ray.cancel(task)
-        until = time.monotonic() + _GRACE
-        while time.monotonic() < until:
-            if ray.wait([task], timeout=_PATIENCE)[0]:
-                try:
-                    next(task)
-                except StopIteration:
-                    return
-        ray.cancel(task, force=True)
+        has_ended, _ = ray.wait([task.completed()], timeout=grace)
+        # its process, which else ends with this executor. Where a task has just ended, Ray may crash of it
+        if not has_ended and self._is_joined:
+            ray.cancel(task, force=True)
 
     @contextmanager
     def _started(self, start: Callable[[], list[Any]]) -> Iterator[list[Any]]:
@@ -277,9 +277,16 @@ class RayExecutor(Executor):
         """Find out, once, whether all nodes see the results folder, and say so."""
         with self._asking:
             if self._token:
+                # in use, other commands see by that
+                self._token.touch()
                 return
             self._results.mkdir(parents=True, exist_ok=True)
-            self._token = self._results / f".ray-{uuid.uuid4().hex}"
+            for left in self._results.glob(f"{_TOKEN}*"):
+                # another command may be faster
+                with suppress(FileNotFoundError):
+                    if time.time() - left.stat().st_mtime > _STALE:
+                        left.unlink()
+            self._token = self._results / f"{_TOKEN}{uuid.uuid4().hex}"
             self._token.touch()
             if blind := self._blind(self._token):
                 self._say_unseen(blind)
@@ -351,7 +358,7 @@ def _connect(address: str) -> tuple[bool, str]:
     if ray.is_initialized():
         return True, "the cluster that this process has joined"
     if address == "auto":
-        address = os.environ.get("RAY_ADDRESS", "auto")
+        address = os.environ.get("RAY_ADDRESS") or "auto"
     if address != "auto":
         _require_answer(address)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}

@@ -33,6 +33,8 @@ _PROGRAM = "from bench.runner.executors.worker import main; main()"
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # seconds for processes to give back their locks
 _GRACE = 3.0
+# seconds between two looks at whether a process lives that says nothing
+_LOOK = 0.5
 
 
 class JobsExecutor(Executor):
@@ -79,12 +81,13 @@ class JobsExecutor(Executor):
 def spread(device: torch.device, jobs: int | Literal["auto"], most: int) -> list[torch.device]:
     """Return the device of each of so many processes: GPUs in turn, unless a certain one is named.
 
-    `auto` is one process a GPU, or a core of those that this process may use, but no more than there is work for.
+    `auto` is one process a GPU, or a core of those that this process may use. It is never more than there is work for,
+    which is at most so many pieces.
     """
     is_any = device.type == "cuda" and device.index is None
     gpus = [torch.device("cuda", i) for i in range(torch.cuda.device_count())] if is_any else [device]
-    fitting = max(1, min(_cores() if device.type == "cpu" else len(gpus), most))
-    return [gpus[i % len(gpus)] for i in range(fitting if jobs == "auto" else jobs)]
+    fitting = _cores() if device.type == "cpu" else len(gpus)
+    return [gpus[i % len(gpus)] for i in range(max(1, min(fitting if jobs == "auto" else jobs, most)))]
 
 
 def _cores() -> int:
@@ -108,21 +111,23 @@ class _Worker:
         process, pipe = self._ready()
         try:
             pipe.send(work)
-            return self._attend(pipe, display)
+            return self._attend(process, pipe, display)
         # the pipe's: what a display raises is kept in there
         except (EOFError, ConnectionError):
-            code = process.wait()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_GRACE)
+            code, self.process = _kill(process), None
             if self.is_closed:
                 raise Interrupted from None
             if not self.is_ready:
                 raise MachineFault(f"a worker process did not start: {_how(code)}") from None
             raise WorkerDied(_how(code)) from None
 
-    def _attend(self, pipe: "Connection[Any, Any]", display: Display) -> Any:
+    def _attend(self, process: "subprocess.Popen[bytes]", pipe: "Connection[Any, Any]", display: Display) -> Any:
         """Pass on what is told, until the work has ended; return or raise what comes of it."""
         raised: Exception | None = None
         while True:
-            kind, content = pipe.recv()
+            kind, content = _heard(process, pipe)
             if kind == "tell":
                 answer = None
                 try:
@@ -145,6 +150,9 @@ class _Worker:
             if self.is_closed:
                 raise Interrupted
             if self.process is None or self.pipe is None or self.process.poll() is not None:
+                # which has ended without work
+                if self.process:
+                    _kill(self.process)
                 if self.pipe:
                     self.pipe.close()
                 self.is_ready = False
@@ -155,18 +163,17 @@ class _Worker:
     def terminate(self) -> None:
         with self.starting:
             self.is_closed = True
-            if self.process:
-                self.process.terminate()
+            if process := self.process:
+                process.terminate()
 
     def wait(self, deadline: float) -> None:
-        if self.process:
+        if process := self.process:
             with suppress(subprocess.TimeoutExpired):
-                self.process.wait(max(0.0, deadline - time.monotonic()))
+                process.wait(max(0.0, deadline - time.monotonic()))
 
     def kill(self) -> None:
-        if self.process:
-            self.process.kill()
-            self.process.wait()
+        if process := self.process:
+            _kill(process)
 
 
 def _start(threads: int) -> "tuple[subprocess.Popen[bytes], Connection[Any, Any]]":
@@ -184,6 +191,23 @@ def _start(threads: int) -> "tuple[subprocess.Popen[bytes], Connection[Any, Any]
             process_group=0,
         )
     return process, near
+
+
+def _heard(process: "subprocess.Popen[bytes]", pipe: "Connection[Any, Any]") -> Any:
+    """Return the next that a process says; EOFError where it is no more."""
+    # one that it has forked may hold the other end of the pipe for as long as it lives
+    while not pipe.poll(_LOOK):
+        if process.poll() is not None and not pipe.poll():
+            raise EOFError
+    return pipe.recv()
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> int:
+    """End a process, if it still runs, and those that it has started; return its exit code."""
+    # macOS says the latter where all have ended
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.wait()
 
 
 def _how(code: int) -> str:

@@ -68,8 +68,9 @@ def _say(pipe: Connection, kind: str, content: object) -> None:
 
 def _end() -> None:
     """End as a killed process does, since nobody takes the results any more: no run has failed by that."""
-    # not os._exit, which is another function while an architecture is at work
-    os.kill(os.getpid(), signal.SIGKILL)
+    # with what it has started: of its group it is the first. Not os._exit, which is another function while an
+    # architecture is at work
+    os.killpg(os.getpid(), signal.SIGKILL)
 
 
 def _serve(pipe: Connection, arrived: SimpleQueue[bytes]) -> None:
