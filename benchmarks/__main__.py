@@ -65,7 +65,7 @@ def on_gpu(
 def on_ray(
     runs: Annotated[list[int], typer.Option(min=10, help="How many; repeatable.")] = [2_000, 10_000],  # noqa: B006
     nodes: Annotated[int, typer.Option(min=1, help="All on this machine.")] = 8,
-    slots: Annotated[int, typer.Option(min=1, help="Of each node; each is a process, of 0.2 GB.")] = 8,
+    slots: Annotated[int, typer.Option(min=1, help="Of each node; each is a process, of 0.4 GB.")] = 8,
     seconds: Annotated[float, typer.Option(min=0, help="That a run sleeps.")] = 0.5,
     out: Annotated[Path, typer.Option(help="Results folder.")] = Path("results/speed"),
 ) -> None:
