@@ -130,8 +130,8 @@ class MeasuredStep:
         self.compiled: CompiledStep | None = None
         # of a step as it stands, as soon as it is known
         self.plain_seconds: float | None = None
-        # steps since the last look
-        self.done = 0
+        # steps since the last look; seconds of a compilation that did not pay
+        self.done, self.spent = 0, 0.0
         found = _found.get(kind)
         self.is_settled = found is not None
         if found and found.gain * steps > found.seconds:
@@ -146,8 +146,7 @@ class MeasuredStep:
     @property
     def seconds(self) -> float:
         """What compilation took, whether it was found to pay or not."""
-        found = _found.get(self.kind)
-        return self.compiled.seconds if self.compiled else found.seconds if found and self.plain_seconds else 0.0
+        return self.compiled.seconds if self.compiled else self.spent
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         if not self.is_settled and self.done == self.WARM_UP + self.TIMED:
@@ -176,6 +175,7 @@ class MeasuredStep:
         self.is_settled = True
         # what compilation took is spent in any case
         if gain < 0:
+            self.spent = self.compiled.seconds
             del self.step
             self.compiled = None
             self.step = self.plain()
