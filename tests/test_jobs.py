@@ -42,7 +42,7 @@ from bench.runner.runs import RunEnd, RunWork, costs_of, run_all
 from bench.searching import search as searching
 from bench.searching.search import Search, TrialWork, open_study, run_search
 from bench.searching.study import counted, open_storage, status
-from bench.store import ResultsFolder, RunFolder
+from bench.store import ResultsFolder
 from bench.suites.plan import plan
 from bench.suites.space import Budget, Dimension
 from bench.suites.suite import load_suite
@@ -664,16 +664,6 @@ def test_threads_are_what_they_were_afterwards():
 # --- the display
 
 
-def test_a_run_may_fail_that_never_began(packed, tmp_path, capsys):
-    """Its process died before it could say so; the line of the run before is over, and is not its own."""
-    display = console.ConsoleDisplay()
-    lane = display.lane()
-    lane.run_started(1, 2, make_spec(packed))
-    lane.ended("over")
-    lane.run_failed(WorkerDied("killed"), RunFolder(tmp_path / "tiny-s1-12345678"))
-    assert capsys.readouterr().err.splitlines()[1].startswith("tiny-s1-12345678: failed: killed (traceback in ")
-
-
 def test_lanes_are_lines_of_one_display(packed, capsys, monkeypatch):
     monkeypatch.setattr(console, "_LOG_SECONDS", -1)
     display = console.ConsoleDisplay()
@@ -701,6 +691,21 @@ def test_a_run_whose_process_died_before_it_began_has_its_line(packed, tmp_path,
     assert run_all([run], executor, console.ConsoleDisplay()).failed == [run.folder.name]
     failed = f"failed: it died (traceback in {run.folder.failure_file})"
     assert capsys.readouterr().err == f"[1/1] tiny seed 0: {failed}\n"
+
+
+def test_a_run_begun_again_whose_process_dies_before_that_has_its_line(packed, tmp_path, capsys):
+    """As on a Ray cluster: the line of its first try is over."""
+
+    def work(_, display):
+        display.run_started(1, 1, run.spec)
+        display.ended("its node died; it is begun again, anew")
+        raise WorkerDied("it died")
+
+    run = make_run(packed, tmp_path / "out")
+    run_all([run], Threads(work), console.ConsoleDisplay())
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "[1/1] tiny seed 0: its node died; it is begun again, anew"
+    assert last.startswith("[1/1] tiny seed 0: failed: it died (traceback in ")
 
 
 # --- searches
@@ -734,7 +739,8 @@ def test_trials_at_once_spend_the_budget_exactly(small_search, storage, monkeypa
     study = run_search(small_search, storage, Budget(trials=14), Threads(), Display())
     done = counted(study.get_trials())
     assert len(done) == 14
-    assert {status(trial) for trial in done} == {"complete", "pruned"}
+    # which are pruned hangs on the order in which they end
+    assert {status(trial) for trial in done} <= {"complete", "pruned"}
     assert len({trial.params["learning_rate"] for trial in done}) == 14
     assert sum(trial.params == small_search.default for trial in done) == 1
     assert all(trial.user_attrs["provenance"]["source"] for trial in done)

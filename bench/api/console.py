@@ -131,9 +131,6 @@ class ConsoleDisplay(Display):
         self.ended(f"{score}, place {place} of {of} so far" if of > 1 else score)
 
     def run_failed(self, error: Exception, folder: RunFolder) -> None:
-        # its process may have died before it began
-        if self.task is None:
-            self.heading = _shown(folder.name)
         self.ended(f"failed: {one_line(error) or type(error).__name__} (traceback in {folder.failure_file})")
 
     def ended(self, how: str) -> None:

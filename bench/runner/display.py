@@ -58,7 +58,7 @@ class Display:
         """Take what came of a run, and at which place its entry stands so far, of how many."""
 
     def run_failed(self, error: Exception, folder: RunFolder) -> None:
-        """Take that a run failed."""
+        """Take that a run that began has failed."""
 
     def ended(self, how: str) -> None:
         """Take that some training ended."""
@@ -68,7 +68,7 @@ class Relay(Display):
     """Passes on what it is told about a run or a trial: the name of a method, and its arguments.
 
     Attributes:
-        has_begun: Whether it was told that one begins.
+        has_begun: Whether it was told that one begins, and not since that it ended.
     """
 
     def __init__(self, tell: Callable[[str, tuple[Any, ...]], None]) -> None:
@@ -98,6 +98,7 @@ class Relay(Display):
         self.tell("run_failed", (error, folder))
 
     def ended(self, how: str) -> None:
+        self.has_begun = False
         self.tell("ended", (how,))
 
 

@@ -335,22 +335,17 @@ class _Shown(Relay):
 
     def __init__(self, display: Display, folder: RunFolder) -> None:
         super().__init__(lambda name, arguments: getattr(display, name)(*arguments))
-        self.folder, self.has_started = folder, False
-
-    def run_started(self, *started: Any) -> None:
-        super().run_started(*started)
-        self.has_started = True
+        self.folder = folder
 
     def run_failed(self, error: Exception, folder: RunFolder) -> None:  # noqa: ARG002
         super().run_failed(error, self.folder)
 
     def died(self, how: str) -> None:
         """Show that a try has ended."""
-        if self.has_started:
+        if self.has_begun:
             self.ended(how)
         else:
             self.notice(f"{self.folder.name}: {how}")
-        self.has_started = False
 
 
 def _connect(address: str) -> tuple[bool, str]:
