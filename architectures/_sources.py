@@ -53,12 +53,17 @@ _BOTH = f"the re-implementations of {_FSD50K}, {_YADAV} and {_GREEN}"
 _NOT_FOUND = f"found in no account of {_FSD50K}"
 _PADDED = f"padded to keep the size, each followed by batch norm and ReLU: {_GREEN}, a re-implementation of {_FSD50K}"
 
+# every body has the fields of both front ends
+_WITHOUT_EFFECT = "without effect, being a field of the other front end: docs/architectures.md"
+
 _LOG_MEL = _sources(
-    second_hand=dict.fromkeys(("n_mels", "win_seconds", "hop_seconds"), _BOTH),
+    documented=dict.fromkeys(("patch_seconds", "front_end_dim", "embed_dim"), _WITHOUT_EFFECT),
+    second_hand=dict.fromkeys(("front_end", "n_mels", "win_seconds", "hop_seconds"), _BOTH),
     inferred={
         "n_fft": f"None is the smallest power of two of 1.5 windows or more, so that no band is empty; {_YADAV} takes "
         f"1,920 samples, {_GREEN} the window's 660",
         "drop_rate": _NOT_FOUND,
+        "input_level": f"as it is; {_NOT_FOUND}",
         "window": f"Hann's, torchaudio's default; {_NOT_FOUND}",
         "mel_scale": f"HTK's, torchaudio's default; {_NOT_FOUND}",
         "log_offset": f"1e-6 is added before the logarithm, since silence has none; {_NOT_FOUND}",
@@ -119,6 +124,7 @@ _TRANSFORMER_LARGE = _sources(
     documented={
         "patch_seconds": f"{_AUDIO}, figure 1",
         "front_end": f"{_AUDIO}, abstract and figure 1",
+        **dict.fromkeys(("n_mels", "n_fft", "win_seconds", "hop_seconds"), _WITHOUT_EFFECT),
         **dict.fromkeys(
             ("pool_after", "pool_window", "pool_stride"), f"the plain model has no pooling: {_AUDIO}, abstract"
         ),
@@ -171,11 +177,10 @@ _TRANSFORMER_POOLED = _sources(
 )
 _TRANSFORMER_MULTISCALE = _sources(
     _TRANSFORMER_LARGE,
-    second_hand={
-        "multiscale_windows": f"powers of two up to the whole sequence: {_TALK} at 40:26",
-        "multiscale_half": f"half of the dimensions stay as they are: {_TALK} at 40:00",
-    },
+    second_hand={"multiscale_half": f"half of the dimensions stay as they are: {_TALK} at 40:00"},
     inferred={
+        "multiscale_windows": f"{_TALK} at 40:26 has powers of two up to the whole sequence; from 2 on, since with a "
+        "window of 1, which averages nothing, more than half would stay as they are",
         "multiscale_after": f"{_TALK} has 'intermediate embeddings' at 38:47 and 'every single layer' at 41:04; taken "
         "where the pooled one pools",
         "multiscale_mean": f"{_TALK} at 40:06 has 'two at a time': of blocks, or of moving windows?",

@@ -12,31 +12,32 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchaudio.functional import melscale_fbanks
 
 from architectures._published import audio_transformers_paper
-from architectures._registry import ArchitectureConfig, Published, register
+from architectures._registry import Published, later, register
 from architectures._sources import SOURCES
-from architectures.layers import fft_length, mlp
+from architectures.layers import FrontEndConfig, mlp, token_front_end
 
 __all__ = ["Attention", "AudioTransformer", "AudioTransformerConfig", "Block"]
 
 _MeanKind = Literal["block", "past"]
-# as many as the CNNs have, so that the front ends can be compared
-_MEL_BANDS = 96
 
 
 @dataclass(frozen=True, kw_only=True)
-class AudioTransformerConfig(ArchitectureConfig):
+class AudioTransformerConfig(FrontEndConfig):
     """The choices of an Audio Transformer; the defaults are the paper's large one, or inferred."""
 
-    # waveform to tokens: each chunk as it is, or scaled to a root mean square of 1
+    # waveform to tokens
     input_level: Literal["raw", "unit"] = "unit"
+    front_end: Literal["log_mel", "learned", "random"] = "learned"
     patch_seconds: float = 0.025
-    # random: its filters stay as they were drawn; log_mel: bands instead of filters
-    front_end: Literal["learned", "random", "log_mel"] = "learned"
-    front_end_dim: int = 2048  # filters
+    front_end_dim: int = 2048
     embed_dim: int = 64
+    # of log-mel; here they came later than the others
+    n_mels: int = later(96)
+    n_fft: int | None = later(None)
+    win_seconds: float = later(0.030)
+    hop_seconds: float = later(0.010)
     position_scale: float = 0.1  # of sinusoidal positions; 0: none
     # blocks
     depth: int = 6
@@ -51,14 +52,15 @@ class AudioTransformerConfig(ArchitectureConfig):
     pool_window: int = 2
     pool_stride: int = 2
     multiscale_after: tuple[int, ...] = ()
-    multiscale_windows: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)  # in tokens
+    multiscale_windows: tuple[int, ...] = (2, 4, 8, 16, 32, 64)  # in tokens
     # of the block that a token is in, or of the tokens up to it
     multiscale_mean: _MeanKind = "block"
     # tokens to logits
     head_hidden_dim: int = 512  # 0: one linear layer
 
     def __post_init__(self) -> None:
-        for name in ("patch_size", "front_end_dim", "embed_dim", "depth", "num_heads", "head_dim", "mlp_dim"):
+        super().__post_init__()
+        for name in ("embed_dim", "depth", "num_heads", "head_dim", "mlp_dim"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if self.embed_dim % 2:
@@ -72,11 +74,6 @@ class AudioTransformerConfig(ArchitectureConfig):
             raise ValueError(f"multiscale_windows={self.multiscale_windows}: 1 to embed_dim / 2 windows of 1 or more")
         if self.causal and self.multiscale_after and self.multiscale_mean == "block":
             raise ValueError("causal attention with multiscale_mean='block' would look ahead: use 'past'")
-
-    @property
-    def patch_size(self) -> int:
-        """Return the length of a patch in samples."""
-        return round(self.sample_rate * self.patch_seconds)
 
 
 class Attention(nn.Module):
@@ -124,14 +121,14 @@ class Block(nn.Module):
 
 
 class AudioTransformer(nn.Module):
-    """Patches of raw samples, a learned front end of two dense layers, transformer blocks, mean over time."""
+    """A front end, as published patches of raw samples through two dense layers; blocks; the mean over time."""
 
     positions: Tensor
 
     def __init__(self, config: AudioTransformerConfig) -> None:
         super().__init__()
         self.config = config
-        self.front_end = _front_end(config)
+        self.front_end = token_front_end(config)
         # calculated, not learned: no need to store them with the weights; 2048 patches of 25 ms are 51 s
         self.register_buffer("positions", _sinusoids(2048, config.embed_dim), persistent=False)
         self.drop = nn.Dropout(config.drop_rate)
@@ -143,14 +140,8 @@ class AudioTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         config = self.config
-        if config.input_level == "unit":
-            x = _unit_level(x)  # (b, n)
-        # samples that fill no patch are dropped: a padded patch would look like a sound that is cut off
-        t = x.shape[1] // config.patch_size
-        if not t:
-            raise ValueError(f"{x.shape[1]} samples are less than one patch of {config.patch_size}")
-        x = x[:, : t * config.patch_size].unflatten(1, (t, config.patch_size))  # (b, t, patch_size)
-        x = self.front_end(x)  # (b, t, d)
+        x = self.front_end(x)  # (b, n) -> (b, t, d)
+        t = x.shape[1]
         positions = self.positions if t <= len(self.positions) else _more_sinusoids(t, config.embed_dim, x.device)
         x = self.drop(x + config.position_scale * positions[:t])
         for block_number, block in enumerate(self.blocks, start=1):
@@ -161,46 +152,6 @@ class AudioTransformer(nn.Module):
                 x = _average_pool(x, config.pool_window, config.pool_stride)
         x = self.norm(x).mean(dim=1)  # (b, d)
         return self.head(x)  # (b, k)
-
-
-def _front_end(config: AudioTransformerConfig) -> nn.Module:
-    """Build the layers from patches to tokens: (b, t, patch_size) -> (b, t, d)."""
-    # What is fixed is what the patch is seen through, filters or bands. The projection onto the tokens is learned in
-    # all three: without it, a fixed front end would also have to fit blocks that it knows nothing of.
-    if config.front_end == "log_mel":
-        return nn.Sequential(_PatchLogMel(config), nn.Linear(_MEL_BANDS, config.embed_dim))
-    filters = nn.Linear(config.patch_size, config.front_end_dim)
-    filters.requires_grad_(config.front_end == "learned")
-    return nn.Sequential(filters, nn.ReLU(), nn.Linear(config.front_end_dim, config.embed_dim))
-
-
-class _PatchLogMel(nn.Module):
-    """Log-mel bands of each patch by itself, normalised as the CNNs' are: (b, t, patch_size) -> (b, t, _MEL_BANDS)."""
-
-    window: Tensor
-    bands: Tensor
-
-    def __init__(self, config: AudioTransformerConfig) -> None:
-        super().__init__()
-        self.n_fft = fft_length(config.patch_size)
-        bands = melscale_fbanks(self.n_fft // 2 + 1, 0.0, config.sample_rate / 2, _MEL_BANDS, config.sample_rate)
-        # over a whole patch: each token stands on the same samples as the learned front end's
-        self.register_buffer("window", torch.hann_window(config.patch_size), persistent=False)
-        self.register_buffer("bands", bands, persistent=False)  # (bins, _MEL_BANDS)
-        self.norm = nn.BatchNorm1d(_MEL_BANDS, affine=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        # in fp32 whatever the recipe says, as LogMel
-        with torch.autocast(x.device.type, enabled=False):
-            power = torch.fft.rfft(x * self.window, self.n_fft).abs().square()  # (b, t, bins)
-            x = torch.log(power @ self.bands + 1e-6)
-            return self.norm(x.transpose(1, 2)).transpose(1, 2)
-
-
-def _unit_level(x: Tensor) -> Tensor:
-    """Scale each row to a root mean square of 1; silence stays silence. (b, n) -> (b, n)."""
-    # 1e-8 is a level of 1e-4, three steps of a 16-bit file: what is as quiet as its noise is not blown up
-    return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
 
 
 def _sinusoids(t: int, d: int) -> Tensor:

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from architectures._published import fsd50k_paper
 from architectures._registry import register
 from architectures._sources import SOURCES
-from architectures.layers import LogMel, LogMelConfig, conv_block
+from architectures.layers import FrontEndConfig, conv_block, image_front_end
 
 __all__ = ["CRNN", "CRNNConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CRNNConfig(LogMelConfig):
+class CRNNConfig(FrontEndConfig):
     """The sizes of a CRNN; the defaults are the FSD50K paper's."""
 
     conv_widths: tuple[int, ...] = (128, 128, 128)
@@ -36,11 +36,11 @@ class CRNNConfig(LogMelConfig):
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size={self.kernel_size} must be odd, to keep the size")
         if self.bands_left < 1:
-            raise ValueError(f"pools {self.pools} leave nothing of n_mels={self.n_mels}")
+            raise ValueError(f"pools {self.pools} leave nothing of {self.bands} bands")
 
     @property
     def bands_left(self) -> int:
-        return self.n_mels // math.prod(over_bands for over_bands, _ in self.pools)
+        return self.bands // math.prod(over_bands for over_bands, _ in self.pools)
 
 
 @register(
@@ -56,7 +56,7 @@ class CRNN(nn.Module):
     def __init__(self, config: CRNNConfig) -> None:
         super().__init__()
         self.merge = config.merge
-        self.log_mel = LogMel(config)
+        self.front_end = image_front_end(config)
         self.convs = nn.Sequential()
         for (in_width, out_width), pool in zip(pairwise((1, *config.conv_widths)), config.pools, strict=True):
             self.convs += conv_block(in_width, out_width, config.kernel_size).append(nn.MaxPool2d(pool))
@@ -67,7 +67,7 @@ class CRNN(nn.Module):
         self.head = nn.Linear(rnn_out, config.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.log_mel(x)  # (b, n) -> (b, 1, f, t)
+        x = self.front_end(x)  # (b, n) -> (b, 1, f, t)
         x = self.convs(x)  # (b, 128, 2, t / 8)
         x = x.flatten(1, 2).transpose(1, 2)  # (b, t / 8, 256)
         # in fp32 whatever the recipe says: a recurrence adds up bf16's rounding, and gains no speed by it

@@ -3,7 +3,7 @@
 from architectures._published import fsd50k_paper
 from architectures._registry import register
 from architectures._sources import SOURCES
-from architectures.layers import TimmConfig, TimmOnLogMel
+from architectures.layers import TimmConfig, TimmModel
 
 __all__ = ["DenseNet"]
 
@@ -19,5 +19,5 @@ __all__ = ["DenseNet"]
     ),
     **SOURCES["densenet121"],
 )
-class DenseNet(TimmOnLogMel):
+class DenseNet(TimmModel):
     """timm's DenseNet with one input channel."""

@@ -3,7 +3,7 @@
 from architectures._published import fsd50k_paper
 from architectures._registry import register
 from architectures._sources import SOURCES
-from architectures.layers import TimmConfig, TimmOnLogMel
+from architectures.layers import TimmConfig, TimmModel
 
 __all__ = ["ResNet"]
 
@@ -15,5 +15,5 @@ __all__ = ["ResNet"]
     published=fsd50k_paper(map=0.373, parameters=11.3e6),
     **SOURCES["resnet18"],
 )
-class ResNet(TimmOnLogMel):
+class ResNet(TimmModel):
     """timm's ResNet with one input channel."""

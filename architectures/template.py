@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from architectures import register
-from architectures.layers import LogMel, LogMelConfig
+from architectures.layers import FrontEndConfig, image_front_end
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(LogMelConfig):
-    # without a spectrogram, begin with architectures.ArchitectureConfig instead
+class Config(FrontEndConfig):
+    # to take the waveform as it is, begin with architectures.ArchitectureConfig instead
     width: int = 64
     drop_rate: float = 0.0
 
@@ -31,11 +31,12 @@ class Config(LogMelConfig):
 # family: "cnn", "transformer" or "hybrid"
 @register("NAME", family="cnn", config=Config())
 class Model(nn.Module):
-    """Two convolutions on a log-mel spectrogram, and the mean over bands and time."""
+    """Two convolutions on an image of the sound, and the mean over bands and time."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.log_mel = LogMel(config)
+        # a log-mel spectrogram; with config = { front_end = "learned" } in a suite, learned filters
+        self.front_end = image_front_end(config)
         self.convs = nn.Sequential(
             nn.Conv2d(1, config.width, kernel_size=5, stride=2, padding=2),
             nn.BatchNorm2d(config.width),
@@ -47,7 +48,7 @@ class Model(nn.Module):
         self.head = nn.Sequential(nn.Dropout(config.drop_rate), nn.Linear(config.width, config.num_classes))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.log_mel(x)  # (b, n) samples in [-1, 1] -> (b, 1, f, t)
+        x = self.front_end(x)  # (b, n) samples in [-1, 1] -> (b, 1, f, t)
         x = self.convs(x)  # (b, width, f / 4, t / 4)
         return self.head(x.mean(dim=(2, 3)))  # (b, k) logits: no sigmoid
 '''

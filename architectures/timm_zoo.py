@@ -1,7 +1,7 @@
-"""Any model of timm's, by name, as `timm:convnext_atto`: on a log-mel spectrogram, drawn anew, never pretrained.
+"""Any model of timm's, by name, as `timm:convnext_atto`: behind a front end, drawn anew, never pretrained.
 
 These models are made for photographs, and many for one size of them only. So there is one rule for all: each second of
-the spectrogram (96 bands, 101 frames at 16 kHz) is resized to a square of 96 rows and columns, or where the model does
+the image (of log-mel, 96 bands and 101 frames) is resized to a square of 96 rows and columns, or where the model does
 not take that, to 112, 128, or the size that timm names for it; logits are averaged over seconds. A model "takes" a size
 if it runs, and if its patches cover all of it (patches of 14 leave out 12 of 96 rows: 112).
 """
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from architectures._external import format_error
 from architectures._registry import Architecture, ConfigError, Family, zoos
-from architectures.layers import LogMel, TimmConfig
+from architectures.layers import TimmConfig, image_front_end
 
 __all__ = ["ZooConfig", "ZooModel", "timm_architecture"]
 
@@ -48,18 +48,18 @@ class ZooConfig(TimmConfig):
 
 
 class ZooModel(nn.Module):
-    """One of timm's models, on a log-mel spectrogram resized to a square a second."""
+    """One of timm's models, on an image of the sound that is resized to a square a second."""
 
     def __init__(self, config: ZooConfig) -> None:
         super().__init__()
         self.sample_rate, self.size = config.sample_rate, config.size
-        self.log_mel = LogMel(config)
+        self.front_end = image_front_end(config)
         self.body = _body(config.body, config.size, num_classes=config.num_classes, drop_rate=config.drop_rate)
 
     def forward(self, x: Tensor) -> Tensor:
         # whole seconds: a part of one is stretched or squeezed into a square rather than cut off
         seconds = max(1, round(x.shape[1] / self.sample_rate))
-        x = self.log_mel(x)  # (b, n) -> (b, 1, f, t)
+        x = self.front_end(x)  # (b, n) -> (b, 1, f, t)
         x = F.interpolate(x, (self.size, seconds * self.size), mode="bilinear")
         x = x.unflatten(3, (seconds, self.size)).movedim(3, 1).flatten(0, 1)  # (b * seconds, 1, size, size)
         return self.body(x).unflatten(0, (-1, seconds)).mean(dim=1)  # (b, k)

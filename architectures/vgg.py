@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from architectures._published import fsd50k_paper
 from architectures._registry import register
 from architectures._sources import SOURCES
-from architectures.layers import LogMel, LogMelConfig, conv_block, mlp
+from architectures.layers import FrontEndConfig, conv_block, image_front_end, mlp
 
 __all__ = ["VGGConfig", "VGGLike"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class VGGConfig(LogMelConfig):
+class VGGConfig(FrontEndConfig):
     """The sizes of a VGG-like network; the defaults are the FSD50K paper's."""
 
     # for each stage, the output channels of its convolutions
@@ -41,7 +41,7 @@ class VGGLike(nn.Module):
 
     def __init__(self, config: VGGConfig) -> None:
         super().__init__()
-        self.log_mel = LogMel(config)
+        self.front_end = image_front_end(config)
         self.stages = nn.Sequential()
         in_width = 1
         for widths in config.stage_widths:
@@ -54,7 +54,7 @@ class VGGLike(nn.Module):
         self.head = mlp(2 * in_width, config.hidden_dim, config.num_classes, config.drop_rate)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.log_mel(x)  # (b, n) -> (b, 1, f, t)
+        x = self.front_end(x)  # (b, n) -> (b, 1, f, t)
         x = self.stages(x)  # (b, 128, f / 4, t / 4)
         x = torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1)  # (b, 256)
         return self.head(x)  # (b, k)

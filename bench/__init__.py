@@ -20,7 +20,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 # for type checkers and editors, which do not see what is imported at its first use
 if TYPE_CHECKING:
-    from bench.api.datasets import pack
+    from bench.api.datasets import duplicates, pack
     from bench.api.merging import merge
     from bench.api.models import create, filters, list_architectures, load, predict
     from bench.api.planning import plan
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from bench.runner.display import Display
 
 __all__ = [
-    "Display", "UserError", "compare", "cost", "create", "filters", "list_architectures", "load", "merge", "missing",
-    "pack", "plan", "predict", "report", "reproduce", "run", "search",
+    "Display", "UserError", "compare", "cost", "create", "duplicates", "filters", "list_architectures", "load", "merge",
+    "missing", "pack", "plan", "predict", "report", "reproduce", "run", "search",
 ]  # fmt: skip
 
 _PLACES = {
-    "bench.api.datasets": ("pack",),
+    "bench.api.datasets": ("duplicates", "pack"),
     "bench.api.merging": ("merge",),
     "bench.api.models": ("create", "filters", "list_architectures", "load", "predict"),
     "bench.api.planning": ("plan",),

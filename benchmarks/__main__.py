@@ -84,6 +84,29 @@ def on_ray(
     typer.echo(found.to_string(index=False, float_format="{:.4g}".format))
 
 
+@app.command("duplicates")
+def find_copies(
+    data: Annotated[Path, typer.Option(help="A data set; copies of its train clips are planted in a copy of it.")],
+    copies: Annotated[int, typer.Option(min=1, help="Of each kind.")] = 100,
+    clips: Annotated[int, typer.Option(min=100, help="How many are generated, to be packed and compared.")] = 10_000,
+    out: Annotated[Path, typer.Option(help="Results folder.")] = Path("results/duplicates"),
+) -> None:
+    """Measure how many copies are found (gain, trimmed, MP3), what else is, and how long it takes. Needs ffmpeg."""
+    from tempfile import TemporaryDirectory
+
+    from benchmarks.duplicates import measure_found, measure_time
+
+    out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out, prefix="scratch-") as scratch:
+        found = measure_found(data, Path(scratch), copies)
+        tables = {"found": found.kinds, "others": found.others}
+        typer.echo(f"{found.clips} clips, {len(found.others)} pairs that were not planted")
+        tables["time"] = measure_time(Path(scratch), clips)
+    for name, table in tables.items():
+        table.to_csv(out / f"{name}.csv", index=False, float_format="%.4g", lineterminator="\n")
+        typer.echo(f"\n{table.to_string(index=False, float_format='{:.4g}'.format)}")
+
+
 @app.command("simulation")
 def simulate(
     out: Annotated[Path, typer.Option(help="Each repeat's outcome; what is there is not done again.")] = Path(

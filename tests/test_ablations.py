@@ -10,14 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from architectures import configure, create, register
+from architectures import configure, register
 from architectures._registry import forget
 from architectures.audio_transformer import AudioTransformer
 from architectures.checks import failed_checks
 from bench.errors import UserError
 from bench.protocol.build import build
 from bench.protocol.optim import optimizer_of
-from bench.protocol.recipe import Recipe
+from bench.protocol.recipe import SCORING, Recipe
 from bench.protocol.task import get_task
 from bench.protocol.train import step_of, train_step
 from bench.reporting.analysis import analyse
@@ -34,9 +34,7 @@ CPU = torch.device("cpu")
 TASK = get_task("tagging")
 SUITE = load_suite("ablations")
 ENTRIES = {entry.name: entry for entry in SUITE.runs}
-ABLATIONS = [name for name, entry in ENTRIES.items() if entry.base]
-# what changes no weight, only how they are scored
-EVALUATION_ONLY = {"eval_hop_seconds", "aggregate"}
+ABLATIONS = [name for name, entry in ENTRIES.items() if entry.compared_with]
 
 
 def planned():
@@ -53,7 +51,7 @@ SPECS = planned()
 
 
 def pair(name):
-    return SPECS[name], SPECS[ENTRIES[name].base]
+    return SPECS[name], SPECS[ENTRIES[name].compared_with]
 
 
 def settings(spec):
@@ -103,7 +101,8 @@ def two_steps(packed, recipe):
 def test_another_recipe_gives_other_weights_or_where_only_evaluation_differs_other_scores(packed, name):
     spec, base = pair(name)
     (weights, scores), (base_weights, base_scores) = (two_steps(packed, s.recipe) for s in (spec, base))
-    assert torch.equal(weights, base_weights) == (set(ENTRIES[name].train) <= EVALUATION_ONLY)
+    assert torch.equal(weights, base_weights) == (set(ENTRIES[name].train) <= set(SCORING))
+    assert bool(spec.rescores) == (set(ENTRIES[name].train) <= set(SCORING))
     assert not np.array_equal(scores, base_scores)
 
 
@@ -268,23 +267,6 @@ def test_random_filters_stay_as_they_are_drawn_and_all_else_learns(packed):
     frozen = {name for name, p in model.named_parameters() if torch.equal(p, before[name])}
     assert frozen == {"front_end.0.weight", "front_end.0.bias"}
     assert count_parameters(learned) - count_parameters(model) == 400 * 32 + 32
-
-
-@pytest.mark.parametrize("sample_rate", [16_000, 22_050])
-def test_the_log_mel_front_end_is_torchaudios_spectrogram_patch_by_patch(sample_rate):
-    from torchaudio.transforms import MelSpectrogram
-
-    model = create("transformer_small", front_end="log_mel", sample_rate=sample_rate, **TINY)
-    patch, n_fft = model.config.patch_size, 1024
-    x = 0.1 * torch.randn(2, 5, patch)
-    mel = MelSpectrogram(sample_rate, n_fft, win_length=patch, hop_length=n_fft, n_mels=96, center=False)
-    left = (n_fft - patch) // 2  # a window shorter than the transform stands in its middle
-    padded = torch.nn.functional.pad(x, (left, n_fft - patch - left))
-    expected = torch.log(mel(padded).squeeze(-1) + 1e-6)  # (b, t, f)
-    expected = (expected - expected.mean(dim=(0, 1))) / (expected.var(dim=(0, 1), unbiased=False) + 1e-5).sqrt()
-    torch.testing.assert_close(model.front_end[0].train()(x), expected, atol=1e-3, rtol=1e-3)
-    tokens = model.front_end(x)
-    assert tokens.shape == (2, 5, TINY["embed_dim"]), "as many tokens as patches"
 
 
 @pytest.mark.parametrize("front_end", ["random", "log_mel"])

@@ -48,6 +48,7 @@ def calls(results, packed, dataset, tmp_path):
         "compare": ((run, other), {"resamples": 100, "display": QUIET}, Comparison),
         "cost": ((str(suite),), given, SuiteCost),
         "create": (("vgg_like",), {"num_classes": 3}, torch.nn.Module),
+        "duplicates": ((packed.folder,), {"display": QUIET}, pd.DataFrame),
         "filters": ((run / "none",), {}, bench.UserError),
         "list_architectures": ((), {}, list),
         "load": ((run,), {}, torch.nn.Module),

@@ -47,6 +47,24 @@ def test_chunk_starts(length, hop, expected):
     assert clip.tolist() == [0] * len(expected) + [1]
 
 
+@pytest.mark.parametrize("split", ["train", "eval"])
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 2.0])
+def test_short_clips_are_filled_up_with_zeros(packed, split, seconds):
+    """Of what packing has repeated, only what was there before is left."""
+    recipe = Recipe(chunk_seconds=seconds, hop_seconds=seconds, short_clips="zeros")
+    chunks, size = Batches(packed, split, packed.targets(split), recipe), round(16_000 * seconds)
+    samples, place = packed.samples(split), 0
+    for row in packed.clips(split).itertuples():
+        clip = samples[row.start :][: min(row.length, max(1, round(row.seconds * 16_000)))]
+        clip = np.pad(clip, (0, max(0, size - len(clip))))
+        starts = [*range(0, len(clip) - size, size), len(clip) - size]
+        found = chunks.waveforms(torch.arange(place, place + len(starts)))
+        np.testing.assert_array_equal(found * 32768, np.stack([clip[s : s + size] for s in starts]))
+        place += len(starts)
+    assert place == len(chunks)
+    assert (packed.clips(split)["seconds"] < min(1, seconds)).any()
+
+
 @pytest.mark.parametrize("batch_size", [1, 16, 1000])
 def test_an_epoch_is_every_chunk_once(packed, batch_size):
     chunks = of_split(packed, "train")

@@ -73,7 +73,7 @@ def test_every_width_is_a_field():
         ("vgg_like", {"hiden_dim": 3}, "did you mean 'hidden_dim'"),
         ("crnn", {"kernel_size": 4}, "must be odd"),
         ("crnn", {"merge": "max"}, "merge: Input should be 'sum' or 'concat'"),
-        ("crnn", {"pools": [[50, 2], [4, 2], [2, 2]]}, "leave nothing of n_mels"),
+        ("crnn", {"pools": [[50, 2], [4, 2], [2, 2]]}, "leave nothing of 96 bands"),
         ("vgg_like", {"n_fft": 256}, "shorter than the window"),
         ("transformer_large", {"depth": "many"}, "depth: Input should be a valid integer"),
         ("transformer_multiscale", {"causal": True}, "would look ahead"),
@@ -482,6 +482,6 @@ def test_the_spectrogram_fits_the_sample_rate(sample_rate, length):
     config = configure("vgg_like", sample_rate=sample_rate)
     assert config.fft_length == length
     model = create("vgg_like", sample_rate=sample_rate)
-    bands = model.log_mel.mel.mel_scale.fb  # (bins, f)
+    bands = model.front_end.mel.mel_scale.fb  # (bins, f)
     assert (bands.sum(dim=0) > 0).all(), "an empty band"
     assert model(torch.randn(2, sample_rate)).isfinite().all()

@@ -52,7 +52,7 @@ def one_line(done, message):
         (["cost", "demo", "--only", "vgg"], "did you mean 'vgg_like'"),
         (["cost", "demo", "--set", "train.max_steps=0"], "greater than 0"),
         (["cost", "demo", "--trials", "3"], "has no [space] to search"),
-        (["cost", "tuned", "--trials", "3", "--hours", "1"], "not both"),
+        (["cost", "tuned", "--trials", "3", "--hours", "1"], "give only one of --trials, --steps and --hours"),
         (["speed"], "No such command 'speed'"),
         (["report", GONE], "no such folder"),
         (["report", "."], "no finished run"),

@@ -4,8 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from architectures import create
+from architectures import config_values, configure, create
+from bench.protocol.spec import RunSpec
+from bench.runner import run as running
 from bench.runner.cost import count_macs, latency, peak_memory
+from bench.runner.run import measured_cost
+from bench.suites.suite import Entry, load_suite
+from tests.conftest import make_spec
 
 CPU = torch.device("cpu")
 MEL = 101 * 513 * 96 + 1.25 * 101 * 1024 * 10  # filter bank; 101 real FFTs of 1,024, two operations a multiply-add
@@ -36,6 +41,39 @@ def test_macs_of_the_crnn_with_its_recurrence():
     convs = 25 * (96 * 101 * 128 + 19 * 50 * 128 * 128 + 4 * 25 * 128 * 128)
     gru = 12 * 2 * 3 * 64 * (256 + 64)
     assert count_macs(create("crnn"), 16_000) == MEL + convs + gru + 64 * 200
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """What is counted of a spec's cost, without what takes time to measure."""
+    monkeypatch.setattr(running, "_costs", {})
+    for name in ("latency", "peak_memory"):
+        monkeypatch.setattr(running, name, lambda *_: 1)
+    return lambda spec, rate=16_000: measured_cost(spec, round(spec.recipe.chunk_seconds * rate), CPU)["macs"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "chunks"),
+    [
+        ({}, 10),
+        # whose last one ends with the clip
+        ({"eval_hop_seconds": 0.5}, 19),
+        ({"hop_seconds": 0.25}, 37),
+        ({"chunk_seconds": 4.0, "hop_seconds": 4.0}, 3),
+    ],
+)
+def test_macs_are_those_of_all_chunks_of_a_clip_of_ten_seconds(counted, packed, recipe, chunks):
+    spec = make_spec(packed, **recipe)
+    model = create("transformer_small", **spec.config)
+    of_a_chunk = count_macs(model, round(spec.recipe.chunk_seconds * 16_000))
+    assert counted(spec) == round(of_a_chunk * chunks / 10)
+
+
+def test_the_papers_cnns_compute_nearly_twice_what_they_hear(counted):
+    _, recipe, _ = load_suite("paper").settings(Entry(name="any", architecture="vgg_like"), "cnn", {})
+    config = config_values(configure("vgg_like", sample_rate=22_050, num_classes=200))
+    spec = RunSpec(name="any", architecture="vgg_like", config=config, recipe=recipe, seed=0, pack="")
+    assert counted(spec, 22_050) == round(count_macs(create("vgg_like", sample_rate=22_050), 22_050) * 19 / 10)
 
 
 def test_counting_leaves_the_model_as_it_was():

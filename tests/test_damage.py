@@ -156,7 +156,8 @@ OPTIONAL = {
     *("spec.task", "spec.fold", "spec.init", "spec.source", "spec.second_hand", "spec.inferred", "spec.base"),
     *("spec.question", "spec.inferred.n_fft", "spec.inferred.drop_rate", "cost.macs", "cost.train_memory_bytes"),
     *("cost.latency_seconds", "data.sample_rate", "data.fingerprint", "provenance.threads", "scores"),
-    *("provenance.source.protocol", "provenance.source.architecture", "spec.recipe.compile"),
+    *("provenance.source.protocol", "provenance.source.architecture", "spec.recipe.compile", "spec.rescores"),
+    *("spec.recipe.short_clips", "spec.recipe.top_k", "spec.recipe.last_chunk_weight"),
 }
 
 

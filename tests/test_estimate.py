@@ -273,8 +273,10 @@ def test_the_line_sums_what_is_left(packed):
     ("budget", "what", "hours"),
     [
         (None, "", "4.05"),
-        (Budget(trials=10), "2 searches of 10 trials, then ", "24.2"),  # a trial does not read eval
-        (Budget(hours=5), "2 searches of 5 hours of compute, then ", "14"),
+        (Budget(trials=10, finalists=1), "2 searches of 10 trials, then ", "24.2"),  # a trial does not read eval
+        (Budget(steps=72_000, finalists=1), "2 searches of 72000 steps, then ", "24.2"),
+        (Budget(trials=4, finalists=3, finalist_seeds=2), "2 searches of 4 trials, then ", "24.2"),
+        (Budget(hours=5, finalists=1), "2 searches of 5 hours of compute, then ", "14"),
     ],
 )
 def test_the_table_counts_in_searches(packed, budget, what, hours):

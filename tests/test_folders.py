@@ -15,6 +15,7 @@ from tests.test_cli import one_line
 from tests.test_imports import loaded
 
 KEPT = Path(__file__).parent.parent / "results" / "demo"
+SUITES = ["ablations", "controlled", "demo", "factors", "paper", "rates", "tuned"]
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_show_says_all_of_a_finished_run(bench, run):
         ["classes_scored", *2 * [str(record.metrics["classes_scored"])]],
         ["kept", "after", str(record.best_step), "of", "4", "steps,", "val", "mAP", f"{record.val_score:.3f}"],
         ["parameters", f"{cost['parameters']:,}"],
-        ["MMACs/s", "of", "sound", f"{cost['macs'] / 1e6:.1f}"],
+        ["MMACs/s", "of", "a", "clip", f"{cost['macs'] / 1e6:.1f}"],
         ["ms", "a", "10", "s", "clip", f"{cost['latency_seconds'] * 1e3:.1f}"],
         ["MiB", "to", "train", f"{cost['train_memory_bytes'] / 2**20:.1f}"],
         ["date", origin.date],
@@ -193,7 +194,7 @@ def test_suites_are_listed_with_a_line_each(bench):
     done = bench("suites")
     assert (done.code, done.err) == (0, "")
     lines = {line.split()[0]: line for line in done.out.splitlines()[1:]}
-    assert list(lines) == known_suites() == ["ablations", "controlled", "demo", "paper", "tuned"]
+    assert list(lines) == known_suites() == SUITES
     for name, line in lines.items():
         suite = load_suite(name)
         assert suite.description
@@ -227,7 +228,7 @@ def test_a_suite_is_shown_as_it_is_declared(bench, small_suite):
         assert (done.code, done.err, done.out) == (0, "", suite_path(name).read_text())
     one_line(
         bench("suites", "show", "papers"),
-        "no suite 'papers' (did you mean 'paper'?): use one of ablations, controlled, demo, paper, tuned",
+        f"no suite 'papers' (did you mean 'paper'?): use one of {', '.join(SUITES)}",
     )
     small_suite.write_text("title =")
     one_line(bench("suites", "show", small_suite), "not valid TOML")

@@ -428,7 +428,7 @@ def by_two(two, packed, tmp_path_factory):
     """Some runs by two processes, and what was said."""
     planned = [make_run(packed, tmp_path_factory.getbasetemp() / "by-two", seed=seed) for seed in range(3)]
     display, after = Heard(), []
-    outcome = run_all(planned, two, display, lambda: after.append(1), costs_of(planned, CPU))
+    outcome = run_all(planned, two, display, lambda: after.append(1), costs_of(planned, two))
     return planned, outcome, display, after
 
 
@@ -479,12 +479,37 @@ def test_costs_are_measured_once_an_entry(packed, tmp_path, monkeypatch):
     planned = [make_run(packed, tmp_path / "out", seed=seed) for seed in range(3)]
     measured = []
     monkeypatch.setattr(running, "measured_cost", lambda spec, *_: measured.append(spec) or {"parameters": 1})
-    costs = costs_of(planned, CPU)
+    costs = costs_of(planned, LocalExecutor(CPU))
     assert (len(measured), costs) == (1, {"tiny": {"parameters": 1}})
     given = []
     monkeypatch.setattr(running, "execute", lambda *arguments: given.append(arguments[3]) or finished(arguments[0]))
     run_all(planned, LocalExecutor(CPU), costs=costs)
     assert given == 3 * [{"parameters": 1}]
+
+
+@pytest.mark.parametrize("threads", [None, 1], ids=["elsewhere", "here"])
+def test_costs_are_measured_before_any_run_wherever_that_is(bench, small_suite, packed, tmp_path, monkeypatch, threads):
+    """So one entry's latency is one number, which no other run has disturbed; a cluster tells no threads."""
+    done = []
+
+    class Somewhere(LocalExecutor):
+        def do(self, work, display):
+            done.append(type(work).__name__)
+            return super().do(work, display)
+
+    somewhere = Somewhere(CPU)
+    somewhere.threads = threads
+    monkeypatch.setattr(_Job, "executor", lambda *_: somewhere)
+    command = ("run", small_suite, "--data", packed.folder, "--only", "transformer_small", "--no-report")
+    assert bench(*command, "--out", tmp_path / "out").code == 0
+    assert done == ["_CostWork", "RunWork", "RunWork"]
+
+
+def test_an_entry_that_kills_its_process_has_no_cost_and_stops_no_other(two, plugin, packed, tmp_path):
+    told = []
+    costs = costs_of(of_plugin(plugin, packed, tmp_path), two, lambda *given: told.append(given))
+    assert set(costs) == {"steady"}
+    assert told == [(1, 3), (2, 3), (3, 3)]
 
 
 def finished(run):
@@ -861,8 +886,11 @@ def test_there_are_no_more_processes_than_runs_or_trials(small_suite, packed, sm
     searched = tmp_path / "searched.toml"
     searched.write_text(LONG + "[space]\nlearning_rate = { low = 1e-6, high = 1e-2, log = true }\n")
     # default and best recipe, with 3 seeds each
-    assert slots(searched, tmp_path / "new", trials=4) == 6
-    assert slots(searched, tmp_path / "new", trials=4, trials_only=True) == 4
+    assert slots(searched, tmp_path / "new", trials=2) == 6
+    # the best 3 trials, with 3 seeds each
+    assert slots(searched, tmp_path / "new", trials=4) == 9
+    # one trial is the best as it is
+    assert slots(searched, tmp_path / "new", trials=1, trials_only=True) == 1
 
 
 LONG = """

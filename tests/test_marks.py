@@ -65,6 +65,10 @@ def test_every_field_of_a_registered_architecture_is_of_one_kind(name):
     assert sorted(key for key in found if key in fields) == sorted(fields)
 
 
+def test_the_paper_suite_has_seeds_enough_for_claims_about_architectures():
+    assert load_suite("paper").seeds == 5
+
+
 @pytest.mark.parametrize("family", ["cnn", "transformer"])
 def test_every_setting_of_the_paper_suite_is_of_one_kind(family):
     found = sorted(key for key, _ in kinds_of(settings_of_paper(family)))
@@ -84,8 +88,9 @@ def test_what_the_code_decides_is_marked_too():
         "second_hand",
         "inferred",
     )
+    assert kinds["transformer_multiscale"]["multiscale_windows"] == "inferred"
     transformers = dict(kinds_of(settings_of_paper("transformer")))
-    assert {transformers[key] for key in ("train.aggregate", "short_clips", "selection")} == {"inferred"}
+    assert {transformers[key] for key in ("train.aggregate", "train.short_clips", "selection")} == {"inferred"}
     assert {transformers[key] for key in ("train.loss", "optimizer")} == {"second_hand"}
 
 

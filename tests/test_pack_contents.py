@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.data.overlap import across_splits
 from bench.data.pack import Pack
 from bench.data.pack_format import content_of, dataset_digest, fingerprint_digest
 from bench.data.packing import pack
@@ -450,20 +449,3 @@ def test_what_inflates_is_refused_before_it_does(copy, act, cause):
         Pack(copy)
     # of what making the file took, nothing more
     assert pa.default_memory_pool().max_memory() == before[1]
-
-
-def test_a_recording_in_two_splits_is_told(tmp_path, bench):
-    folder = tiny_data(tmp_path / "tiny")
-    for source, target in (("dev_audio/1003", "eval_audio/1012"), ("dev_audio/1001", "dev_audio/1004")):
-        shutil.copy(folder / f"FSD50K.{source}.wav", folder / f"FSD50K.{target}.wav")
-    done = bench("data", "pack", folder, "--out", tmp_path / "out")
-    assert (done.code, done.out.splitlines()) == (0, ["in several splits: train/1003 = eval/1012"])
-    assert (
-        "in several splits: [['train/1003', 'eval/1012']]" in bench("data", "info", tmp_path / "out").out.splitlines()
-    )
-    assert Pack(tmp_path / "out").overlap() == [["train/1003", "eval/1012"]]
-
-
-def test_groups_across_splits():
-    items = [("a", "train", 1), ("b", "train", 2), ("a", "eval", 3), ("b", "train", 4), ("a", "val", 5)]
-    assert across_splits(items) == [[1, 3, 5]]

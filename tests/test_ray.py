@@ -27,9 +27,9 @@ from bench.runner.display import Display
 from bench.runner.executors import WorkerDied
 from bench.runner.executors.base import Interrupted
 from bench.runner.executors.cluster import RayExecutor, Share
-from bench.runner.runs import run_all
+from bench.runner.runs import costs_of, run_all
 from bench.store import ResultsFolder
-from tests.conftest import make_run
+from tests.conftest import make_run, no_tables
 from tests.ray_works import Eats, Raises, Sleeps, Steps
 from tests.test_cli import one_line
 from tests.test_plugins import MINE
@@ -217,6 +217,15 @@ def test_runs_are_the_same_as_one_by_one(bench, nodes, small_suite, small_result
     assert run["provenance"]["command"].startswith("bench run ")
     assert run["provenance"]["threads"] == 1
     assert not ray.is_initialized()
+
+
+def test_costs_are_measured_by_a_node_before_the_runs(nodes, packed, tmp_path):
+    planned = [make_run(packed, tmp_path / "out", seed=seed) for seed in range(2)]
+    with executor(nodes, tmp_path / "out") as of_nodes:
+        costs = costs_of(planned, of_nodes)
+        run_all(planned, of_nodes, costs=costs)
+    for run in planned:
+        assert run.folder.record().cost.items() >= costs["tiny"].items()
 
 
 @pytest.mark.parametrize(
@@ -603,6 +612,39 @@ def test_where_nodes_do_not_see_the_results_they_travel_back(bench, nodes, packe
     assert found == numbers(unseen / "alone")
     again = bench("run", small_suite, "--data", packed.folder, "--out", unseen / "out", "--ray", nodes.address, *more)
     assert "4 of 4 runs were finished before" in again.err
+
+
+RESCORED = """
+[[runs]]
+name = "loudest"
+rescores = "vgg_like"
+train = { aggregate = "max" }
+"""
+
+
+@pytest.mark.slow
+def test_weights_that_are_scored_anew_travel_to_nodes_that_do_not_see_them(
+    bench, nodes, packed, unseen, small_suite, monkeypatch
+):
+    monkeypatch.setattr("bench.api.runs.report", no_tables)
+    small_suite.write_text(small_suite.read_text() + RESCORED)
+    call = ("run", small_suite, "--data", packed.folder, "--only", "loudest", "--seeds", 1)
+    done = bench(*call, "--out", unseen / "out", "--ray", nodes.address)
+    assert done.code == 0, done.err
+    assert "runs are trained in temporary folders" in done.err
+    assert bench(*call, "--out", unseen / "alone").code == 0
+    found = kept(unseen / "out")
+    assert sorted(name.rpartition("-")[0] for name in found) == ["loudest-s0", "vgg_like-s0"]
+    assert found == kept(unseen / "alone")
+
+
+def kept(out):
+    """Return what is the same wherever a run is done, and the files that it leaves."""
+    found = {path.parent: json.loads(path.read_text()) for path in out.glob("*/run.json")}
+    return {
+        folder.name: ({name: run[name] for name in SAME}, sorted(file.name for file in folder.iterdir()))
+        for folder, run in found.items()
+    }
 
 
 @pytest.mark.slow

@@ -9,16 +9,21 @@ import shutil
 import statistics
 import subprocess
 import xml.etree.ElementTree as ET
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
 
 from bench.protocol.spec import RunSpec
 from bench.protocol.task import get_task
-from bench.reporting.analysis import analyse
-from bench.reporting.pareto import COSTS, on_front
+from bench.reporting.analysis import Claim, Pair, analyse
+from bench.reporting.figures.scores import _map_vs
+from bench.reporting.notes import reading_notes
+from bench.reporting.pareto import COSTS, training_seconds, unbeaten
 from bench.reporting.report import Sampling, write_report
 from bench.reporting.systems import FinishedRun, System, load_results
 from bench.reporting.tables.scores import class_table, tables
@@ -41,9 +46,19 @@ def copy(small_results, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def reported(small_results, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("reported") / "out"
+def timed(small_results, tmp_path_factory):
+    """The same, with training times that are given: those of a few steps are the machine's."""
+    folder = tmp_path_factory.mktemp("timed") / "out"
     shutil.copytree(small_results, folder)
+    for path in folder.glob("*/run.json"):
+        edit(path, lambda run: run["cost"].update(train_seconds=10.0 + 2 * run["spec"]["seed"]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reported(timed, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reported") / "out"
+    shutil.copytree(timed, folder)
     write_report(folder, QUICK)
     return folder
 
@@ -56,8 +71,8 @@ def undrawn(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def made(small_results):
-    return {table.name: table for table in tables(analyse(load_results(small_results), QUICK))}
+def made(timed):
+    return {table.name: table for table in tables(analyse(load_results(timed), QUICK))}
 
 
 def records(path):
@@ -165,12 +180,18 @@ def test_the_table_holds_the_numbers_of_the_runs(reported, name):
         ("leaf_map", "metrics", "leaf_map"),
         ("lwlrap", "metrics", "lwlrap"),
         ("untrained_map", "untrained", "map"),
-        ("train_seconds", "cost", "train_seconds"),
-        ("latency_seconds", "cost", "latency_seconds"),
         ("macs", "cost", "macs"),
         ("train_memory_bytes", "cost", "train_memory_bytes"),
     ):
         assert float(record[column]) == pytest.approx(statistics.mean(run[table][key] for run in runs)), column
+    # other work on the machine only adds
+    for column, key, of in (
+        ("train_seconds", "train_seconds", min),
+        ("train_seconds_most", "train_seconds", max),
+        ("samples_per_second", "samples_per_second", max),
+        ("latency_seconds", "latency_seconds", min),
+    ):
+        assert float(record[column]) == of(run["cost"][key] for run in runs), column
     chance = f"Chance (exact expectation of random scores): {runs[0]['floors']['chance']:.3f}"
     assert chance in (reported / "table.md").read_text()
 
@@ -254,17 +275,129 @@ def test_the_latex_table_compiles_as_it_is(reported, tmp_path):
     assert "Missing character" not in (tmp_path / "table.log").read_text(errors="replace")
 
 
-def test_the_pareto_front_is_what_nobody_beats_in_both():
-    def system(score, cost):
-        spec = RunSpec.model_construct(task="tagging")
-        record = RunRecord.model_construct(spec=spec, metrics={"map": score}, cost={"parameters": cost})
-        return System("", (FinishedRun(RunFolder(Path("nowhere")), record),))
+def a_system(label, *, steps=(4,), seconds=(10.0,), score=0.5, **cost):
+    """A system of so many seeds, as far as costs are read off it."""
+    spec = RunSpec.model_construct(task="tagging", name=label)
+    records = [
+        RunRecord.model_construct(
+            spec=spec, steps=of_seed, metrics={"map": score}, cost={"train_seconds": taken, "macs": None, **cost}
+        )
+        for of_seed, taken in zip(steps, seconds, strict=True)
+    ]
+    return System(label, tuple(FinishedRun(RunFolder(Path("nowhere")), record) for record in records))
 
-    systems = [system(0.5, 10), system(0.4, 5), system(0.4, 6), system(0.6, 20), system(0.45, 20)]
-    assert [on_front(s, systems, COSTS["P"].of) for s in systems] == [True, True, False, True, False]
-    twins = [system(0.5, 10), system(0.5, 10)]
-    assert all(on_front(s, twins, COSTS["P"].of) for s in twins)
-    assert not on_front(systems[0], systems, COSTS["M"].of), "a cost that was not measured"
+
+def compared(systems, *claims):
+    """An analysis of these systems, with claims (first, second, first - second, verdict) on some pairs."""
+    pairs = [
+        Pair(systems[a], systems[b], {"map": Claim(SimpleNamespace(value=np.float64(value)), None, verdict, None)})
+        for a, b, value, verdict in claims
+    ]
+    standings = [SimpleNamespace(system=system) for system in systems.values()]
+    return SimpleNamespace(compared=standings, pairs=pairs, primary=get_task("tagging").primary)
+
+
+def test_beaten_is_what_a_system_that_costs_no_more_is_significantly_better_than():
+    systems = {name: a_system(name, parameters=cost) for name, cost in {"a": 20, "b": 10, "c": 5, "d": 20}.items()}
+    front = partial(unbeaten, cost=COSTS["P"])
+    assert front(compared(systems)) == {"a", "b", "c", "d"}
+    # at the same cost; c costs less than those that are better
+    better = [("a", "c", 0.2, "significant"), ("b", "c", 0.1, "significant"), ("a", "d", 0.1, "significant")]
+    assert front(compared(systems, *better)) == {"a", "b", "c"}
+    for verdict in ("not significant", "undecided", "checkpoints differ", "not shown"):
+        assert front(compared(systems, ("b", "d", 0.3, verdict))) == {"a", "b", "c", "d"}, verdict
+    # by the seeds that both have it is the second that is better
+    assert front(compared(systems, ("a", "b", -0.1, "significant"))) == {"b", "c", "d"}
+    assert front(compared(systems, ("a", "b", 0.1, "significant"))) == {"a", "b", "c", "d"}
+
+
+def test_what_was_not_measured_is_on_no_front_and_beats_nothing():
+    systems = {"a": a_system("a"), "b": a_system("b", macs=5)}
+    assert unbeaten(compared(systems, ("a", "b", 0.1, "significant")), COSTS["M"]) == {"b"}
+    assert unbeaten(compared(systems, ("b", "a", 0.1, "significant")), COSTS["M"]) == {"b"}
+
+
+@pytest.mark.parametrize(
+    ("steps", "seconds", "told", "steady"),
+    [
+        ((4,), (9.5,), (9.5, 9.5), True),
+        ((4, 4), (776.0, 9.5), (9.5, 776.0), False),
+        ((4, 4, 4), (15.0, 10.0, 12.0), (10.0, 15.0), True),
+        ((4, 4), (10.0, 15.1), (10.0, 15.1), False),
+        # training ended early: both take a tenth of a second a step, and 250 steps in the mean
+        ((100, 400), (10.0, 40.0), (25.0, 25.0), True),
+    ],
+)
+def test_training_takes_as_long_as_its_fastest_seed(steps, seconds, told, steady):
+    system = a_system("a", steps=steps, seconds=seconds)
+    assert training_seconds(system) == told
+    assert COSTS["T"].of(system) == (told[0] if steady else None)
+
+
+def test_a_front_of_training_time_is_without_systems_whose_seeds_differ_by_more_than_half():
+    systems = {name: a_system(name, steps=(4, 4), seconds=(10.0, slow)) for name, slow in {"a": 30, "b": 12}.items()}
+    assert unbeaten(compared(systems), COSTS["T"]) == {"b"}
+    assert unbeaten(compared(systems, ("a", "b", 0.1, "significant")), COSTS["T"]) == {"b"}
+
+
+def slow_down(folder, name, seed, seconds):
+    edit(next(folder.glob(f"{name}-s{seed}-*")) / "run.json", lambda run: run["cost"].update(train_seconds=seconds))
+
+
+def test_seeds_that_took_much_longer_are_shown_and_left_out_of_the_front(timed, tmp_path):
+    shutil.copytree(timed, copy := tmp_path / "out")
+    slow_down(copy, "vgg_like", 1, 776.0)
+    analysis = analyse(load_results(copy), QUICK)
+    (cost,) = [table for table in tables(analysis) if table.name == "cost"]
+    place = [column.header for column in cost.columns].index("train s")
+    assert {row[0].split()[0]: row[place] for row in cost.cells} == {
+        "vgg_like": "10 (to 776)",
+        "transformer_small": "10 (to 12)",
+    }
+    fronts = {record["architecture"]: record["front"] for record in cost.records}
+    assert fronts == {"vgg_like": "PM", "transformer_small": "PMT"}
+    told = "Of vgg_like the slowest seed trained more than half as long again as the fastest"
+    (note,) = [note for note in reading_notes(analysis) if told in note]
+    assert "Here no claim is about architectures, so nothing could be shown to be beaten." in note
+    texts = {name: legend_of(_map_vs(COSTS[name], analysis)) for name in ("M", "T")}
+    assert "not drawn: vgg_like" in texts["T"]
+    assert {"transformer_small", "edged: not shown to be beaten"} <= texts["T"] & texts["M"]
+    assert "vgg_like" in texts["M"] - texts["T"]
+    slow_down(copy, "transformer_small", 0, 0.1)
+    assert _map_vs(COSTS["T"], analyse(load_results(copy), QUICK)) is None
+
+
+def legend_of(figure):
+    (axes,) = figure.axes
+    texts = {text.get_text() for text in axes.get_legend().get_texts()}
+    plt.close(figure)
+    return texts
+
+
+def test_no_note_names_seeds_that_took_as_long(timed):
+    notes = reading_notes(analyse(load_results(timed), QUICK))
+    assert not [note for note in notes if "the slowest seed trained" in note]
+
+
+def test_markers_have_an_edge_by_the_rule_of_the_table(timed, monkeypatch):
+    analysis = analyse(load_results(timed), QUICK)
+    monkeypatch.setattr("bench.reporting.figures.scores.unbeaten", lambda *_: {"vgg_like"})
+    figure = _map_vs(COSTS["M"], analysis)
+    edges = {line.get_label(): line.get_markeredgewidth() > 0 for line in figure.axes[0].lines}
+    plt.close(figure)
+    assert (edges["vgg_like"], edges["transformer_small"]) == (True, False)
+
+
+def test_an_ablation_is_on_no_front(timed, tmp_path):
+    shutil.copytree(timed, copy := tmp_path / "out")
+    for path in copy.glob("vgg_like-*/run.json"):
+        edit(path, lambda run: run["spec"].update(base="transformer_small", question="Is it?"))
+    analysis = analyse(load_results(copy), QUICK)
+    made = {table.name: table for table in tables(analysis)}
+    fronts = {record["architecture"]: record["front"] for record in made["cost"].records}
+    assert fronts == {"vgg_like": "", "transformer_small": "PMT"}
+    told = "Ablations are compared with their base alone, and are in none of the three."
+    assert [note for note in reading_notes(analysis) if told in note]
 
 
 def test_runs_that_differ_are_systems_of_their_own(copy):

@@ -17,12 +17,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bench.api.options import Options
 from bench.data.pack import Pack
 from bench.reporting.figures.search import draw_search
 from bench.reporting.report import Sampling, write_report
 from bench.searching import search as searching
 from bench.store import ResultsFolder
 from bench.suites.plan import plan
+from bench.suites.space import Budget
 from bench.suites.suite import load_suite
 from tests.conftest import make_spec, needs, no_tables
 from tests.tiny_data import hash_anew
@@ -41,6 +43,7 @@ learning_rate = 1e-3
 precision = "auto"
 channels_last = true
 [budget]
+finalists = 1
 trials = 3
 [space]
 learning_rate = { low = 1e-6, high = 1e-2, log = true }
@@ -309,11 +312,71 @@ def test_hours_are_seconds_of_compute_over_all_workers(suite, packed, tmp_path, 
     assert json.loads((tmp_path / "out" / "search.json").read_text())["budget"] == f"{3 / 3600:g} hours of compute"
 
 
+@pytest.mark.usefixtures("no_figures")
+def test_steps_are_those_of_training_over_all_trials(suite, packed, tmp_path, bench):
+    """A trial takes six of the default's batch, or fewer of a larger one; a pruned one spends less."""
+    suite.write_text(SUITE.replace("max_steps = 3", "max_steps = 6"))
+    out = tmp_path / "out"
+    arguments = ("transformer_small", "--suite", suite, "--data", packed.folder, "--out", out, "--steps", 45)
+    assert bench("search", *arguments).code == 0
+    record, found = trials(out), json.loads((out / "search.json").read_text())
+    (entry,) = found["entries"]
+    complete, pruned = record[record["state"] == "complete"], record[record["state"] == "pruned"]
+    assert set(complete["batch_size"]) > {4}
+    assert set(complete["steps"]) == {6}
+    assert len(pruned)
+    assert (pruned["steps"] <= 6).all()
+    assert pruned["steps"].min() < 6
+    assert record["spent_steps"].tolist() == record["steps"].cumsum().tolist()
+    assert entry["steps"] == record["steps"].sum() >= 45
+    assert record["spent_steps"].iloc[-2] < 45, "no trial begins when the budget is spent"
+    assert found["budget"] == "45 steps"
+    assert bench("search", *arguments).code == 0
+    assert trials(out).equals(record)
+
+
+@pytest.mark.parametrize("given", [{"trials": 7}, {"steps": 9}, {"hours": 1.0}, {"quick": True}])
+def test_how_the_winner_is_chosen_is_the_suites_whatever_the_budget(suite, given):
+    budget = Options.of(given).budget(load_suite(str(suite)))
+    assert (budget.finalists, budget.finalist_seeds) == (1, 3)
+    assert not given.items() - budget.model_dump().items() - {("quick", True)}
+
+
+def test_a_best_recipe_is_named_by_its_budget():
+    names = [Budget(trials=30).name, Budget(steps=10**9).name, Budget(hours=1.5).name]
+    assert names == ["of_30", "at_1000000000", "in_1.5h"]
+
+
+def test_a_record_without_what_was_added_later_is_shown(tuned, tmp_path, monkeypatch):
+    """As before steps, finalists and dimensions without effect were on record."""
+    out = shutil.copytree(tuned[0], tmp_path / "out")
+    monkeypatch.setattr("bench.reporting.report.draw_scores", lambda analysis: {})
+    search = json.loads((out / "search.json").read_text())
+    old = [trial for trial in ResultsFolder(out).trials() if "retrains" not in trial]
+    for trial in old:
+        del trial["cost"]["steps"]
+    (out / "trials.json").write_text(json.dumps({"format": 2, "trials": old}))
+    for entry in search["entries"]:
+        for name in ("steps", "finalists", "chosen_by", "without_effect", "pruner"):
+            del entry[name]
+        del entry["best"]["mean_val_score"]
+        scores = [trial["val_score"] for trial in old if trial["study"] == entry["study"]]
+        entry["best"]["val_score"] = max(score for score in scores if score is not None)
+    del search["sampler"]
+    (out / "search.json").write_text(json.dumps(search))
+    trials(out).drop(columns=["steps", "spent_steps"]).to_csv(out / "trials.csv", index=False)
+    made = write_report(out, Sampling(resamples=300))
+    assert [record["steps"] for record in made.tables["tuning"].records] == [None, None]
+    headers = [column.header for column in made.tables["tuning"].columns]
+    assert {"steps", "chosen by", "without effect"}.isdisjoint(headers)
+    assert set(FIGURES) <= set(made.figures)
+
+
 @pytest.fixture(scope="module")
 def tuned(packed, tmp_path_factory):
     """bench run of a suite with a space, killed in the search and in the retraining, and started again."""
     folder = tmp_path_factory.mktemp("tuned")
-    (folder / "toy.toml").write_text(SUITE)
+    (folder / "toy.toml").write_text(SUITE.replace("finalists = 1", "finalists = 2\nfinalist_seeds = 2"))
     out = folder / "out"
     arguments = ("run", folder / "toy.toml", "--data", packed.folder, "--out", out, "--heartbeat", 1)
     kill_when(start(*arguments), lambda: sum(state == "COMPLETE" for state, _ in states(out / "search.db")) >= 2)
@@ -342,9 +405,13 @@ def test_run_tuned_goes_from_nothing_to_the_report_however_often_it_is_killed(tu
         assert run["spec"]["config"]["drop_rate"] == result["params"]["drop_rate"]
     for name, entry in entries.items():
         of_entry = record[record["entry"] == name]
-        assert entry["best"]["val_score"] == of_entry["val_score"].max()
+        finalists = entry["finalists"]
+        assert [finalist["val_score"] for finalist in finalists] == sorted(of_entry["val_score"].dropna())[:-3:-1]
+        assert entry["best"]["mean_val_score"] == max(finalist["mean_val_score"] for finalist in finalists)
+        assert entry["best"]["val_score"] in of_entry["val_score"].to_list()
         assert entry["default"]["val_score"] == of_entry["val_score"].iloc[0]
     assert "| vgg_like | 3 trials | 3 |" in printed
+    assert "the best of 2 finalists, mean of 2 seeds on val" in printed
     sizes = {run["spec"]["architecture"]: set() for run in runs}
     for run in runs:
         sizes[run["spec"]["architecture"]].add(run["cost"]["parameters"])
@@ -394,8 +461,12 @@ def test_every_run_and_trial_is_tracked(tuned):
     client, record = MlflowClient(outcome.uri), trials(out)
     (experiment,) = [e.experiment_id for e in client.search_experiments() if e.name == "toy"]
     sent = {run.info.run_name: run for run in client.search_runs([experiment])}
-    assert len(sent) == 1 + len(record) + len(list(out.glob("*/run.json")))
-    specs = {(t["spec"]["name"], t["number"]): t["spec"] for t in ResultsFolder(out).trials()}
+    every = ResultsFolder(out).trials()
+    finals = {f"search/{t['spec']['name']}/{t['retrains']}-s{t['spec']['seed']}" for t in every if "retrains" in t}
+    assert len(finals) == 8
+    assert finals <= sent.keys()
+    assert len(sent) == 1 + len(record) + 8 + len(list(out.glob("*/run.json")))
+    specs = {(t["spec"]["name"], t["number"]): t["spec"] for t in every if "retrains" not in t}
     assert len(specs) == len(record)
     for line in record.to_dict("records"):
         run = sent[f"search/{line['entry']}/{line['number']}"]
@@ -414,7 +485,7 @@ def test_every_run_and_trial_is_tracked(tuned):
 
 def test_figures_come_from_the_folder_alone_and_have_the_same_bytes(tuned, tmp_path):
     out, _, _ = tuned
-    for name in ("search.json", "trials.csv"):
+    for name in ("search.json", "trials.csv", "trials.json"):
         shutil.copy(out / name, tmp_path)
     code = (
         "import sys\nfrom pathlib import Path\n"
@@ -422,7 +493,7 @@ def test_figures_come_from_the_folder_alone_and_have_the_same_bytes(tuned, tmp_p
         f"draw_search(ResultsFolder(Path({str(tmp_path)!r})))\nassert not {{'optuna', 'torch'}} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-    names = [f"{name}.{suffix}" for name in FIGURES for suffix in ("svg", "png", "pdf")]
+    names = [f"{name}.{suffix}" for name in FIGURES for suffix in ("svg", "png", "pdf")] + ["best_so_far.csv"]
     first = {name: (tmp_path / name).read_bytes() for name in names}
     assert set(FIGURES) <= set(draw_search(ResultsFolder(tmp_path))) <= {*FIGURES, "search_importance"}
     assert first == {name: (tmp_path / name).read_bytes() for name in names}
@@ -438,8 +509,9 @@ def test_the_exported_suite_loads_and_plans(tuned, packed):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--trials", 3, "--hours", 1], "either --trials or --hours"),
+        (["--trials", 3, "--hours", 1], "give only one of --trials, --steps and --hours"),
         (["--trials", 0], "--trials"),
+        (["--steps", 0], "--steps"),
         (["--hours", -1], "hours=-1.0"),
         (["--storage", "nonsense"], "--storage nonsense: write postgresql://"),
         (["--storage", "postgresql://me:secret@127.0.0.1:1/nothing"], "me:***@127.0.0.1:1"),
@@ -494,8 +566,10 @@ def test_a_slip_on_the_command_line_is_one_line(suite, packed, tmp_path, bench, 
         ("mixup = { choices = [0.0, 0.5] }", "sample_rate = { choices = [8000, 16000] }", "sample_rate: follows from"),
         ("mixup = { choices = [0.0, 0.5] }", "num_classes = { choices = [3, 59] }", "num_classes: follows from the"),
         ("trials = 3", "trials = true", "budget.trials=True"),
-        ("trials = 3", "trials = 3\nhours = 2.0", "either trials or hours"),
-        ("[budget]\ntrials = 3", "", "has no [budget]"),
+        ("trials = 3", "trials = 3\nhours = 2.0", "give one of trials, steps and hours"),
+        ("trials = 3", "trials = 3\nsteps = 9", "give one of trials, steps and hours"),
+        ("finalists = 1", "finalists = 0", "budget.finalists=0"),
+        ("[budget]\nfinalists = 1\ntrials = 3", "", "has no [budget]"),
     ],
 )
 def test_a_slip_in_the_space_is_one_line(suite, packed, tmp_path, bench, old, new, message):
@@ -520,7 +594,6 @@ def test_a_slip_in_the_space_is_one_line(suite, packed, tmp_path, bench, old, ne
     ],
 )
 def test_a_password_is_not_put_on_record(url, shown, packed, monkeypatch):
-    from bench.api.options import Options
     from bench.runner.provenance import provenance, python_call
 
     monkeypatch.setattr(sys, "argv", ["bench", "run", "--storage", url, "--seeds", "2"])

@@ -1,5 +1,6 @@
 """What counts as a trial, who may begin one, and what becomes of one whose process died; nothing is trained."""
 
+import inspect
 import threading
 import time
 from datetime import datetime, timedelta
@@ -12,6 +13,7 @@ from sqlalchemy import event, text
 from bench.runner.executors.base import Interrupted
 from bench.searching.study import (
     _DEATHS,
+    Dealer,
     Sampler,
     Worker,
     _do_again,
@@ -19,8 +21,10 @@ from bench.searching.study import (
     counted,
     open_storage,
     reached,
+    sampler_settings,
     seconds_spent,
     status,
+    steps_spent,
 )
 from bench.suites.space import Budget, Dimension
 
@@ -76,6 +80,36 @@ def test_the_first_trial_is_the_default_and_a_seed_decides_the_rest(storage):
     Worker(other, storage, SPACE, ALL).run(work)
     assert drawn(other)[0] == first[0]
     assert drawn(other)[1:] != first[1:]
+
+
+# say what is printed, of what else there is a choice in Optuna 4 and 5, or have no effect since 4.3
+NO_SETTINGS = {
+    "self", "seed", "warn_independent_sampling", "constraints_func", "categorical_distance_func", "consider_prior",
+}  # fmt: skip
+
+
+def test_every_setting_of_the_sampler_is_our_own():
+    known = set(inspect.signature(optuna.samplers.TPESampler.__init__).parameters) - NO_SETTINGS
+    assert known == sampler_settings().keys() - {"name", "library"}
+
+
+def test_what_optuna_takes_where_nothing_is_said_changes_no_draw(storage, monkeypatch):
+    """Its versions 4 and 5 take other values."""
+
+    def searched(name):
+        study = study_in(storage, name=name)
+        Worker(study, storage, SPACE, Budget(trials=16)).run(work)
+        return drawn(study)
+
+    usual, original = searched("usual"), optuna.samplers.TPESampler.__init__
+
+    def other(self, **settings):
+        others = {"multivariate": False, "n_startup_trials": 2, "n_ei_candidates": 3, "prior_weight": 2.0,
+                  "consider_endpoints": True, "gamma": lambda n: n - 1, "weights": lambda n: [1.0] * n}  # fmt: skip
+        original(self, **others | settings)
+
+    monkeypatch.setattr(optuna.samplers.TPESampler, "__init__", other)
+    assert searched("other") == usual
 
 
 @pytest.mark.parametrize("at", [0, 3])
@@ -202,6 +236,68 @@ def test_hours_count_what_still_runs_and_not_what_was_lost(storage):
     assert seconds_spent(trials) == 20
     assert reached(Budget(hours=20 / 3600), trials)
     assert not reached(Budget(hours=21 / 3600), trials)
+
+
+def test_steps_count_as_hours_do(storage):
+    study = study_in(storage)
+    for state, attributes in (
+        (TrialState.RUNNING, {}),
+        (TrialState.FAIL, {"interrupted": True}),
+        (TrialState.FAIL, {"cause": "x"}),
+        (TrialState.PRUNED, {}),
+    ):
+        study.add_trial(create_trial(state=state, user_attrs={"steps": 10, **attributes}))
+    trials = study.get_trials()
+    assert steps_spent(trials) == 30
+    assert reached(Budget(steps=30), trials)
+    assert not reached(Budget(steps=31), trials)
+
+
+CHOICES = tuple("abcdefgh")
+
+
+def dealing(storage):
+    return optuna.create_study(
+        storage=storage, study_name="dealt", direction="maximize", load_if_exists=True, sampler=Dealer()
+    )
+
+
+def test_choices_are_dealt_once_each_by_many_at_once(storage, tmp_path):
+    dealing(storage)
+    barrier = threading.Barrier(4)
+
+    def join():
+        opened = open_unflushed(tmp_path, heartbeat=5)
+        study = dealing(opened)
+        barrier.wait()
+        Worker(study, opened, {"choice": Dimension(choices=CHOICES)}, Budget(trials=8)).run(lambda *_: 0.5)
+        opened.remove_session()
+        opened.engine.dispose()
+
+    threads = [threading.Thread(target=join) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(trial.params["choice"] for trial in counted(dealing(storage).get_trials())) == list(CHOICES)
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
+@pytest.mark.parametrize("drawn_before", [False, True])
+def test_what_was_dealt_to_one_that_died_is_dealt_again(storage, drawn_before):
+    study, space = dealing(storage), {"choice": Dimension(choices=CHOICES)}
+    died = study.ask()
+    if drawn_before:
+        assert died.suggest_categorical("choice", CHOICES) == "a"
+        died.set_user_attr("worker", "elsewhere:1")
+    other = study.ask()
+    # the other one has begun before, and is to take the first
+    assert other.suggest_categorical("choice", CHOICES) == "b"
+    study.tell(other, 0.5)
+    study.tell(died, state=TrialState.FAIL)
+    _do_again(study, study.get_trials()[0])
+    Worker(study, storage, space, Budget(trials=8)).run(lambda *_: 0.5)
+    assert sorted(trial.params["choice"] for trial in counted(study.get_trials())) == list(CHOICES)
 
 
 def test_work_that_was_given_up_for_dead_is_not_counted_twice(storage):

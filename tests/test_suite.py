@@ -195,7 +195,7 @@ def test_the_paper_suite_runs_each_at_its_own_sample_rate_and_footnotes_what_it_
     assert f"{rate}: found in no account of arXiv:2105.00335v1 (transformer_small)" in table
     assert f"{rate}: github.com/marc1701/fsd_fed, 'same as FSD benchmark'" in table
     assert "- `sample_rate = 22050`: github.com/SarthakYadav/fsd50k-pytorch" in table
-    assert "- `short_clips`: repeated, as those of arXiv:2010.00475 are" in table
+    assert "- `train.short_clips = repeat`: repeated, as those of arXiv:2010.00475 are" in table
     # what the user set is nobody's inference
     assert "`train.max_steps" not in table
 

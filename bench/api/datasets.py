@@ -1,14 +1,19 @@
 """Data sets: generate, pack and open them. No torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from bench.api.console import shown
 from bench.data.pack import Pack
 from bench.data.packing import pack as make_pack
 from bench.runner.display import Display
 
-__all__ = ["DEMO", "demo_pack", "describe_pack", "is_demo_missing", "pack", "packs_of"]
+__all__ = [
+    "DEMO", "demo_pack", "describe_duplicates", "describe_leaks", "describe_pack", "describe_uploaders", "duplicates",
+    "is_demo_missing", "pack", "packs_of",
+]  # fmt: skip
 
 # the generated data set: its recordings, and beside them its packs
 DEMO = Path("data/demo")
@@ -20,18 +25,38 @@ def pack(
     *,
     sample_rate: int = 16_000,
     strict: bool = False,
+    no_duplicates: bool = False,
     display: Display | None = None,
 ) -> Pack:
     """Decode a data set in FSD50K's layout once, into a pack at `sample_rate` Hz.
 
     Raises UserError if the data set is unusable, `out` is taken or the disk too small; with `strict` also at the first
-    recording that can't be used, instead of leaving it out.
+    recording that can't be used, instead of leaving it out; with `no_duplicates` also if a recording is in several
+    splits, unless the data set is FSD50K, whole.
     """
     display = shown(display)
     with display.bar(f"packing {folder} at {sample_rate} Hz") as progress:
         return make_pack(
-            Path(folder), Path(out), sample_rate=sample_rate, strict=strict, progress=progress, notice=display.notice
-        )
+            Path(folder), Path(out), sample_rate=sample_rate, strict=strict, no_duplicates=no_duplicates,
+            progress=progress, notice=display.notice,
+        )  # fmt: skip
+
+
+def duplicates(pack: str | Path, *, display: Display | None = None) -> pd.DataFrame:
+    """Find clips of a pack that are, or seem to be, of one recording: also louder, cut at their ends, or compressed.
+
+    Returns a row a pair, in the order of the pack: `first` and `second` (SPLIT/CLIP), `across` (whether they are in two
+    splits), `exact` (the same to the sample), `correlation` (of what they have in common), `offset` (seconds of the
+    first before the second begins).
+    """
+    # scipy and soxr, for which no other command should wait
+    from bench.data.duplicates import find_duplicates
+
+    with shown(display).bar(f"comparing the clips of {pack}") as progress:
+        found = find_duplicates(Pack(Path(pack)), progress)
+    # of no pairs the columns have their types, too
+    types = {"first": str, "second": str, "across": bool, "exact": bool, "correlation": float, "offset": float}
+    return pd.DataFrame([[getattr(pair, name) for name in types] for pair in found], columns=list(types)).astype(types)
 
 
 def packs_of(data: Sequence[Path], sample_rates: Sequence[int], display: Display) -> list[Pack]:
@@ -79,3 +104,37 @@ def describe_pack(packed: Pack) -> str:
     clips = ", ".join(f"{split} {count}" for split, count in packed.manifest["clips"].items())
     lost = "".join(f", {len(keys)} {note}" for note, keys in packed.levels.items())
     return f"{packed.folder}: {clips}; {packed.left_out_count} left out{lost}"
+
+
+def describe_leaks(packed: Pack) -> list[str]:
+    """Return which recordings are in several splits, and how many uploaders, as far as that is known."""
+    same, clips = packed.overlap(), packed.manifest["clips"]["eval"]
+    lines = [f"same: {' = '.join(keys)}: one recording in several splits" for keys in same]
+    if same:
+        copied = f"clips of eval among them: {packed.copied_eval_clips} of {clips}"
+        lines.append(f"recordings in several splits: {len(same)}; {copied}")
+    return lines + describe_uploaders(packed.uploaders())
+
+
+def describe_uploaders(counts: Mapping[str, int]) -> list[str]:
+    """Return how many uploaders have clips in two splits, in a line; none where they are not known."""
+    if not counts:
+        return []
+    known = counts["all"]
+    shared = [f"{count} of {known} have clips in both {splits}" for splits, count in counts.items() if splits != "all"]
+    return [f"uploaders: {', '.join(shared)}"]
+
+
+def describe_duplicates(pack: Path, found: pd.DataFrame) -> list[str]:
+    """Return the pairs across splits, a line each, and how many there are."""
+    across = found[found["across"]]
+    lines = [
+        f"{pair.first} = {pair.second}: the same to the sample"
+        if pair.exact
+        else f"{pair.first} ~ {pair.second}: correlation {pair.correlation:.2f}, {pair.offset:+.2f} s"
+        for pair in across.itertuples()
+    ]
+    clips = sum(key.startswith("eval/") for key in {*across["first"], *across["second"]})
+    exact, within = int(across["exact"].sum()), len(found) - len(across)
+    counts = f"{len(across)} pairs across splits, {exact} of them the same to the sample; {within} within a split"
+    return [*lines, f"{pack}: {counts}; clips of eval in pairs across: {clips}"]

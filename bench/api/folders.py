@@ -189,6 +189,8 @@ def _origin(found: Mapping[str, Any]) -> dict[str, Any]:
     versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
     rate = [f"{data['sample_rate']} Hz"] if "sample_rate" in data else []
     weights = "kept" if folder.weights_file.is_file() else "not here: they stay on the machine that trained"
+    if rescored := found["spec"].get("rescores"):
+        weights = f"those of the run with hash {rescored}"
     shown = {
         "data": ", ".join([data.get("fingerprint", "unknown")[:16], *rate]),
         "commit": f"{made['commit'] or 'unknown'}{', with changes since' if made['dirty'] else ''}",

@@ -28,6 +28,8 @@ _SMALLEST_SHARE = 1e-4
 # of a smoke run
 _QUICK = {"max_steps": 5, "evaluations": 1}
 _QUICK_TRIALS = 2
+# by one of which a search's budget is measured
+_MEASURES = ("trials", "steps", "hours")
 
 
 class RunOptions(TypedDict, total=False):
@@ -47,7 +49,7 @@ class RunOptions(TypedDict, total=False):
     seed: int | None
     """This seed alone, instead of several."""
     part: str | None
-    """Of these runs this one alone, ENTRY-sSEED; planned are all of them, as other calls will do the others."""
+    """Of these runs ENTRY-sSEED, and what scores its weights; planned are all, as other calls will do the others."""
     report: bool
     """Report the results; without, that is left to `report`."""
     overrides: Mapping[str, Any]
@@ -74,6 +76,8 @@ class RunOptions(TypedDict, total=False):
     """Copy the results to MLflow."""
     trials: int | None
     """Of a search: finished trials for each entry; None is the suite's budget."""
+    steps: int | None
+    """Of a search: steps of training for each entry, over all trials, instead of trials."""
     hours: float | None
     """Of a search: hours of compute for each entry, instead of trials."""
     storage: str | None
@@ -166,6 +170,7 @@ class Options:
     restart: bool = False
     track: bool = False
     trials: int | None = None
+    steps: int | None = None
     hours: float | None = None
     storage: str | None = None
     heartbeat: int = 10
@@ -224,19 +229,20 @@ class Options:
 
     def budget(self, suite: Suite) -> Budget | None:
         """Return what each search may spend, None where there is none. Raises UserError for too many or no budgets."""
-        given = {"trials": self.trials, "hours": self.hours}
+        given = {name: getattr(self, name) for name in _MEASURES if getattr(self, name) is not None}
+        options = "--trials, --steps and --hours"
         if not suite.space:
-            if any(value is not None for value in given.values()):
-                raise UserError(f"--trials and --hours: suite {suite.title!r} has no [space] to search")
+            if given:
+                raise UserError(f"{options}: suite {suite.title!r} has no [space] to search")
             return None
         if single := [name for name in ("seed", "part") if getattr(self, name) is not None]:
             raise UserError(f"--{single[0]}: {searched_first(suite)}")
-        if None not in given.values():
-            raise UserError("give either --trials or --hours, not both")
-        if any(value is not None for value in given.values()):
-            return validated(Budget, given, "--trials, --hours")
-        if self.quick:
-            return Budget(trials=_QUICK_TRIALS)
-        if suite.budget is None:
-            raise UserError(f"suite {suite.title!r} has no [budget]: give --trials N or --hours H")
-        return suite.budget
+        if len(given) > 1:
+            raise UserError(f"give only one of {options}")
+        if not given and not self.quick:
+            if suite.budget is None:
+                raise UserError(f"suite {suite.title!r} has no [budget]: give --trials N, --steps N or --hours H")
+            return suite.budget
+        # how the winner is chosen is the suite's
+        rest = suite.budget.model_dump(include={"finalists", "finalist_seeds"}) if suite.budget else {}
+        return validated(Budget, rest | (given or {"trials": _QUICK_TRIALS}), options)

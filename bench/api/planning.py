@@ -113,7 +113,7 @@ def _load_pilot(path: Path, suite: Suite, *, mixed: bool) -> Results:
 
 def _families(suite: Suite, found: Sequence[Entry]) -> dict[str, int]:
     """Return how many comparisons a report of the suite tests at once, by kind."""
-    bases = {entry.name: entry.base for entry in suite.runs}
+    bases = {entry.name: entry.compared_with for entry in suite.runs}
     ablations = [entry for entry in found if bases.get(entry.name)]
     # where recipes are searched, the best one is a system beside the default one
     systems = (len(found) - len(ablations)) * (2 if suite.space else 1)
@@ -123,7 +123,9 @@ def _families(suite: Suite, found: Sequence[Entry]) -> dict[str, int]:
 def _hours(suite: Suite, found: Sequence[Entry], pilot: Results) -> tuple[float | None, str]:
     """Return hours of training of one seed of all entries, and a line on what they rest on."""
     families = {entry.name: get_architecture(entry.architecture).family for entry in found}
-    recipes = {e.name: (e.architecture, suite.settings(e, families[e.name], {})[1]) for e in found}
+    # what scores the weights of another entry trains nothing
+    trained = [e for e in found if not e.rescores]
+    recipes = {e.name: (e.architecture, suite.settings(e, families[e.name], {})[1]) for e in trained}
     hours, missing = training_hours(pilot, recipes)
     if len(missing) == len(recipes):
         return None, "hours: not told, since the pilot has no run of any entry; `bench cost` measures them here."

@@ -19,7 +19,7 @@ from bench.runner.executors import LocalExecutor
 from bench.runner.preflight import check_checkpoints, check_runs
 from bench.runner.provenance import python_call
 from bench.runner.runs import run_all
-from bench.runner.weights import require_source
+from bench.runner.weights import require_source, weights_folder
 from bench.store import ResultsFolder, RunFolder
 from bench.suites.plan import Run
 
@@ -42,7 +42,8 @@ def reproduce(
 
     The verdict is 'bitwise' (scores and weights are equal), 'within seed noise' (the primary metric differs by no more
     than seeds do) or 'no'. Called again, it resumes; a run that was trained anew already is compared as it is. Raises
-    UserError if the data are others, the architecture is not there, or `out` is where the run itself is.
+    UserError if the data are others, the architecture is not there, `out` is where the run itself is, or the run scores
+    the weights of another.
 
     Args:
         run: A run folder, or how its name begins: runs/demo/crnn-s0.
@@ -57,6 +58,9 @@ def reproduce(
     results = ResultsFolder(results_folder(Path(out) if out else _REPRODUCE / folder.path.absolute().parent.name))
     if results.path.resolve() == folder.path.resolve().parent:
         raise UserError(f"{results.path}: the run itself is there: name another --out")
+    if record.spec.rescores:
+        trained = weights_folder(folder, record)
+        raise UserError(f"{folder.path}: scores the weights of {trained.name}: reproduce {trained.path} instead")
     require_source(folder, record, "reproduce it with the code that made it")
     pack = _pack_of(record.spec, packs_of(paths_of(data), [int(record.data["sample_rate"])], shows))
     shape = (len(pack.clips("eval")), len(pack.labels))

@@ -1,5 +1,6 @@
 """Suites: run them, search recipes, say what they take."""
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,7 @@ from bench.runner.preflight import check_checkpoints, check_runs, refuse_other_c
 from bench.runner.provenance import python_call
 from bench.runner.run import checkpoint_of
 from bench.runner.runs import Outcome, costs_of, run_all
+from bench.searching.finals import run_finals
 from bench.searching.record import SearchResult, export, write_record
 from bench.searching.search import Search, run_search, searches, trials_spent
 from bench.searching.study import open_storage
@@ -72,7 +74,7 @@ class SearchOutcome:
 
     @property
     def trials(self) -> pd.DataFrame:
-        """A row a trial: entry, state, val_score, seconds and the values of what was searched."""
+        """A row a trial: entry, state, val_score, seconds, steps and the values of what was searched."""
         return ResultsFolder(self.folder).trial_lines()
 
 
@@ -101,12 +103,14 @@ class _Job:
         planned = plan(suite, packs, results, options.selection, device)
         if options.part is not None:
             check_name(options.part, suite, [run.name for run in planned])
+            _require_weights(next(run for run in planned if run.name == options.part))
         return cls(suite, options, budget, packs, results, device, planned)
 
     @property
     def runs(self) -> list[Run]:
-        """Those that are done here: all that are planned, or the part of them that was named."""
-        return [run for run in self.planned if self.options.part in (None, run.name)]
+        """Those that are done here: all that are planned, or the one that was named, and what scores its weights."""
+        part = self.options.part
+        return [run for run in self.planned if part in (None, run.name) or (run.rescored and part == run.rescored.name)]
 
     @property
     def display(self) -> Display:
@@ -127,7 +131,7 @@ class _Job:
     @property
     def trials(self) -> int:
         """How many trials there may be at once."""
-        return (self.budget.trials or MAX_JOBS) if self.budget else 0
+        return max(self.budget.trials or MAX_JOBS, self.budget.retrainings) if self.budget else 0
 
     def executor(self, most: int) -> Executor:
         """Return what does so many pieces of work; it starts when it is first needed."""
@@ -150,10 +154,10 @@ class _Job:
         with self.display.bar("measuring a few steps of each entry") as progress:
             return estimating.estimate(entries, self.device, seconds=seconds, progress=progress)
 
-    def costs(self) -> Mapping[str, Mapping[str, Any]]:
+    def costs(self, executor: Executor) -> Mapping[str, Mapping[str, Any]]:
         """Return what `run_all` may be told that entries cost."""
         with self.display.bar("measuring what each entry costs") as progress:
-            return costs_of(self.runs, self.device, progress)
+            return costs_of(self.runs, executor, progress)
 
     def export(self, found: Sequence[SearchResult]) -> Suite:
         """Write the best recipes as a suite and return it."""
@@ -165,6 +169,16 @@ class _Job:
 
     def storage(self) -> str | Path:
         return self.options.storage or self.results.search_database
+
+
+def _require_weights(run: Run) -> None:
+    """Raise UserError for a run that scores the weights of another one which has none yet."""
+    if run.rescored and not run.folder.is_finished and not run.rescored.folder.is_finished:
+        trained = run.rescored.name
+        raise UserError(
+            f"--part {run.name}: scores the weights of {trained}, which is not finished: say --part {trained}, and "
+            "both are done"
+        )
 
 
 def _data(name: str, options: Options) -> Sequence[Path]:
@@ -213,7 +227,8 @@ def run(suite: str = "demo", **options: Unpack[RunOptions]) -> SuiteOutcome:
 def _run(job: _Job, executor: Executor, tracker: Tracker) -> Outcome:
     job.preflight()
     job.results.add_labels(job.runs[0].pack, job.runs[0].task)
-    job.results.add_to_plan(job.suite.title, [run.folder.name for run in job.planned], contrasts(job.suite))
+    names = [run.folder.name for run in job.planned]
+    job.results.add_to_plan(job.suite.title, names, contrasts(job.suite), job.suite.grid)
     total = len(job.runs)
     runs = f"{total} run{'s' * (total != 1)}"
     job.display.notice(f"{job.suite.title}: {runs} on {executor.where}, results in {job.results.path}")
@@ -221,7 +236,7 @@ def _run(job: _Job, executor: Executor, tracker: Tracker) -> Outcome:
     left = [entry for entry in estimating.remaining(job.runs) if entry.done]
     with computing_with(executor.threads):
         estimates = job.estimate(left, estimating.BRIEF) if estimating.worth_measuring(left) else []
-        costs = job.costs() if executor.threads else None
+    costs = job.costs(executor)
     if not all(found.cause for found in estimates):
         for line in estimating.describe_runs(job.suite.title, estimates, job.device).splitlines():
             job.display.notice(line)
@@ -245,7 +260,8 @@ def _at_once(estimates: Sequence[Estimate], slots: int) -> str:
 def _fastest_first(runs: Sequence[Run], estimates: Sequence[Estimate]) -> list[Run]:
     """Return runs seed by seed, of each seed the fastest first, so that there is soon something to see."""
     seconds = {found.name: found.run.total for found in estimates if not found.cause}
-    return sorted(runs, key=lambda run: (run.spec.seed, seconds.get(run.spec.name, 0.0)))
+    # what scores the weights of a run stays behind it
+    return sorted(runs, key=lambda run: (run.spec.seed, seconds.get((run.rescored or run).spec.name, 0.0)))
 
 
 def _dry_run(suite: Suite, name: str, options: Options) -> SuiteOutcome:
@@ -274,6 +290,8 @@ def _state(run: Run) -> str:
     """Return what would become of a run, in words."""
     if run.folder.is_finished:
         return "finished"
+    if run.rescored:
+        return f"would be scored from {run.rescored.folder.weights_file}"
     if step := checkpoint_of(run).step():
         return f"would resume at step {step} of {run.spec.recipe.max_steps}"
     steps = f"{run.spec.recipe.max_steps} steps"
@@ -283,6 +301,7 @@ def _state(run: Run) -> str:
 def missing(suite: str = "demo", **options: Unpack[RunOptions]) -> list[str]:
     """Return the runs of a suite that are not finished, each as `run` takes it as a `part`: ENTRY-sSEED.
 
+    One that only scores the weights of another is done with that one, and named where that one is finished.
     Nothing is written. Called somewhere else, at the same time if need be, `run(suite, part=..., report=False)` with
     the same options does one of them each; then `report` says what `run(suite)` would have said. Raises UserError as
     `run`, and for a suite with a search space, whose runs are not known yet.
@@ -292,11 +311,12 @@ def missing(suite: str = "demo", **options: Unpack[RunOptions]) -> list[str]:
         raise UserError(searched_first(declared))
     if _is_data_missing(declared, suite, given):
         # what was never there nothing was trained on
-        return run_names(declared, given.selection)
+        return run_names(declared, given.selection, trained=True)
     job = _Job.of(declared, suite, given)
     if not given.mixed:
         refuse_other_code(job.runs, job.results)
-    return [run.name for run in job.runs if not run.folder.is_finished]
+    left = [run for run in job.runs if not run.folder.is_finished]
+    return [run.name for run in left if not run.rescored or run.rescored.folder.is_finished]
 
 
 def _finish(tracker: Tracker, display: Display) -> None:
@@ -373,8 +393,10 @@ def _search(job: _Job, budget: Budget, executor: Executor, tracker: Tracker) -> 
         trials_spent(each, storage, recorded)
     job.display.notice(f"{job.suite.title}: {len(planned)} searches, {budget} each, on {executor.where}")
     # before the first searches in a folder; an hour's budget takes an hour
-    if budget.trials is not None and not results.search_file.exists():
-        entries = [replace(entry, done=budget.trials * (0,)) for entry in estimating.remaining(job.runs)]
+    if budget.hours is None and not results.search_file.exists():
+        left = estimating.remaining(job.runs)
+        trials = [math.ceil(budget.full_trials(entry.spec.recipe.max_steps)) for entry in left]
+        entries = [replace(entry, done=count * (0,)) for entry, count in zip(left, trials, strict=True)]
         if estimating.worth_measuring(entries):
             with computing_with(executor.threads):
                 estimates = job.estimate(entries, estimating.BRIEF)
@@ -384,7 +406,9 @@ def _search(job: _Job, budget: Budget, executor: Executor, tracker: Tracker) -> 
     try:
         with job.display as display:
             for each in planned:
-                found.append(SearchResult.of(each, run_search(each, storage, budget, executor, display), budget))
+                study = run_search(each, storage, budget, executor, display)
+                finalists = run_finals(each, study, storage, budget, executor, display, recorded)
+                found.append(SearchResult.of(each, study, budget, finalists))
                 write_record(results, job.suite, found)
                 tracker.news()
     finally:

@@ -1,7 +1,6 @@
-"""bench data fetch, verify, info, pack, demo."""
+"""bench data fetch, verify, info, pack, duplicates, demo."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -89,6 +88,7 @@ def verify(folder: Path, as_json: JsonOption = False) -> None:
 
 
 def _describe(found: "Verification") -> None:
+    from bench.api.datasets import describe_uploaders
     from bench.data.dataset import SPLITS
     from bench.data.readers.fsd50k import OFFICIAL_CLIPS
 
@@ -109,6 +109,10 @@ def _describe(found: "Verification") -> None:
     _count_more("extra", found.extra_count - len(found.extra))
     for paths in found.same:
         echo(f"same: {' = '.join(paths)}: one recording in several splits")
+    if found.same:
+        echo(f"recordings in several splits: {len(found.same)}")
+    for line in describe_uploaders(found.uploaders):
+        echo(line)
     for problem in found.problems:
         echo(f"label: {problem}")
     _count_more("label", found.problem_count - len(found.problems))
@@ -120,17 +124,23 @@ def _verify_pack(folder: Path, as_json: bool) -> None:
     pack = Pack(folder)
     with console().bar(f"reading {folder}") as progress:
         pack.verify(progress)
-    found = summary(pack)
     if as_json:
-        print_json(found | {"samples": "as packed"})
+        print_json(summary(pack) | {"samples": "as packed"})
     else:
-        _print_summary(found)
+        _print_summary(pack)
         echo("all samples are those that were packed")
 
 
-def _print_summary(found: Mapping[str, object]) -> None:
-    for key, value in found.items():
-        echo(f"{key}: {value}")
+def _print_summary(pack: "Pack") -> None:
+    from bench.api.datasets import describe_leaks
+    from bench.data.pack import summary
+
+    for key, value in summary(pack).items():
+        # said below, in lines
+        if key not in ("in several splits", "uploaders"):
+            echo(f"{key}: {value}")
+    for line in describe_leaks(pack):
+        echo(line)
 
 
 def _count_more(kind: str, count: int) -> None:
@@ -143,11 +153,11 @@ def info(pack: Path, as_json: JsonOption = False) -> None:
     """Say what a pack holds."""
     from bench.data.pack import Pack, summary
 
-    found = summary(Pack(pack))
+    opened = Pack(pack)
     if as_json:
-        print_json(found)
+        print_json(summary(opened))
     else:
-        _print_summary(found)
+        _print_summary(opened)
 
 
 @app.command("pack")
@@ -156,11 +166,37 @@ def pack_(
     out: Annotated[Path, typer.Option(help="The pack's folder.")],
     sample_rate: Annotated[int, typer.Option(min=1000, help="In Hz.")] = 16_000,
     strict: Annotated[bool, typer.Option(help="Fail at the first broken recording.")] = False,
+    no_duplicates: Annotated[
+        bool, typer.Option("--no-duplicates", help="Fail if a recording is in several splits; never of all of FSD50K.")
+    ] = False,
 ) -> None:
     """Decode a data set once, into one array a split."""
     from bench.api.datasets import pack
 
-    _report(pack(folder, out, sample_rate=sample_rate, strict=strict, display=console()))
+    _report(pack(folder, out, sample_rate=sample_rate, strict=strict, no_duplicates=no_duplicates, display=console()))
+
+
+@app.command()
+def duplicates(
+    pack: Path,
+    csv: Annotated[Path | None, typer.Option(help="Write all pairs to this CSV file, those within splits too.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find clips that are of one recording: also louder, cut at their ends, or compressed.
+
+    Pairs that are in two splits are listed, those within one are counted.
+    """
+    from bench.api import datasets
+    from bench.store.files import write_table
+
+    found = datasets.duplicates(pack, display=console())
+    if csv:
+        write_table(csv, found)
+    if as_json:
+        print_json({"pack": pack, "pairs": found.to_dict("records")})
+    else:
+        for line in datasets.describe_duplicates(pack, found):
+            echo(line)
 
 
 @app.command()
@@ -174,7 +210,7 @@ def demo(folder: Path, seed: Annotated[int, typer.Option(min=0, help="Same seed,
 
 
 def _report(made: "Pack") -> None:
-    from bench.api.datasets import describe_pack
+    from bench.api.datasets import describe_leaks, describe_pack
     from bench.data.levels import NOTES
 
     for clip, cause in made.manifest["left_out"].items():
@@ -183,6 +219,6 @@ def _report(made: "Pack") -> None:
     for note, clips in made.levels.items():
         echo(f"{note}: {clips[0]}: {NOTES.get(note, '')}")
         _count_more(note, len(clips) - 1)
-    for keys in made.overlap():
-        echo(f"in several splits: {' = '.join(keys)}")
+    for line in describe_leaks(made):
+        echo(line)
     echo(describe_pack(made), err=True)

@@ -34,7 +34,7 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
     "seeds": _option(int | None, None, min=1, help="How many seeds, from 0."),
     "seed": _option(int | None, None, min=0, max=2**31 - 1, help="This seed only, instead of several."),
     "part": _option(
-        str | None, None, metavar="ENTRY-sSEED", help="Of the runs this one only; planned are all, for others to do."
+        str | None, None, metavar="ENTRY-sSEED", help="This run only, and what scores its weights; planned are all."
     ),
     "report": _option(bool, True, "--report/--no-report", help="Report the results; else `bench report` does later."),
     "fields": _option(list[str], [], "--set", help="train.FIELD=VALUE, for all; repeatable."),
@@ -53,6 +53,7 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
     "dry_run": _option(bool, False, "--dry-run", help="Say what would run and what is finished; measure nothing."),
     "restart": _option(bool, False, "--restart", help="Begin anew where other code left a checkpoint, which is kept."),
     "trials": _option(int | None, None, min=1, help="Search: finished trials for each."),
+    "steps": _option(int | None, None, min=1, help="Search: steps of training for each, over all trials."),
     "hours": _option(float | None, None, help="Search: hours of compute for each, over all workers."),
     "storage": _option(str | None, None, help="Search: URL of a database [default: OUT/search.db]."),
     "heartbeat": _option(int, 10, min=1, help="Search: seconds; a worker silent for three is dead."),

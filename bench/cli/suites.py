@@ -13,15 +13,16 @@ from bench.errors import UserError
 app = typer.Typer()
 # options of a suite that a single run has no use for
 _OF_A_SUITE = (
-    "only", "seeds", "seed", "part", "fields", "precision", "quick", "dry_run", "mixed", "restart", "trials", "hours",
-    "storage", "jobs", "ray", "cpus", "gpus", "list_missing",
+    "only", "seeds", "seed", "part", "fields", "precision", "quick", "dry_run", "mixed", "restart", "trials", "steps",
+    "hours", "storage", "jobs", "ray", "cpus", "gpus", "list_missing",
 )  # fmt: skip
 
 
 @app.command()
 @options(
     "data", "out", "only", "seeds", "seed", "part", "fields", "precision", "device", "jobs", "ray", "cpus", "gpus",
-    "quick", "dry_run", "mixed", "restart", "trials", "hours", "storage", "heartbeat", "track", "report", "plugins",
+    "quick", "dry_run", "mixed", "restart", "trials", "steps", "hours", "storage", "heartbeat", "track", "report",
+    "plugins",
 )  # fmt: skip
 def run(
     suite: Annotated[
@@ -64,8 +65,9 @@ def run(
 
 @app.command()
 @options(
-    "data", "out", "only", "seeds", "seed", "fields", "precision", "device", "trials", "hours", "plugins", "as_json"
-)
+    "data", "out", "only", "seeds", "seed", "fields", "precision", "device", "trials", "steps", "hours", "plugins",
+    "as_json",
+)  # fmt: skip
 def cost(
     suite: Annotated[str, typer.Argument(help="As in bench run.", autocompletion=complete_suite)] = "demo",
     **given: Any,
@@ -90,7 +92,7 @@ def cost(
 
 @app.command()
 @options(
-    "data", "trials", "hours", "out", "storage", "device", "jobs", "ray", "cpus", "gpus", "heartbeat", "quick",
+    "data", "trials", "steps", "hours", "out", "storage", "device", "jobs", "ray", "cpus", "gpus", "heartbeat", "quick",
     "dry_run", "track", "plugins",
 )  # fmt: skip
 def search(

@@ -1,4 +1,4 @@
-"""Recordings that are in several splits: a model would be tested on what it was trained on."""
+"""Recordings and uploaders that are in several splits: a model would be tested on what it was trained on, or nearly."""
 
 import hashlib
 import itertools
@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable
 from typing import TypeVar
 
-from bench.data.dataset import Clip
+from bench.data.dataset import SPLITS, Clip
 
-__all__ = ["across_splits", "same_recordings"]
+__all__ = ["across_splits", "same_recordings", "shared_groups"]
 
 T = TypeVar("T")
 # Enough to tell most recordings of one size apart.
@@ -21,6 +21,21 @@ def across_splits(items: Iterable[tuple[Hashable, str, T]]) -> list[list[T]]:
     for content, split, item in items:
         found[content].append((split, item))
     return [[item for _, item in group] for group in found.values() if len({split for split, _ in group}) > 1]
+
+
+def shared_groups(items: Iterable[tuple[str | None, str]]) -> dict[str, int]:
+    """Return, of (group, split), how many groups there are ("all") and are in both of two splits ("train and eval").
+
+    Empty where no group is known.
+    """
+    splits: dict[str, set[str]] = defaultdict(set)
+    for group, split in items:
+        if group is not None:
+            splits[group].add(split)
+    if not splits:
+        return {}
+    pairs = itertools.combinations(SPLITS, 2)
+    return {"all": len(splits)} | {f"{a} and {b}": sum({a, b} <= of for of in splits.values()) for a, b in pairs}
 
 
 def same_recordings(clips: Iterable[Clip]) -> list[list[Clip]]:

@@ -21,7 +21,7 @@ import pandas as pd
 
 from bench.data.audio import Samples
 from bench.data.dataset import SPLITS, Progress
-from bench.data.overlap import across_splits
+from bench.data.overlap import across_splits, shared_groups
 from bench.data.pack_format import (
     FORMAT,
     Damaged,
@@ -182,6 +182,18 @@ class Pack:
         index = self.index
         return across_splits(zip(index["hash"], index["split"], index["split"] + "/" + index["clip"], strict=True))
 
+    @cached_property
+    def copied_eval_clips(self) -> int | None:
+        """How many clips of eval are, to the sample, in train or val, too; None of older packs."""
+        if "hash" not in self.index:
+            return None
+        return sum(key.startswith("eval/") for keys in self.overlap() for key in keys)
+
+    def uploaders(self) -> dict[str, int]:
+        """Return how many uploaders there are ("all") and are in both of two splits ("train and eval"), if known."""
+        groups = self.index["group"].astype(object).where(self.index["group"].notna(), None)
+        return shared_groups(zip(groups, self.index["split"], strict=True))
+
 
 @cache
 def _arrived(folder: Path, fingerprint: str) -> Pack:
@@ -215,5 +227,6 @@ def summary(pack: Pack) -> dict[str, Any]:
     negatives = {split: int((~found.any(axis=1)).sum()) for split, found in targets.items()}
     size = sum(file.stat().st_size for file in pack.folder.iterdir())
     levels = {note: len(clips) for note, clips in pack.levels.items()}
-    values |= {"levels": levels, "classes": used, "negatives": negatives, "in several splits": pack.overlap()}
+    values |= {"levels": levels, "classes": used, "negatives": negatives}
+    values |= {"in several splits": pack.overlap(), "uploaders": pack.uploaders()}
     return values | {"gigabytes": round(size / 1e9, 3)}

@@ -4,7 +4,7 @@ While it is made, a pack is a folder PACK.partial, from which the same call resu
 set and sample rate alone, whatever interrupted it and however many cores worked on it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from bench.data.audio import packed_length, probe_all
 from bench.data.dataset import SPLITS, AudioError, AudioFolder, Dataset, Progress
 from bench.data.filling import Done, Slot, fill, prepare
 from bench.data.levels import NOTES
+from bench.data.overlap import across_splits
 from bench.data.pack import FORMAT, Pack
 from bench.data.pack_format import content_of, dataset_digest, fingerprint_digest
-from bench.data.readers.fsd50k import read_dataset
+from bench.data.readers.fsd50k import OFFICIAL_CLASSES, OFFICIAL_CLIPS, read_dataset
 from bench.disk import explain_full_disk, partial_path, sync_folder, whole_file, write_json
 from bench.errors import UserError
 from bench.locks import hold, say
@@ -37,6 +38,7 @@ def pack(
     *,
     sample_rate: int = 16_000,
     strict: bool = False,
+    no_duplicates: bool = False,
     progress: Progress = lambda *_: None,
     archived: Mapping[str, AudioFolder] | None = None,
     notice: Callable[[str], None] = say,
@@ -46,8 +48,9 @@ def pack(
     Works on all cores, in memory that does not grow with the data set. Interrupted, it resumes when called again.
     Recordings that cannot be used are left out and listed in the manifest with their cause. `progress` takes seconds of
     sound; `archived` are folders of recordings that are not in `folder` but in archives, by their names; `notice` is
-    told if another process has to be waited for, which makes a pack there. Raises
-    UserError if the data set is unusable, `out` is taken, the disk is too small, or (strict) a recording is broken.
+    told if another process has to be waited for, which makes a pack there. Raises UserError if the data set is
+    unusable, `out` is taken, the disk is too small, (strict) a recording is broken, or (no_duplicates) one is in
+    several splits, unless the data set is FSD50K, whole: `notice` is told that.
     """
     require_possible(out, sample_rate)
     dataset = read_dataset(folder, archived)
@@ -58,23 +61,21 @@ def pack(
         _refuse_broken(folder, layout.broken, len(layout.broken) + layout.unnamed)
     out.parent.mkdir(parents=True, exist_ok=True)
     with hold(out, "being packed", notice):
-        return _make(folder, out, layout, strict, progress)
+        return _make(out, layout, _Refused(folder, layout, strict, no_duplicates, notice), progress)
 
 
-def _make(folder: Path, out: Path, layout: "_Layout", strict: bool, progress: Progress) -> Pack:
+def _make(out: Path, layout: "_Layout", refused: "_Refused", progress: Progress) -> Pack:
     plan, partial = layout.plan(), partial_path(out)
     # a pack of another plan, or one whose manifest has none, is refused below rather than taken for this one
     if (out / "manifest.json").is_file() and (made := Pack(out)).manifest.get("plan") == plan:
-        if strict:
-            _refuse_broken(folder, made.manifest["left_out"], made.left_out_count)
+        refused.check(made.manifest["left_out"], made.left_out_count, made.overlap())
         return made
     refuse_taken(out)
     with explain_full_disk(partial):
         journal = prepare(partial, plan, layout.slots)
         done = fill(partial, layout.slots, layout.sample_rate, journal, progress)
         broken = layout.broken | {key: value.cause for key, value in done.items() if value.cause}
-        if strict:
-            _refuse_broken(folder, broken, len(broken))
+        refused.check(broken, len(broken), layout.same(done))
         layout.require_clips(broken)
         _finish(partial, layout, plan, done, broken)
         # it is empty, as checked above; a folder cannot be renamed onto another on every system
@@ -120,6 +121,17 @@ class _Layout:
                 where = f"{self.dataset.folder}: not one usable recording {what}in {split}"
                 raise UserError(f"{where}; the first, {first}: {cause}")
 
+    @property
+    def is_official(self) -> bool:
+        """Whether the tables list all of FSD50K."""
+        listed = {split: sum(clip.split == split for clip in self.dataset.clips) for split in SPLITS}
+        return listed == OFFICIAL_CLIPS and len(self.dataset.labels) == OFFICIAL_CLASSES
+
+    def same(self, done: Mapping[str, Done]) -> list[list[str]]:
+        """Return the keys of clips that are the same, to the sample, in several splits."""
+        usable = [slot.clip for slot in self.slots if not done[slot.clip.key].cause]
+        return across_splits((done[clip.key].hash, clip.split, clip.key) for clip in usable)
+
     def plan(self) -> str:
         """Return a hash of all that must be unchanged for a half-made pack to be resumed."""
         # size and time stand for a recording's bytes: to hash them would take as long as to read them all
@@ -145,6 +157,31 @@ def _lay_out(dataset: Dataset, sample_rate: int) -> _Layout:
     layout = _Layout(dataset, sample_rate, slots, broken, unnamed)
     layout.require_clips(broken)
     return layout
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """What a pack must not have."""
+
+    folder: Path
+    layout: _Layout
+    broken: bool
+    duplicates: bool
+    notice: Callable[[str], None]
+
+    def check(self, broken: Mapping[str, str], count: int, same: Sequence[Sequence[str]]) -> None:
+        """Raise UserError for broken recordings (key: cause, of the first), or ones that are in several splits."""
+        if self.broken:
+            _refuse_broken(self.folder, broken, count)
+        if not (self.duplicates and same):
+            return
+        first = f"{' = '.join(same[0])}" + (f" (and {len(same) - 1} more)" if len(same) > 1 else "")
+        if not self.layout.is_official:
+            raise UserError(
+                f"{self.folder}: recordings in several splits: {first}; remove all but one of each from the tables, or "
+                "pack without --no-duplicates"
+            )
+        self.notice(f"{self.folder}: recordings in several splits: {first}; the official release is packed as it is")
 
 
 def _refuse_broken(folder: Path, broken: Mapping[str, str], count: int) -> None:

@@ -14,12 +14,12 @@ from architectures import configure
 from bench.data.audio import CHUNK_SECONDS, blocks, packed_length, probe_file, sound_files, windows
 from bench.data.dataset import AudioError, AudioInfo, Progress
 from bench.errors import UserError
-from bench.protocol.batches import chunk_size, chunk_starts
-from bench.protocol.evaluate import evaluation_batch_size
+from bench.protocol.batches import chunk_size, chunk_starts, chunk_weights
+from bench.protocol.evaluate import evaluation_batch_size, mean_of_highest
 from bench.protocol.precision import fp32_means_fp32
 from bench.protocol.task import get_task
 from bench.reporting.tags import Tags
-from bench.runner.weights import load_model
+from bench.runner.weights import load_model, weights_folder
 from bench.schema import digest
 from bench.store import ResultsFolder, RunFolder
 
@@ -82,14 +82,15 @@ class Tagger:
             fix = "put that of its results folder beside it"
             raise UserError(f"{labels}: {len(self.classes)} classes, the model has {config.num_classes}; {fix}")
         self.sample_rate = config.sample_rate
-        # seconds; shorter files are repeated, by packing or by cutting
+        self.weights = weights_folder(folder, record).weights_file
+        # seconds; shorter files are repeated, by packing or by cutting, or filled up with zeros
         self.least = max(CHUNK_SECONDS, self.spec.recipe.chunk_seconds)
         self.activation = get_task(self.spec.task).activation
 
     @cached_property
     def identity(self) -> str:
         """A digest of all that decides a file's scores: the run's settings, its weights, the names of its classes."""
-        with self.folder.weights_file.open("rb") as file:
+        with self.weights.open("rb") as file:
             weights = hashlib.file_digest(file, "sha256").hexdigest()
         return digest({"run": self.spec.hash, "weights": weights, "classes": self.classes})
 
@@ -99,20 +100,26 @@ class Tagger:
 
         Raises AudioError where it is broken behind its header, UserError if the model gives no numbers.
         """
-        recipe = self.spec.recipe
-        size, hop = chunk_size(recipe, self.sample_rate), recipe.eval_hop
-        length = packed_length(info, self.sample_rate, self.least)
-        _, starts = chunk_starts(np.array([0]), np.array([length]), size, round(hop * self.sample_rate))
+        recipe, real = self.spec.recipe, packed_length(info, self.sample_rate, 0)
+        size, hop = chunk_size(recipe, self.sample_rate), round(recipe.eval_hop * self.sample_rate)
+        fills = recipe.short_clips == "zeros"
+        length = max(real, size) if fills else packed_length(info, self.sample_rate, self.least)
+        clip, starts = chunk_starts(np.array([0]), np.array([length]), size, hop)
+        weights = torch.ones(len(starts), dtype=torch.float64)
+        if recipe.last_chunk_weight == "new_samples":
+            weights = torch.from_numpy(chunk_weights(clip, starts, hop)).double()
         batch_size = evaluation_batch_size(self.device)
         # one array from the start: small ones, kept between the large ones of the batches, would let memory grow
         scores, done = np.empty((len(starts), len(self.classes)), dtype=np.float32), 0
         sum_of_logits = torch.zeros(len(self.classes), dtype=torch.float64)
         try:
             for chunks in windows(blocks(file, self.sample_rate, self.least, info), starts, size):
+                if fills:
+                    chunks[:, real:] = 0
                 for x in torch.from_numpy(chunks).split(batch_size):
                     logits = self.model(x.to(self.device).float() / 32768).float()
                     scores[done : done + len(x)] = self.activation(logits).cpu()
-                    sum_of_logits += logits.cpu().double().sum(dim=0)
+                    sum_of_logits += weights[done : done + len(x)] @ logits.cpu().double()
                     done += len(x)
                     if len(starts) > batch_size:
                         progress(done, len(starts))
@@ -120,6 +127,17 @@ class Tagger:
             raise cause_of(error) from None
         if not np.isfinite(scores).all():
             raise UserError(f"{self.folder.path}: its model gives scores that are not finite; make the run again")
-        clip = self.activation(sum_of_logits / len(starts)).float().numpy() if recipe.aggregate == "logits" else None
-        seconds = starts / self.sample_rate
-        return Tags(file, self.name, info.seconds, hop, self.classes, seconds, scores, recipe.chunk_seconds, clip)
+        of_clip = self._of_clip(torch.from_numpy(scores), sum_of_logits, weights)
+        seconds, how = starts / self.sample_rate, (recipe.chunk_seconds, of_clip, recipe.short_clips)
+        return Tags(file, self.name, info.seconds, recipe.eval_hop, self.classes, seconds, scores, *how)
+
+    def _of_clip(self, scores: torch.Tensor, sum_of_logits: torch.Tensor, weights: torch.Tensor) -> np.ndarray | None:
+        """Return the whole file's scores (k,), of its chunks' scores (n, k); None where they are their mean."""
+        recipe = self.spec.recipe
+        if recipe.highest:
+            return mean_of_highest(scores, recipe.highest).numpy()
+        if recipe.aggregate == "logits":
+            return self.activation(sum_of_logits / weights.sum()).float().numpy()
+        if recipe.last_chunk_weight == "new_samples":
+            return (weights @ scores.double() / weights.sum()).float().numpy()
+        return None

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from bench.data.pack import Pack
 from bench.protocol.recipe import Recipe
 
-__all__ = ["Batches", "chunk_size", "chunk_starts", "to_device"]
+__all__ = ["Batches", "chunk_size", "chunk_starts", "chunk_weights", "to_device"]
 
 
 class Batches:
@@ -30,35 +31,52 @@ class Batches:
     ) -> None:
         self.device = torch.device(device)
         training = split == "train"
-        self.one_per_clip, self.aggregate = training and recipe.crops == "one_per_clip", recipe.aggregate
+        self.one_per_clip = training and recipe.crops == "one_per_clip"
+        self.aggregate, self.highest = recipe.aggregate, recipe.highest
         # of a chunk, in samples
         self.size = size = chunk_size(recipe, pack.sample_rate)
         hop = round((recipe.hop_seconds if training else recipe.eval_hop) * pack.sample_rate)
         index = pack.clips(split)[: len(targets)]
         length = index["length"].to_numpy()
+        # of what is shorter than a second, packing has made one by repeating it
+        real = np.rint(index["seconds"].to_numpy() * pack.sample_rate).astype(np.int64).clip(1, length)
+        self.fills = recipe.short_clips == "zeros"
+        if self.fills:
+            length = real
         clip, start = chunk_starts(index["start"].to_numpy(), np.maximum(length, size), size, hop)
         # of each chunk: the clip that it is from, and its first sample
         self.clip, self.start = torch.from_numpy(clip), torch.from_numpy(start)
         # chunks of each clip, and the number of its first one
         self.counts = torch.bincount(self.clip)
         self.first = self.counts.cumsum(0) - self.counts
+        # what chunks count in a clip's mean; None: all the same
+        self.weights: Tensor | None = None
+        if not training and recipe.last_chunk_weight == "new_samples":
+            self.weights = torch.from_numpy(chunk_weights(clip, start, hop))
         self.period: Tensor | None = None
         if (length < size).any():
-            # short clips begin anew after so many samples; those that packing has repeated, as it has begun
-            repeated = np.rint(index["seconds"].to_numpy() * pack.sample_rate).astype(np.int64).clip(1, length)
-            self.period = torch.from_numpy(np.where(length < size, repeated, size)[clip])
+            # short clips begin anew after so many samples, or end; those that packing has repeated, as it has begun
+            self.period = torch.from_numpy(np.where(length < size, real, size)[clip])
         self.samples = _resident(pack, split, self.device)
         self.targets = torch.from_numpy(targets).float().to(self.device)  # (clips, k)
 
     def __len__(self) -> int:
         return len(self.start)
 
+    @property
+    def epoch_size(self) -> int:
+        """How many chunks an epoch of training has."""
+        return len(self.targets) if self.one_per_clip else len(self)
+
     def waveforms(self, ids: Tensor) -> Tensor:
         """Return chunks as float32 in [-1, 1]: (b,) ids on the CPU -> (b, n) on the device."""
         starts = self.start[ids]
         if self.period is not None:
-            place = torch.arange(self.size) % self.period[ids].unsqueeze(1) + starts.unsqueeze(1)
+            sample, period = torch.arange(self.size), self.period[ids].unsqueeze(1)
+            place = sample % period + starts.unsqueeze(1)
             waves = self.samples[place.to(self.samples.device)]
+            if self.fills:
+                waves = waves.masked_fill((sample >= period).to(waves.device), 0)
         elif self.samples.device.type == "cpu":
             # window by window: copies of memory, where an index of windows would look up every sample
             waves = torch.stack([self.samples[i : i + self.size] for i in starts.tolist()])  # (b, n) int16
@@ -80,7 +98,7 @@ class Batches:
     def draw(self, step: int, batch_size: int, seed: int) -> Tensor:
         """Return the ids that step number `step` (from 0) trains on, in random order: every chunk once an epoch, or
         one of every clip."""
-        epoch_size = len(self.targets) if self.one_per_clip else len(self)
+        epoch_size = self.epoch_size
         place = torch.arange(step * batch_size, (step + 1) * batch_size)
         epoch, place = place // epoch_size, place % epoch_size
         return torch.cat([self._drawn(place[epoch == e], epoch_size, seed, int(e)) for e in epoch.unique()])
@@ -95,6 +113,7 @@ class Batches:
         """Return the first `count` chunks, on the same samples and targets."""
         some = copy.copy(self)
         some.clip, some.start = self.clip[:count], self.start[:count]
+        some.weights = None if self.weights is None else self.weights[:count]
         return some
 
 
@@ -114,6 +133,16 @@ def chunk_starts(start: np.ndarray, length: np.ndarray, size: int, hop: int) -> 
     clip = np.repeat(np.arange(len(length)), counts)
     number = np.arange(len(clip)) - np.repeat(np.cumsum(counts) - counts, counts)  # within its clip
     return clip, start[clip] + np.minimum(number * hop, (length - size)[clip])
+
+
+def chunk_weights(clip: np.ndarray, start: np.ndarray, hop: int) -> npt.NDArray[np.float32]:
+    """Return what every chunk counts by its new samples: 1, and a clip's last one how far it is from the one before it.
+
+    That is in hops: where chunks do not overlap, the share of its samples that no chunk before it has. `clip` and
+    `start`, (chunks,), are as `chunk_starts` has them.
+    """
+    is_first = np.diff(clip, prepend=-1) > 0
+    return np.where(is_first, 1.0, np.diff(start, prepend=0) / hop).astype(np.float32)
 
 
 @lru_cache(maxsize=2)

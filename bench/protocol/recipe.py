@@ -7,9 +7,12 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from bench.schema import LATER, Strict
 
-__all__ = ["Recipe"]
+__all__ = ["SCORING", "Recipe"]
 
 Hop = Annotated[float, Field(ge=0.01)]  # seconds
+# the fields that only say how weights that are there score a clip: training takes the same steps, though by its scores
+# of val it may keep others, halve the rate or end
+SCORING = ("eval_hop_seconds", "aggregate", "top_k", "last_chunk_weight")
 
 
 class Recipe(Strict):
@@ -30,15 +33,21 @@ class Recipe(Strict):
     # evaluations without a better score on val until the rate is halved (plateau), and until training ends (0: never)
     patience: PositiveInt = 3
     early_stop: NonNegativeInt = 0
-    # how clips are cut, for training and evaluation; clips shorter than a chunk are repeated
+    # how clips are cut, for training and evaluation; those shorter than a chunk are repeated, or filled up with zeros
     chunk_seconds: Annotated[float, Field(ge=0.1, le=30)] = 1.0
+    short_clips: Annotated[Literal["repeat", "zeros"], LATER] = "repeat"
     # from one chunk of a clip to the next: in training, and on val and eval (None: the same)
     hop_seconds: Hop = 1.0
     eval_hop_seconds: Hop | None = None
     # an epoch: every chunk of every clip, or one of each clip, drawn anew
     crops: Literal["all", "one_per_clip"] = "all"
-    # a clip's score: the mean of its chunks' scores, or the score of their mean logit
-    aggregate: Literal["mean", "logits"] = "mean"
+    # a clip's score: the mean of its chunks' scores, or the score of their mean logit; or class by class the highest of
+    # its chunks' scores, or the mean of the top_k highest, of all where there are fewer
+    aggregate: Literal["mean", "logits", "max", "top_k"] = "mean"
+    top_k: Annotated[int, Field(gt=0, le=1_000_000), LATER] = 3
+    # what a clip's last chunk counts in a mean: as much as any other; or by its new samples, since it ends with the
+    # clip, and so may begin in the chunk before it
+    last_chunk_weight: Annotated[Literal["one", "new_samples"], LATER] = "one"
     # of training; evaluation is always fp32. tf32: fp32 whose products an NVIDIA GPU (Ampere or later) reads with 10
     # bits of mantissa. auto: bf16 where the device computes in it, else fp32
     precision: Literal["fp32", "tf32", "bf16", "auto"] = "fp32"
@@ -55,6 +64,13 @@ class Recipe(Strict):
     mixup: NonNegativeFloat = 0.0
 
     @model_validator(mode="after")
+    def _weights_are_of_means(self) -> Self:
+        if self.highest and self.last_chunk_weight != "one":
+            fix = "take aggregate = 'mean' or 'logits', or leave last_chunk_weight out"
+            raise ValueError(f"last_chunk_weight={self.last_chunk_weight!r} has no place in {self.aggregate!r}: {fix}")
+        return self
+
+    @model_validator(mode="after")
     def _no_gaps(self) -> Self:
         for name in ("hop_seconds", "eval_hop_seconds"):
             if (getattr(self, name) or 0) > self.chunk_seconds:
@@ -64,6 +80,11 @@ class Recipe(Strict):
     @property
     def eval_hop(self) -> float:
         return self.eval_hop_seconds or self.hop_seconds
+
+    @property
+    def highest(self) -> int:
+        """How many of a clip's chunks count in its score, class by class the highest; 0: all of them."""
+        return {"max": 1, "top_k": self.top_k}.get(self.aggregate, 0)
 
     def eval_chunks(self, seconds: float) -> int:
         """Return how many chunks evaluation cuts a clip of that length into."""

@@ -31,6 +31,8 @@ class RunSpec(Strict):
     fold: Annotated[NonNegativeInt | None, LATER] = None
     # the hash of the run whose weights are the start; '' draws them
     init: Annotated[str, LATER] = ""
+    # the hash of the run whose weights are scored, by a recipe that differs in nothing else; '' trains some
+    rescores: Annotated[str, LATER] = ""
     # digest of the architecture's text, if it is a plugin's
     source: Annotated[str, LATER] = ""
     # What values rest on, by field (train.FIELD of the recipe) or name of a choice that no field sets: those known from
@@ -52,6 +54,11 @@ class RunSpec(Strict):
     def hash(self) -> str:
         """Eight hex digits of everything that decides the numbers; name and footnotes do not."""
         return digest({name: value for name, value in self.identity().items() if name not in _WORDS})[:8]
+
+    @property
+    def system(self) -> str:
+        """The hash that all seeds share: of everything but the seed, and whose weights are scored."""
+        return self.model_copy(update={"seed": 0, "rescores": "another's" if self.rescores else ""}).hash
 
     @property
     def folder(self) -> str:

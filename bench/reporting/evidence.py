@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -105,13 +106,32 @@ def check_search(search: Mapping[str, Any], trials: Sequence[Mapping[str, Any]],
         said, best = ((entry[which] or {}).get("val_score") for which in ("default", "best"))
         wrong = None
         if said is not None and not any(_same(said, score) for score in scores):
-            wrong = ("default", said, "no such trial")
+            wrong = ("default.val_score", said, "no such trial")
+        elif finals := _finals(entry, trials):
+            mean = (entry["best"] or {}).get("mean_val_score")
+            if not _same(mean, min(finals, key=key)):
+                wrong = ("best.mean_val_score", mean, _said(min(finals, key=key)))
         elif not _same(best, min(scores, key=key)):
-            wrong = ("best", best, _said(min(scores, key=key)))
+            wrong = ("best.val_score", best, _said(min(scores, key=key)))
         if wrong:
             which, value, there = wrong
-            reason = f"entries.{entry['entry']}.{which}.val_score: {_said(value)}, but trials.json has {there}"
+            reason = f"entries.{entry['entry']}.{which}: {_said(value)}, but trials.json has {there}"
             raise damaged(path, reason, SEARCH_REMEDY)
+
+
+def _finals(entry: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Return the mean of each finalist of a search all of whose trainings ended well, by the trials themselves."""
+    means = []
+    for finalist in entry.get("finalists", []):
+        of_it = (
+            trial.get("val_score")
+            for trial in trials
+            if trial.get("study") == finalist["study"] and trial.get("retrains") == finalist["trial"]
+        )
+        scores = [score for score in of_it if isinstance(score, int | float) and math.isfinite(score)]
+        if scores and len(scores) == len(finalist["val_scores"]):
+            means.append(fmean(scores))
+    return means
 
 
 def check_twins(system: "System", scores: Mapping[int, npt.NDArray[np.floating]]) -> None:

@@ -1,15 +1,20 @@
 """What has to be known to read the tables rightly: paragraphs of plain text."""
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
 
 from bench.reporting.analysis import CLIPS_NEEDED, Analysis, is_simulated, no_ablations
 from bench.reporting.coverage import held
 from bench.reporting.ensembles import MOST_SYSTEMS, ensembled
+from bench.reporting.grids import GridRanking, grid_ranking
 from bench.reporting.marks import KINDS, footnotes
+from bench.reporting.pareto import is_steady
 from bench.reporting.planning import detectable
 from bench.reporting.sampling import UPLOADERS_NEEDED, Units
-from bench.reporting.systems import Results, System
+from bench.reporting.systems import FinishedRun, Results, System
 from bench.stats.inference import SEEDS_NEEDED, SHARED_SEEDS_NEEDED
 
 __all__ = ["origin", "reading_notes"]
@@ -18,12 +23,14 @@ __all__ = ["origin", "reading_notes"]
 def reading_notes(analysis: Analysis) -> list[str]:
     """Return chance, intervals, groups, costs, and why published figures are no reference."""
     results, systems = analysis.results, analysis.results.systems
-    batches = sorted({system.spec.recipe.batch_size for system in systems})
-    notes = [*_cautions(results), *units_cautions(analysis.units), _scored(results), _intervals(analysis)]
+    notes = [*_cautions(results), *_copies(results), *units_cautions(analysis.units)]
+    notes += [*_unfinished_learning(results.runs), _scored(results), _intervals(analysis)]
     if analysis.pairs or analysis.ablations:
         notes += [_claims(analysis), _smallest(analysis)]
     if analysis.contrasts:
         notes.append(_contrasts(analysis))
+    if ranking := grid_ranking(results):
+        notes.append(_grid(ranking, analysis.primary.label))
     if analysis.ablations:
         notes.append(
             "An ablation is compared with its base alone, on the same resamples; p of these differences is corrected "
@@ -31,18 +38,10 @@ def reading_notes(analysis: Analysis) -> list[str]:
             "pairs, group letters and the other figures are of the systems that are no ablation. 'Changed' is every "
             "setting in which an entry and its base differ; what is marked of a base is so of its ablations."
         )
+        notes += _rescored(analysis)
     if results.search is not None:
-        notes.append(
-            "X_best_... is the recipe for X that was best on val in a search, retrained, like the default one, on "
-            "seeds that the search had not seen. Each architecture had the same space, the default recipe as its first "
-            f"trial, and the same budget ({results.search['budget']}), to which trials that failed are counted. The "
-            "val score of a best trial is the best of many, and so too good; the search did not read eval."
-        )
-    notes.append(
-        "MMACs are millions of multiply-accumulates, attention and spectrogram included; 'MiB to train' is the most "
-        f"that tensors take in a step of {' or '.join(map(str, batches))} chunks. On the Pareto front: no other system "
-        "scores as much with fewer parameters (P), fewer MACs (M), in less training time (T)."
-    )
+        notes.append(_searched(results.search))
+    notes += [_costs(results), _fronts(analysis)]
     if averaged := ensembled(results):
         notes.append(_ensembles(averaged, len(no_ablations(systems))))
     if legend := [f"{kind.symbol} marks {kind.legend}" for kind in KINDS if footnotes(results, kind)]:
@@ -54,6 +53,91 @@ def reading_notes(analysis: Analysis) -> list[str]:
             + ("" if results.labels.is_fsd50k else " The runs here are on other data altogether.")
         )
     return notes
+
+
+def _searched(search: Mapping[str, Any]) -> str:
+    """Return what the best recipes of searches are."""
+    chosen = sorted({entry.get("chosen_by", "the best on val") for entry in search["entries"]})
+    return (
+        f"X_best_... is the recipe for X that a search chose, {' or '.join(chosen)}; retrained, like the default one, "
+        "on seeds that the search had not seen. Each architecture had the same space, the default recipe as its first "
+        f"trial, and the same budget ({search['budget']}), to which trials that failed are counted. The val score of a "
+        "best trial is the best of many, and so too good; the search did not read eval."
+    )
+
+
+def _rescored(analysis: Analysis) -> list[str]:
+    """Return which ablations score the weights of their bases."""
+    names = [each.system.label for each in analysis.ablations if each.system.spec.rescores]
+    if not names:
+        return []
+    return [
+        f"Nothing was trained for {', '.join(names)}: the weights of the base's runs are scored in another way, seed "
+        "by seed. What training took is what it took the base."
+    ]
+
+
+def _costs(results: Results) -> str:
+    batches = sorted({system.spec.recipe.batch_size for system in results.systems})
+    return (
+        "MMACs are millions of multiply-accumulates, attention and spectrogram included, of all chunks that a clip of "
+        "10 s is scored in, also where these overlap, divided by 10. Training time is that of the fastest seed, in "
+        "brackets that of the slowest, since other work on a machine only adds; so samples/s are the most, and the "
+        "latency of a clip is the least. 'MiB to train' is the most that tensors take in a step of "
+        f"{' or '.join(map(str, batches))} chunks."
+    )
+
+
+def _fronts(analysis: Analysis) -> str:
+    text = (
+        "'Not shown to be beaten' in P: no other system with no more parameters is significantly better; in M: none "
+        "with no more MACs; in T: none that trains in no more time. It is no proof of being the best."
+    )
+    if not any(pair.primary.difference.generalises for pair in analysis.pairs):
+        text += " Here no claim is about architectures, so nothing could be shown to be beaten."
+    if analysis.ablations:
+        text += " Ablations are compared with their base alone, and are in none of the three."
+    if unsteady := [each.system.label for each in analysis.compared if not is_steady(each.system)]:
+        text += (
+            f" Of {', '.join(unsteady)} the slowest seed trained more than half as long again as the fastest, as on a "
+            "busy machine: left out of T, and of the figure of training time."
+        )
+    return text
+
+
+def _unfinished_learning(runs: Sequence[FinishedRun]) -> list[str]:
+    """Return how many runs were best on val when training ended, and after how many epochs."""
+    # one that is scored otherwise was trained as another one; of a single evaluation the last is the best
+    trained = [run.record for run in runs if not run.record.spec.rescores and run.record.spec.recipe.evaluations > 1]
+    last = [record for record in trained if record.best_step == record.steps]
+    if not last:
+        return []
+    epochs = [record.cost["epochs"] for record in last if "epochs" in record.cost]
+    after = f" (after {median(epochs):.3g} epochs at the median)" if len(epochs) == len(last) else ""
+    return [
+        f"{len(last)} of {len(trained)} runs have their best val score at their last evaluation{after}: they were "
+        "still getting better, so that longer training would change scores, and may change which system leads."
+    ]
+
+
+def _grid(ranking: GridRanking, metric: str) -> str:
+    """Return where each entry is best, and whether the ranking hangs on it."""
+    best = "; ".join(f"{point} for {', '.join(entries)}" for point, entries in ranking.best.items())
+    text = f"The suite's grid is over {' and '.join(ranking.fields)}. Best on val: {best}."
+    if not ranking.agreement:
+        return text
+    low, high = (f"{tau:.2f}" for tau in (ranking.agreement[0], ranking.agreement[-1]))
+    same = "the same" if ranking.agreement[0] > 1 - 1e-9 else "not the same"
+    text += (
+        f" The ranking of the {ranking.entries} entries by {metric} on eval is {same} at all points of the grid: "
+        f"between two of them Kendall's tau is {low if low == high else f'{low} to {high}'} (1: the same order, -1: "
+        "the reverse), which differences that are no more than noise lower, too."
+    )
+    if not ranking.leaders:
+        return text
+    (first, most), *others = Counter(ranking.leaders.values()).most_common()
+    rest = "".join(f", {entry} at {count}" for entry, count in others)
+    return f"{text} {first} leads at {most} of {len(ranking.leaders)} points{rest}."
 
 
 def _scored(results: Results) -> str:
@@ -184,6 +268,17 @@ def _ensembles(averaged: Sequence[System], systems: int) -> str:
     if systems > len(averaged):
         text += f" Of {systems} systems the {MOST_SYSTEMS} that are best on val are averaged."
     return text
+
+
+def _copies(results: Results) -> list[str]:
+    """Return a caution where clips of eval are in train or val, too, as far as the runs' records say."""
+    copied = max(run.record.data.get("copied_eval_clips") or 0 for run in results.runs)
+    if not copied:
+        return []
+    return [
+        f"Caution: of the {len(results.labels.clips):,} eval clips {copied:,} are, to the sample, in train or val, "
+        "too: what is remembered is scored with what is recognised."
+    ]
 
 
 def _cautions(results: Results) -> list[str]:

@@ -14,6 +14,7 @@ from bench.protocol.recipe import Recipe
 from bench.reporting.analysis import Analysis, no_ablations
 from bench.reporting.contrasts import weigh
 from bench.reporting.evidence import check_data
+from bench.reporting.pareto import training_seconds
 from bench.reporting.sampling import Sampling
 from bench.reporting.systems import Results, System
 from bench.stats import planning
@@ -204,7 +205,8 @@ def training_hours(pilot: Results, recipes: Mapping[str, tuple[str, Recipe]]) ->
         if system is None:
             missing.append(name)
         else:
-            seconds += system.mean("cost", "train_seconds") * _sound(recipe) / _sound(system.spec.recipe)
+            # of the fastest seed: the others were disturbed
+            seconds += training_seconds(system)[0] * _sound(recipe) / _sound(system.spec.recipe)
     return seconds / 3600, missing
 
 

@@ -12,8 +12,10 @@ from bench.data.dataset import Progress
 from bench.reporting.analysis import MARGIN, analyse
 from bench.reporting.ensembles import ensembles
 from bench.reporting.figures.ablations import draw_ablations
+from bench.reporting.figures.contrasts import draw_contrasts
 from bench.reporting.figures.ensembles import draw_ensembles
 from bench.reporting.figures.filters import filters_figure
+from bench.reporting.figures.grid import draw_grid
 from bench.reporting.figures.scores import draw_scores
 from bench.reporting.figures.search import draw_search
 from bench.reporting.formats import csv_text, html_table, latex, markdown, markdown_table
@@ -29,7 +31,7 @@ from bench.store.files import write_text
 __all__ = ["Figure", "Report", "Sampling", "write_report"]
 
 # fields of a record of scores that are its costs; the entry and its score are told in both tables
-_COSTS = (*COSTS, "front")
+_COSTS = (*COSTS, "train_seconds_most", "front")
 # CSV files that not every folder has, and the tables whose records they hold
 _FILES = {
     **{name: name for name in ("contrasts", "differences", "classes", "tuning", "ablations")},
@@ -81,7 +83,8 @@ class Report:
 
     @cached_property
     def costs(self) -> pd.DataFrame:
-        """A row a system: parameters, multiply-accumulates, seconds, bytes, and the Pareto fronts that it is on."""
+        """A row a system: parameters, multiply-accumulates, seconds, bytes, and by which of them it is not shown to be
+        beaten."""
         records = self._frame("cost")
         return records[["architecture", "family", "seeds", self.tables["cost"].columns[1].field, *_COSTS]]
 
@@ -174,7 +177,8 @@ def write_report(
         else:
             # of an earlier report with more systems
             path.unlink(missing_ok=True)
-    figures = draw_ablations(analysis) | draw_search(store) | draw_scores(analysis) | draw_ensembles(results, found)
+    figures = draw_contrasts(analysis) | draw_grid(analysis) | draw_ablations(analysis) | draw_search(store)
+    figures |= draw_scores(analysis) | draw_ensembles(results, found)
     for run in results.runs:
         if run.folder.has_filters:
             filters_figure(run.folder)

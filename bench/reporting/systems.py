@@ -3,8 +3,8 @@
 import json
 import math
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, stdev
@@ -111,6 +111,8 @@ class Results:
     mixed: tuple[str, ...]
     # as the suite declared them
     contrasts: tuple[PlannedContrast, ...]
+    # fields and the values of each that the suite crossed over its entries
+    grid: Mapping[str, list[Any]] = field(default_factory=dict)
 
     @cached_property
     def labels(self) -> Labels:
@@ -174,7 +176,7 @@ def load_results(path: Path, *, mixed: bool = False) -> Results:
             f"{path}: not compared: {'; '.join(reasons)}. Remove the older runs' folders and run the suite again, "
             "or say --mixed to compare them all the same"
         )
-    return Results(folder, printable(plan.title), systems, failed, missing, reasons, plan.contrasts)
+    return Results(folder, printable(plan.title), systems, failed, missing, reasons, plan.contrasts, plan.grid)
 
 
 def different_origins(systems: Sequence[System]) -> tuple[str, ...]:
@@ -200,14 +202,19 @@ def _group(runs: Sequence[FinishedRun]) -> list[System]:
     groups: dict[str, dict[str, list[FinishedRun]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         spec = run.record.spec
-        groups[spec.name][spec.model_copy(update={"seed": 0}).hash].append(run)
+        groups[spec.name][spec.system].append(run)
     systems = []
     for name, of_name in groups.items():
         by_seed = [sorted(group, key=lambda run: run.record.spec.seed) for group in of_name.values()]
         same_name = [System(printable(name), tuple(group)) for group in by_seed]
-        flat = [s.settings | {"pack": s.spec.pack[:8], "source": s.spec.source[:8]} for s in same_name]
+        flat = [s.settings | _origin(s.spec) for s in same_name]
         differing = [key for key in flat[0] if len({json.dumps(values.get(key)) for values in flat}) > 1]
         for system, values in zip(same_name, flat, strict=True):
             what = ", ".join(f"{key}={values.get(key)}" for key in differing)
             systems.append(replace(system, label=printable(f"{name} ({what})")) if differing else system)
     return systems
+
+
+def _origin(spec: RunSpec) -> dict[str, str]:
+    """Return what two systems of one name may differ in beside their settings."""
+    return {"pack": spec.pack[:8], "source": spec.source[:8], "rescores": spec.rescores}

@@ -46,6 +46,8 @@ class Tags:
     chunk: float = 1.0
     # (k,), where the whole file's scores are not the mean over chunks
     of_clip: Floats | None = None
+    # what was done with a file shorter than that: the recipe's `short_clips`
+    short_clips: str = "repeat"
 
     @cached_property
     def clip(self) -> Floats:
@@ -58,8 +60,12 @@ class Tags:
 
     @property
     def length(self) -> str:
-        if self.seconds < max(1, self.chunk):
-            return f"{self.seconds:.2f} s, repeated to {'one second' if self.chunk <= 1 else f'{self.chunk:g} s'}"
+        fills = self.short_clips == "zeros"
+        # what is shorter than a second is repeated in packs, however short a chunk is
+        least = self.chunk if fills else max(1, self.chunk)
+        if self.seconds < least:
+            how = "filled up with zeros" if fills else "repeated"
+            return f"{self.seconds:.2f} s, {how} to {'one second' if least == 1 else f'{least:g} s'}"
         return f"{self.seconds:.1f} s" if self.seconds < 60 else clock(self.seconds)
 
 

@@ -54,7 +54,8 @@ class Remaining:
 
     @property
     def steps(self) -> int:
-        return sum(self.spec.recipe.max_steps - done for done in self.done)
+        """Those of training: none where the weights of another entry are scored."""
+        return 0 if self.spec.rescores else sum(self.spec.recipe.max_steps - done for done in self.done)
 
 
 @dataclass(frozen=True)
@@ -112,10 +113,17 @@ class Estimate:
     def name(self) -> str:
         return self.left.spec.name
 
+    def cost(self, done: int = 0) -> Cost:
+        """Return what a run takes after `done` of its steps."""
+        cost = cost_of(self.left.spec.recipe, self.rates, done)
+        if not self.left.spec.rescores:
+            return cost
+        return cost._replace(training=0.0, evaluation=self.rates.val_chunks * self.rates.chunk)
+
     @property
     def run(self) -> Cost:
         """One run, from its beginning."""
-        return cost_of(self.left.spec.recipe, self.rates)
+        return self.cost()
 
     @property
     def trial(self) -> float:
@@ -125,14 +133,15 @@ class Estimate:
     @property
     def seconds(self) -> float:
         """Seconds of everything that is left."""
-        runs = [cost_of(self.left.spec.recipe, self.rates, done).total for done in self.left.done]
+        runs = [self.cost(done).total for done in self.left.done]
         return sum(runs) - max(0, len(runs) - 1) * self.rates.once
 
     def searching(self, budget: Budget | None) -> float:
-        """Seconds of the entry's search."""
+        """Seconds of the entry's search, and of the trainings that choose its winner."""
         if budget is None:
             return 0.0
-        return 3600 * budget.hours if budget.hours else (budget.trials or 0) * self.trial
+        trials = budget.full_trials(self.left.spec.recipe.max_steps)
+        return 3600 * (budget.hours or 0.0) + (trials + budget.retrainings) * self.trial
 
 
 def remaining(runs: Sequence[Run]) -> list[Remaining]:

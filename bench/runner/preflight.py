@@ -18,6 +18,7 @@ from bench.runner.display import Display
 from bench.runner.memory import require_memory, require_memory_of_step, saved_bytes
 from bench.runner.provenance import code_of
 from bench.runner.run import checkpoint_of
+from bench.runner.weights import load_model
 from bench.store import ResultsFolder
 from bench.suites.plan import Run
 
@@ -80,10 +81,14 @@ def _check_checkpoint(run: Run, results: ResultsFolder, *, restart: bool, displa
 def check_runs(runs: Sequence[Run], results: ResultsFolder, device: torch.device = _CPU) -> None:
     """Take a step of every architecture, keep its weights and read them again.
 
-    Raises UserError if one can't do that, if memory plainly does not suffice, or weights find no room on the disk.
+    Raises UserError if one can't do that, if memory plainly does not suffice, if weights find no room on the disk, or
+    if finished ones are gone or damaged that are to be scored anew.
     """
+    _load_rescored(runs)
     parameters: dict[str, int] = {}
-    for run in runs:
+    # what scores the weights of another entry is as that one
+    trained = [run for run in runs if not run.rescored]
+    for run in trained:
         if run.spec.name not in parameters:
             try:
                 with contained():
@@ -94,9 +99,17 @@ def check_runs(runs: Sequence[Run], results: ResultsFolder, device: torch.device
             except Exception as error:
                 why = f"{failure(run.spec.architecture, error)}, on chunks of {run.spec.recipe.chunk_seconds:g} s"
                 raise UserError(f"{run.spec.name} does not run: {why}") from error
-    kept = sum(4 * parameters[run.spec.name] for run in runs if not run.folder.is_finished)
+    kept = sum(4 * parameters[run.spec.name] for run in trained if not run.folder.is_finished)
     # weights, two moments and the best weights, and all of it twice while a checkpoint replaces the last
-    require_space(results.path, kept + 2 * 4 * 4 * max(parameters.values()) + 50e6)
+    require_space(results.path, kept + 2 * 4 * 4 * max(parameters.values(), default=0) + 50e6)
+
+
+def _load_rescored(runs: Sequence[Run]) -> None:
+    """Load the weights of finished runs that are to be scored anew. Raises UserError if some are gone or damaged."""
+    waiting = [run.rescored.folder for run in runs if run.rescored and not run.folder.is_finished]
+    for folder in dict.fromkeys(waiting):
+        if folder.is_finished:
+            load_model(folder, folder.record(), _CPU)
 
 
 def _step(run: Run, device: torch.device) -> int:

@@ -2,14 +2,17 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from architectures import contained, get_architecture, package_of, source_text, weights_bytes
+from bench.errors import UserError
+from bench.protocol.batches import Batches
 from bench.protocol.build import build
 from bench.protocol.checkpoint import Checkpoint
 from bench.protocol.optim import optimizer_of
@@ -20,17 +23,37 @@ from bench.protocol.train import train, train_step
 from bench.runner.cost import CLIP_SECONDS, count_macs, count_parameters, latency, peak_memory
 from bench.runner.display import Display
 from bench.runner.provenance import code_digest, provenance
+from bench.runner.weights import load_model
 from bench.store import RunRecord
 from bench.store.record import Provenance
 from bench.suites.plan import Run
 
 __all__ = ["checkpoint_of", "execute", "measured_cost"]
 
+# of a run's cost, what its training took
+_OF_TRAINING = ("train_seconds", "samples_per_second", "epochs", "compiled", "compile_seconds")
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The weights that a run's scores are of, and what its record says of them."""
+
+    model: nn.Module
+    # on val, by the run's own recipe
+    val_score: float
+    best_step: int
+    steps: int
+    history: pd.DataFrame
+    # `_OF_TRAINING`
+    cost: Mapping[str, Any]
+
 
 def execute(
     run: Run, device: torch.device, display: Display | None = None, cost: Mapping[str, Any] | None = None
 ) -> RunRecord:
-    """Train, score eval once, and write the run folder; a failure is recorded in failed.json and raised again.
+    """Train, or load what it rescores, score eval once, and write the run folder.
+
+    A failure is recorded in failed.json and raised again.
 
     Args:
         cost: what `measured_cost` said elsewhere.
@@ -53,11 +76,32 @@ def _execute(run: Run, device: torch.device, display: Display, cost: Mapping[str
     started = time.perf_counter()
     spec, task = run.spec, run.task
     origin = _origin(run, device)
-    data, val = (task.data(run.pack, split, spec.recipe, device) for split in ("train", "val"))
+    val = task.data(run.pack, "val", spec.recipe, device)
     fp32_means_fp32()
     # before the first step: what fails here should not cost a training
     untrained = _untrained(run, device)
-    cost = {**(cost or measured_cost(spec, data.size, device))}
+    cost = cost or measured_cost(spec, val.size, device)
+    kept = _rescore(run, run.rescored, val, device) if run.rescored else _train(run, val, device, display)
+    scores = task.score(kept.model, task.data(run.pack, "eval", spec.recipe, device))
+    record = RunRecord(
+        spec=spec,
+        hash=spec.hash,
+        **_judged(run, scores),
+        untrained=untrained,
+        val_score=kept.val_score,
+        best_step=kept.best_step,
+        steps=kept.steps,
+        cost={**cost, **kept.cost, "seconds": round(time.perf_counter() - started, 3)},
+        provenance=origin,
+    )
+    run.folder.write(record, kept.history, scores)
+    return record
+
+
+def _train(run: Run, val: Batches, device: torch.device, display: Display) -> _Kept:
+    """Train, and write the weights that are best on val."""
+    spec, task = run.spec, run.task
+    data = task.data(run.pack, "train", spec.recipe, device)
     model = build(spec, device)
     state = train(
         model, data, val, task, spec.recipe,
@@ -65,26 +109,32 @@ def _execute(run: Run, device: torch.device, display: Display, cost: Mapping[str
     )  # fmt: skip
     assert state.best_score is not None
     run.folder.write_weights(weights_bytes(model.state_dict()))
-    cost |= {
+    cost: dict[str, Any] = {
         "train_seconds": round(state.seconds, 3),
         "samples_per_second": round(state.step * spec.recipe.batch_size / max(state.seconds, 1e-9), 1),
+        "epochs": round(state.step * spec.recipe.batch_size / data.epoch_size, 3),
     }
     if spec.recipe.compile != "off":
         cost |= {"compiled": state.is_compiled, "compile_seconds": round(state.compile_seconds, 3)}
-    scores = task.score(model, task.data(run.pack, "eval", spec.recipe, device))
-    record = RunRecord(
-        spec=spec,
-        hash=spec.hash,
-        **_judged(run, scores),
-        untrained=untrained,
-        val_score=state.best_score,
-        best_step=state.best_step,
-        steps=state.step,
-        cost={**cost, "seconds": round(time.perf_counter() - started, 3)},
-        provenance=origin,
-    )
-    run.folder.write(record, pd.DataFrame(state.history), scores)
-    return record
+    return _Kept(model, state.best_score, state.best_step, state.step, pd.DataFrame(state.history), cost)
+
+
+def _rescore(run: Run, rescored: Run, val: Batches, device: torch.device) -> _Kept:
+    """Load the weights that another run has kept, and score val by them. Raises UserError if they are not there."""
+    folder, task = rescored.folder, run.task
+    if not folder.is_finished:
+        raise UserError(f"{folder.name} has not finished, so that there are no weights of it to score")
+    trained = folder.record()
+    if trained.spec.hash != run.spec.rescores:
+        fix = "move the folder away and run the suite again"
+        raise UserError(f"{folder.record_file}: of a run with hash {trained.spec.hash}, not {run.spec.rescores}: {fix}")
+    model = load_model(folder, trained, device)
+    val_score = float(task.selection_score(val.targets.cpu().numpy() > 0, task.score(model, val)))
+    history = folder.history()
+    # of the evaluation that was kept: the others were of other weights
+    line = history[history["step"] == trained.best_step].tail(1).assign(val_score=val_score)
+    cost = {name: trained.cost[name] for name in _OF_TRAINING if name in trained.cost}
+    return _Kept(model, val_score, trained.best_step, trained.steps, line, cost)
 
 
 def _origin(run: Run, device: torch.device) -> Provenance:
@@ -115,7 +165,12 @@ def _judged(run: Run, scores: np.ndarray) -> dict[str, Any]:
         "metrics": task.evaluate(targets, scores, pack.leaf),
         "floors": task.floors(targets),
         "class_scores": {pack.labels[k]: float(by_class[k]) for k in np.flatnonzero(np.isfinite(by_class))},
-        "data": {"sample_rate": pack.sample_rate, "fingerprint": pack.fingerprint, "dataset": pack.dataset},
+        "data": {
+            "sample_rate": pack.sample_rate,
+            "fingerprint": pack.fingerprint,
+            "dataset": pack.dataset,
+            "copied_eval_clips": pack.copied_eval_clips,
+        },
     }
 
 
@@ -132,7 +187,7 @@ def measured_cost(spec: RunSpec, size: int, device: torch.device) -> Mapping[str
     Once for all seeds of a spec in this process: it is the architecture's and the recipe's. Memory is that of a step
     that is not compiled.
     """
-    key = (spec.model_copy(update={"seed": 0}).hash, size, device, torch.get_num_threads())
+    key = (spec.system, size, device, torch.get_num_threads())
     if key not in _costs:
         _costs[key] = _cost(spec, size, device)
     return _costs[key]
@@ -143,6 +198,10 @@ _costs: dict[tuple[str, int, torch.device, int], Mapping[str, Any]] = {}
 
 def _cost(spec: RunSpec, size: int, device: torch.device) -> Mapping[str, Any]:
     recipe, classes = spec.recipe, spec.config["num_classes"]
+    # of a clip; those that overlap are all computed
+    chunks = recipe.eval_chunks(CLIP_SECONDS)
+    # a clip is scored so, and nothing that says it may have come before
+    fp32_means_fp32()
     fresh = build(spec, torch.device("cpu"))
 
     def one_step() -> None:
@@ -152,7 +211,7 @@ def _cost(spec: RunSpec, size: int, device: torch.device) -> Mapping[str, Any]:
 
     return {
         "parameters": count_parameters(fresh),
-        "macs": round(count_macs(fresh, size) / recipe.chunk_seconds),
+        "macs": round(count_macs(fresh, size) * chunks / CLIP_SECONDS),
         "train_memory_bytes": peak_memory(one_step, device),
-        "latency_seconds": latency(build(spec, device), size, device, recipe.eval_chunks(CLIP_SECONDS)),
+        "latency_seconds": latency(build(spec, device), size, device, chunks),
     }

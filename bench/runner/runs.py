@@ -16,6 +16,7 @@ from bench.data.dataset import Progress
 from bench.disk import machine_fault
 from bench.locks import attempt, holder
 from bench.protocol.batches import chunk_size
+from bench.protocol.spec import RunSpec
 from bench.protocol.task import get_task
 from bench.runner.display import Display, Relay, in_turn
 from bench.runner.executors.base import Executor, WorkerDied, at_once, require_code
@@ -50,7 +51,7 @@ class RunEnd:
 
 @dataclass(frozen=True)
 class RunWork:
-    """Trains one run under its lock, unless it is finished, or another process is at it; a failure is recorded.
+    """Does one run under its lock, unless it is finished, or another process is at it; a failure is recorded.
 
     Attributes:
         source: The digests of the code that the command has loaded, which has to be the code that trains.
@@ -106,7 +107,8 @@ def run_all(
     """Run what is not finished, in this order, as many at a time as the executor has slots.
 
     A run is locked while it is trained. What another process is at is left to it: other runs come first, then this one
-    waits, and takes what it finds as finished. Raises MachineFault if the machine gave out.
+    waits, and takes what it finds as finished. What scores the weights of another run comes right behind that one; of a
+    run that failed, it fails, too. Raises MachineFault if the machine gave out.
 
     Args:
         after_run: Is called after each run that was trained.
@@ -121,21 +123,40 @@ def run_all(
     return outcome
 
 
+@dataclass(frozen=True)
+class _CostWork:
+    """Measures what runs of a spec cost with chunks of `size` samples, whatever their seed."""
+
+    spec: RunSpec
+    size: int
+    # as RunWork's
+    source: Mapping[str, Any]
+
+    def __call__(self, device: torch.device, display: Display) -> Mapping[str, Any]:  # noqa: ARG002
+        require_code(self.spec, self.source)
+        with contained():
+            cost = measured_cost(self.spec, self.size, device)
+        if device.type == "cuda":
+            # for the other processes
+            torch.cuda.empty_cache()
+        return cost
+
+
 def costs_of(
-    runs: Sequence[Run], device: torch.device, progress: Progress = lambda *_: None
+    runs: Sequence[Run], executor: Executor, progress: Progress = lambda *_: None
 ) -> dict[str, Mapping[str, Any]]:
-    """Measure what each entry that is not finished costs, by its name, before runs at once disturb each other."""
+    """Measure what each entry that is not finished costs, by its name: where runs will be, one entry after another.
+
+    While nothing else is under way: runs at once would disturb what the clock says of each other.
+    """
     first = {run.spec.name: run for run in reversed(runs) if not run.folder.is_finished}
     costs: dict[str, Mapping[str, Any]] = {}
     for done, (name, run) in enumerate(first.items(), start=1):
+        size = chunk_size(run.spec.recipe, run.pack.sample_rate)
         # what fails here fails in the run, too, and is its result
-        with suppress(Exception), contained():
-            size = chunk_size(run.spec.recipe, run.pack.sample_rate)
-            costs[name] = measured_cost(run.spec, size, device)
+        with suppress(Exception):
+            costs[name] = executor.do(_CostWork(run.spec, size, code_of(run.spec)["source"]), Display())
         progress(done, len(first))
-    if device.type == "cuda":
-        # for the processes that are to come
-        torch.cuda.empty_cache()
     return costs
 
 
@@ -162,7 +183,13 @@ class _Runs:
         for run in runs:
             if run.folder.is_finished:
                 self.ranking.add(run.folder.record())
-        self.left, self.busy, self.under_way, self.has_told = deque(self.work_of), deque[int](), 0, False
+        self.left, self.busy, self.under_way, self.has_told = deque[int](), deque[int](), 0, False
+        # by the number of a run, of those that score its weights: they are left when that one has ended
+        self.behind: dict[int, list[int]] = defaultdict(list)
+        number_of = {run.folder: number for number, run in enumerate(runs, start=1)}
+        for number, run in enumerate(runs, start=1):
+            trained = number_of.get(run.rescored.folder) if run.rescored else None
+            (self.behind[trained] if trained else self.left).append(number)
         # held for all above, and whenever something is shown
         self.changed = threading.Condition()
 
@@ -178,6 +205,7 @@ class _Runs:
                     if end == RunEnd("busy"):
                         self.busy.append(number)
                     else:
+                        self.left.extendleft(reversed(self.behind.pop(number, [])))
                         self.changed.notify_all()
 
     def _next(self) -> int | None:

@@ -1,5 +1,6 @@
 """A finished run as the model that it trained."""
 
+import glob
 import shlex
 
 import torch
@@ -13,11 +14,30 @@ from bench.errors import UserError, one_line
 from bench.protocol.build import build
 from bench.store import RunFolder, RunRecord
 
-__all__ = ["load_model", "require_source"]
+__all__ = ["load_model", "require_source", "weights_folder"]
+
+
+def weights_folder(folder: RunFolder, record: RunRecord) -> RunFolder:
+    """Return the folder with a finished run's weights: its own, or that of the run whose weights it scores.
+
+    Raises UserError if that one is not beside it.
+    """
+    spec = record.spec
+    if not spec.rescores:
+        return folder
+    for path in sorted(folder.path.parent.glob(f"*-s{spec.seed}-{glob.escape(spec.rescores)}")):
+        if (found := RunFolder(path)).is_finished:
+            return found
+    raise UserError(
+        f"{folder.path}: scores the weights of the run with hash {spec.rescores}, which is not beside it: "
+        "copy that run's folder there, or run the suite again"
+    )
 
 
 def load_model(folder: RunFolder, record: RunRecord, device: torch.device) -> nn.Module:
     """Return the architecture with the weights of its run; raise UserError if either is gone, damaged or another."""
+    if (trained := weights_folder(folder, record)) != folder:
+        folder, record = trained, trained.record()
     path = folder.weights_file
     # away with it, since a run with a run.json would be skipped
     again = f"move the folder away and make it again with `{record.provenance.command}`"

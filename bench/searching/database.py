@@ -152,9 +152,10 @@ def _wrong(place: int, trial: FrozenTrial, space: Mapping[str, Dimension], metri
 
 
 def _odd_value(trial: FrozenTrial, metric: Metric) -> str:
-    seconds = trial.user_attrs.get("seconds", 0.0)
-    if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
-        return f"seconds={seconds!r}"
+    for name in ("seconds", "steps"):
+        spent = trial.user_attrs.get(name, 0)
+        if not isinstance(spent, int | float) or not 0 <= spent < math.inf:
+            return f"{name}={spent!r}"
     curve = list(trial.intermediate_values.values())
     if odd := [value for value in curve if not _is_finite(value)]:
         return f"a score of {odd[0]!r}"

@@ -15,8 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 from architectures import get_architecture
 from bench.errors import UserError
 from bench.protocol.spec import RunSpec
-from bench.searching.search import Search
-from bench.searching.study import cause, counted, seconds_spent, status
+from bench.searching.finals import Finalist, best_trials
+from bench.searching.search import Search, no_effect, pruner_settings
+from bench.searching.study import cause, counted, sampler_settings, seconds_spent, status, steps_spent
 from bench.store import ResultsFolder
 from bench.store.files import write_text
 from bench.suites.plan import contrasts
@@ -27,6 +28,9 @@ __all__ = ["SearchResult", "export", "write_record"]
 
 # the first seed of retraining: no search has seen it
 _FRESH = 100
+# Complete trials without which importance is noise: it is what separates the best tenth, of which there should be at
+# least five, as Optuna's own notes on it say.
+_FOR_IMPORTANCE = 50
 
 
 @dataclass(frozen=True)
@@ -38,10 +42,16 @@ class SearchResult:
     # those that the budget was spent on, as they ended
     trials: list[FrozenTrial]
     importance: dict[str, float]
+    # the best of them trained anew, which chooses among them; none where there was no choice
+    finalists: list[Finalist]
+    # dimensions of the space that change nothing in the architecture
+    no_effect: list[str]
 
     @classmethod
-    def of(cls, search: Search, study: Study, budget: Budget) -> "SearchResult":
-        return cls(search, budget, counted(study.get_trials()), _importance(study))
+    def of(cls, search: Search, study: Study, budget: Budget, finalists: list[Finalist]) -> "SearchResult":
+        idle = no_effect(study)
+        acting = [name for name in search.space if name not in idle]
+        return cls(search, budget, counted(study.get_trials()), _importance(study, acting), finalists, idle)
 
     @property
     def default(self) -> FrozenTrial | None:
@@ -49,9 +59,25 @@ class SearchResult:
 
     @property
     def best(self) -> FrozenTrial | None:
-        """The best complete trial, of equal ones the first."""
+        """The trial that is chosen: of the finalists the best, without any the best complete trial."""
+        if winner := self.winner:
+            return winner.trial
+        return next(iter(best_trials(self.search, self.trials, 1)), None)
+
+    @property
+    def winner(self) -> Finalist | None:
+        """The best finalist by its mean; None if there are none, or trainings of all of them failed."""
         key = self.search.task.primary.key
-        return min(self._complete, key=lambda trial: key(trial.value or 0.0), default=None)
+        known = {mean: finalist for finalist in reversed(self.finalists) if (mean := finalist.mean) is not None}
+        return known[min(known, key=key)] if known else None
+
+    @property
+    def chosen_by(self) -> str:
+        """How the best recipe was chosen, in words."""
+        if not self.winner:
+            return "the best on val"
+        seeds = len(self.winner.retrained)
+        return f"the best of {len(self.finalists)} finalists, mean of {seeds} seed{'s' * (seeds > 1)} on val"
 
     @property
     def _complete(self) -> list[FrozenTrial]:
@@ -60,8 +86,7 @@ class SearchResult:
     @property
     def best_name(self) -> str:
         """The name of the best recipe's entry: it says what the recipe cost, in whichever table it stands."""
-        budget = f"of_{self.budget.trials}" if self.budget.trials else f"in_{self.budget.hours:g}h"
-        return f"{self.search.spec.name}_best_{budget}"
+        return f"{self.search.spec.name}_best_{self.budget.name}"
 
     def name_of(self, trial: FrozenTrial) -> str:
         """Return the name of a recipe's entry: the default one's where it is the best."""
@@ -78,11 +103,12 @@ def write_record(results: ResultsFolder, suite: Suite, found: Sequence[SearchRes
         "budget": str(first.budget),
         "objective": f"val {first.search.task.primary.label}",
         "seed": first.search.seed,
+        "sampler": sampler_settings(),
         "space": {k: d.model_dump(mode="json", exclude_defaults=True) for k, d in first.search.space.items()},
         "entries": [_entry_record(result) for result in found],
     }
     lines = pd.DataFrame([line for result in found for line in _trial_lines(result)])
-    trials = [_trial_record(result, trial) for result in found for trial in result.trials]
+    trials = [record for result in found for record in _trial_records(result)]
     results.write_search(record, lines, trials)
 
 
@@ -91,9 +117,10 @@ def _score(trial: FrozenTrial) -> float | None:
 
 
 def _trial_lines(result: SearchResult) -> Iterator[dict[str, Any]]:
-    seconds, primary = 0.0, result.search.task.primary
+    seconds, steps, primary = 0.0, 0, result.search.task.primary
     for place, trial in enumerate(result.trials):
         seconds += trial.user_attrs.get("seconds", 0.0)
+        steps += trial.user_attrs.get("steps", 0)
         curve = list(trial.intermediate_values.values())
         yield {
             "entry": result.search.spec.name,
@@ -107,8 +134,10 @@ def _trial_lines(result: SearchResult) -> Iterator[dict[str, Any]]:
             "best_seen": min(curve, key=primary.key, default=None),
             "default": trial.params == result.search.default,
             "seconds": trial.user_attrs.get("seconds"),
+            "steps": trial.user_attrs.get("steps"),
             # by the end of this trial, over all workers
             "spent_seconds": round(seconds, 3),
+            "spent_steps": steps,
             "evaluations": len(curve),
             "cause": cause(trial) or ("budget spent" if "out_of_budget" in trial.user_attrs else None),
             "worker": trial.user_attrs.get("worker"),
@@ -116,12 +145,23 @@ def _trial_lines(result: SearchResult) -> Iterator[dict[str, Any]]:
         }
 
 
-def _trial_record(result: SearchResult, trial: FrozenTrial) -> dict[str, Any]:
-    spec = result.search.variant(trial.params)
+def _trial_records(result: SearchResult) -> Iterator[dict[str, Any]]:
+    """Yield the trials that the budget was spent on, then those that chose among the finalists."""
+    search = result.search
+    for trial in result.trials:
+        yield _trial_record(search.study, search.variant(trial.params), trial)
+    for finalist in result.finalists:
+        spec = search.variant(finalist.trial.params)
+        for seed, trial in finalist.retrained.items():
+            of_seed = spec.model_copy(update={"seed": seed})
+            yield _trial_record(finalist.study, of_seed, trial) | {"retrains": finalist.trial.number}
+
+
+def _trial_record(study: str, spec: RunSpec, trial: FrozenTrial) -> dict[str, Any]:
     steps = sorted(spec.recipe.evaluation_steps())
     curve = sorted(trial.intermediate_values.items())
     return {
-        "study": result.search.study,
+        "study": study,
         "number": trial.number,
         "state": status(trial),
         "spec": spec.model_dump(mode="json"),
@@ -129,9 +169,13 @@ def _trial_record(result: SearchResult, trial: FrozenTrial) -> dict[str, Any]:
         "val_score": _score(trial),
         "history": [{"step": steps[place - 1], "val_score": value} for place, value in curve],
         "error": cause(trial) or None,
-        "cost": {"seconds": trial.user_attrs.get("seconds", 0.0)},
+        "cost": _spent([trial]),
         "provenance": trial.user_attrs.get("provenance", {}),
     }
+
+
+def _spent(trials: Sequence[FrozenTrial]) -> dict[str, Any]:
+    return {"seconds": round(seconds_spent(trials), 3), "steps": steps_spent(trials)}
 
 
 def _entry_record(result: SearchResult) -> dict[str, Any]:
@@ -142,10 +186,28 @@ def _entry_record(result: SearchResult) -> dict[str, Any]:
         "finished": len(states),
         "pruned": states.count("pruned"),
         "failed": states.count("failed"),
-        "seconds": round(seconds_spent(result.trials), 3),
+        **_spent(result.trials),
+        "pruner": {"name": "MedianPruner", **pruner_settings(result.search)},
+        "without_effect": result.no_effect,
         "default": _recipe_record(result, result.default),
-        "best": _recipe_record(result, result.best),
+        "best": _best_record(result),
+        "chosen_by": result.chosen_by,
+        # beside the budget
+        "finalists": [_finalist_record(finalist) for finalist in result.finalists],
         "importance": result.importance,
+    }
+
+
+def _finalist_record(finalist: Finalist) -> dict[str, Any]:
+    return {
+        "study": finalist.study,
+        "trial": finalist.trial.number,
+        "params": finalist.trial.params,
+        "val_score": finalist.trial.value,
+        "seeds": list(finalist.retrained),
+        "val_scores": finalist.scores,
+        "mean_val_score": finalist.mean,
+        **_spent(list(finalist.retrained.values())),
     }
 
 
@@ -162,14 +224,26 @@ def _recipe_record(result: SearchResult, trial: FrozenTrial | None) -> dict[str,
     }
 
 
-def _importance(study: Study) -> dict[str, float]:
-    """Return each parameter's share in what separates the best tenth of the trials (PED-ANOVA, arXiv:2304.10255)."""
+def _best_record(result: SearchResult) -> dict[str, Any] | None:
+    record = _recipe_record(result, result.best)
+    return record | {"mean_val_score": result.winner.mean} if record and result.winner else record
+
+
+def _importance(study: Study, names: Sequence[str]) -> dict[str, float]:
+    """Return each parameter's share in what separates the best tenth of the trials (PED-ANOVA, arXiv:2304.10255).
+
+    There is none of too few complete trials, and none if no parameter separates them.
+    """
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if len(complete) < _FOR_IMPORTANCE or not names:
+        return {}
     with warnings.catch_warnings():
-        # its warnings say that there are too few trials for an answer, which then is empty
+        # its warnings say that the best tenth is of equal trials, for which there is no answer
         warnings.simplefilter("error", UserWarning)
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         try:
-            shares = optuna.importance.get_param_importances(study)
+            evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+            shares = optuna.importance.get_param_importances(study, evaluator=evaluator, params=list(names))
         except (ValueError, RuntimeError, UserWarning):
             return {}
     return {name: round(share, 6) for name, share in shares.items()}
@@ -187,8 +261,9 @@ def export(path: Path, suite: Suite, found: Sequence[SearchResult], seeds: int) 
         search, best, rate = result.search, result.best, result.search.pack.sample_rate
         entries.append(_entry(search.spec, search.spec.name, rate, "the default recipe"))
         if best and best.params != search.default:
-            text = f"the best on val of {len(result.trials)} trials (budget {result.budget}), trial {best.number}"
-            entries.append(_entry(search.variant(best.params), result.best_name, rate, f"{text} of {search.study}"))
+            trials = f"{len(result.trials)} trials (budget {result.budget})"
+            text = f"{result.chosen_by}, of {trials}: trial {best.number} of {search.study}"
+            entries.append(_entry(search.variant(best.params), result.best_name, rate, text))
     lines = [
         "# The best recipe of each search beside the default one, retrained on seeds that no search has seen.",
         "#",

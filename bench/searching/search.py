@@ -2,9 +2,10 @@
 
 import threading
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import optuna
 import torch
@@ -29,15 +30,19 @@ from bench.runner.memory import require_memory
 from bench.runner.provenance import code_of, provenance
 from bench.schema import digest, validated
 from bench.searching.database import check_trials
+from bench.searching.probe import ACT_ON_ALL, without_effect
 from bench.searching.study import Sampler, Worker, counted, place, reached
 from bench.store.record import Provenance
 from bench.suites.plan import Run
 from bench.suites.space import Budget, Dimension
 
-__all__ = ["Search", "TrialWork", "open_study", "run_search", "searches", "trials_spent"]
+__all__ = [
+    "Search", "TrialWork", "direction", "no_effect", "open_study", "pruner_settings", "run_search", "score_of",
+    "searches", "trials_spent", "work_at_once",
+]  # fmt: skip
 
-# complete trials before any is pruned
-_STARTUP = 5
+# what is on record of a study beside its trials
+_WITHOUT_EFFECT = "without_effect"
 # fields of an architecture's config that say what it hears: with others it would be told wrong
 _OF_PACK = ("sample_rate", "num_classes")
 
@@ -92,6 +97,11 @@ class Search:
             for kind, marked in kinds.items()
         }
         return self.spec.model_copy(update={"recipe": recipe, "config": made, **marks})
+
+    def variants(self, name: str) -> list[RunSpec]:
+        """Return the default with other values of one dimension: all choices, or the ends of a range."""
+        # the last is the farthest from the default, as a rule, and shows a change soonest
+        return [self.variant({name: value}) for value in reversed(self.space[name].ends) if value != self.default[name]]
 
 
 def searches(runs: Sequence[Run], space: Mapping[str, Dimension], seed: int, overrides: Container[str]) -> list[Search]:
@@ -157,18 +167,29 @@ def _parameters(search: Search, name: str, value: Any) -> int:
     return count_parameters(model)
 
 
-def open_study(search: Search, storage: RDBStorage) -> Study:
-    """Return the search's study, made if it is new; pruned is what is worse than the median at the same point."""
+def pruner_settings(search: Search) -> dict[str, Any]:
+    """Return what a search's trials are pruned by: worse than the median at the same point, in steps of evaluations."""
     # Successive halving and Hyperband stop most trials at a small part of their training, which under warm-up and
     # cosine says little (a high rate pays off last), and with few trials leave next to none complete
+    warmup = search.spec.recipe.evaluations // 3
+    return {"n_startup_trials": 5, "n_warmup_steps": warmup, "interval_steps": 1, "n_min_trials": 1}
+
+
+def open_study(search: Search, storage: RDBStorage) -> Study:
+    """Return the search's study, made if it is new."""
     return optuna.create_study(
         storage=storage,
         study_name=search.study,
-        direction="maximize" if search.task.primary.higher_is_better else "minimize",
+        direction=direction(search.task),
         load_if_exists=True,
         sampler=Sampler(search.seed, search.default),
-        pruner=optuna.pruners.MedianPruner(_STARTUP, n_warmup_steps=search.spec.recipe.evaluations // 3),
+        pruner=optuna.pruners.MedianPruner(**pruner_settings(search)),
     )
+
+
+def direction(task: Task) -> Literal["maximize", "minimize"]:
+    """Return which way a task's primary metric is better, in Optuna's words."""
+    return "maximize" if task.primary.higher_is_better else "minimize"
 
 
 def trials_spent(search: Search, storage: RDBStorage, recorded: Sequence[Mapping[str, Any]] = ()) -> int:
@@ -184,33 +205,89 @@ def run_search(search: Search, storage: RDBStorage, budget: Budget, executor: Ex
 
     All is asked and told here, whoever trains. Raises UserError if the storage does not answer.
     """
-    study, lock = open_study(search, storage), threading.RLock()
+    study = open_study(search, storage)
+    _say_what_has_no_effect(search, study, display)
+    work_at_once(
+        lambda: open_study(search, storage), storage, search.space, budget, executor, display,
+        partial(_try_out, search, budget),
+    )  # fmt: skip
+    return study
+
+
+def _say_what_has_no_effect(search: Search, study: Study, display: Display) -> None:
+    if _WITHOUT_EFFECT not in study.user_attrs:
+        variants = {name: search.variants(name) for name in search.space if name not in ACT_ON_ALL}
+        study.set_user_attr(_WITHOUT_EFFECT, without_effect(search.variant({}), variants, search.pack))
+    if idle := ", ".join(no_effect(study)):
+        display.notice(f"{search.spec.name}: of [space] without effect on {search.spec.architecture}: {idle}")
+
+
+def no_effect(study: Study) -> list[str]:
+    """Return the dimensions of a search's space that were found to change nothing."""
+    return list(study.user_attrs.get(_WITHOUT_EFFECT, []))
+
+
+def work_at_once(
+    open_again: Callable[[], Study],
+    storage: RDBStorage,
+    space: Mapping[str, Dimension],
+    budget: Budget,
+    executor: Executor,
+    display: Display,
+    try_out: Callable[[Trial, dict[str, Any], Executor, Relay], float],
+) -> None:
+    """Have as many workers at once as the executor has slots work on a study, until its budget is spent."""
+    lock = threading.RLock()
 
     def work(is_over: threading.Event) -> None:
         # a study of its own: a sampler draws for one trial at a time
-        mine = open_study(search, storage)
+        mine = open_again()
         try:
-            Worker(mine, storage, search.space, budget).run(
-                lambda trial, params: _try_out(
-                    search, budget, mine, trial, params, executor, in_turn(display.lane(), lock)
-                ),
-                is_over,
+            Worker(mine, storage, space, budget).run(
+                lambda trial, params: try_out(trial, params, executor, in_turn(display.lane(), lock)), is_over
             )
         finally:
             storage.remove_session()
 
     at_once(executor, work)
-    return study
 
 
 def _try_out(
-    search: Search, budget: Budget, study: Study, trial: Trial, params: dict[str, Any], executor: Executor, shown: Relay
+    search: Search, budget: Budget, trial: Trial, params: Mapping[str, Any], executor: Executor, shown: Relay
 ) -> float:
     """Return the score on val of a trial's recipe, trained by the executor."""
-    spec = search.variant(params)
-    heading = f"{search.spec.name}, trial {place(study, trial.number)}, budget {budget}"
+
+    def is_over() -> bool:
+        # what all others are compared with
+        if params == search.default:
+            return False
+        if trial.should_prune():
+            return True
+        is_spent = not budget.trials and reached(budget, trial.study.get_trials(deepcopy=False))
+        if is_spent:
+            trial.set_user_attr("out_of_budget", True)
+        return is_spent
+
+    heading = f"{search.spec.name}, trial {place(trial.study, trial.number)}, budget {budget}"
+    return score_of(search, search.variant(params), heading, trial, executor, shown, is_over)
+
+
+def score_of(
+    search: Search,
+    spec: RunSpec,
+    heading: str,
+    trial: Trial,
+    executor: Executor,
+    shown: Relay,
+    is_over: Callable[[], bool] = lambda: False,
+) -> float:
+    """Return the score on val of a recipe of a search, trained by the executor for a trial, which notes what it took.
+
+    Args:
+        is_over: Says at each evaluation whether training is to end there, pruned.
+    """
     work = TrialWork(spec, search.pack, search.spec.recipe, heading, code_of(spec)["source"])
-    watch = _Watch(search, budget, study, trial, params, shown)
+    watch = _Watch(work, trial, shown, is_over)
     try:
         score = executor.do(work, watch)
     except optuna.TrialPruned:
@@ -221,9 +298,9 @@ def _try_out(
         if not watch.has_begun:
             shown.started(heading, spec)
         shown.ended(f"failed: {type(error).__name__}: {one_line(error)}")
-        watch.note_seconds()
+        watch.note_spent()
         raise
-    watch.note_seconds()
+    watch.note_spent()
     shown.ended(f"val {search.task.primary.label} {score:.3f}")
     return score
 
@@ -259,34 +336,30 @@ class TrialWork:
 
 
 class _Watch(Relay):
-    """Shows a trial, and reports each evaluation to its study. Raises TrialPruned where it is not worth going on."""
+    """Shows a trial, and reports each evaluation to its study. Raises TrialPruned where it is to end."""
 
-    def __init__(
-        self, search: Search, budget: Budget, study: Study, trial: Trial, params: dict[str, Any], shown: Relay
-    ) -> None:
+    def __init__(self, work: TrialWork, trial: Trial, shown: Relay, is_over: Callable[[], bool]) -> None:
         super().__init__(shown.tell)
-        self.budget, self.study, self.trial = budget, study, trial
-        self.evaluations = sorted(search.variant(params).recipe.evaluation_steps())
-        # what all others are compared with
-        self.is_default = params == search.default
-        self.started_at = time.perf_counter()
+        self.trial, self.is_over = trial, is_over
+        self.evaluations = sorted(work.spec.recipe.evaluation_steps())
+        # as steps of the default recipe's batch, since a large batch takes fewer steps
+        self.weight = work.spec.recipe.batch_size / work.default.batch_size
+        self.step, self.started_at = 0, time.perf_counter()
 
-    def note_seconds(self) -> None:
+    def note_spent(self) -> None:
         self.trial.set_user_attr("seconds", round(time.perf_counter() - self.started_at, 3))
+        self.trial.set_user_attr("steps", round(self.step * self.weight))
 
     def origin(self, provenance: Provenance) -> None:
         self.trial.set_user_attr("provenance", provenance.model_dump(mode="json"))
 
     def training(self, status: Status) -> None:
         super().training(status)
+        self.step = status.step
         if status.step not in self.evaluations or status.val_score is None:
             return
-        self.note_seconds()
+        self.note_spent()
         self.trial.report(status.val_score, self.evaluations.index(status.step) + 1)
-        if self.is_default:
-            return
-        if self.trial.should_prune():
-            raise optuna.TrialPruned
-        if self.budget.hours and reached(self.budget, self.study.get_trials(deepcopy=False)):
-            self.trial.set_user_attr("out_of_budget", True)
+        # after the last one there is nothing left to save
+        if status.step != self.evaluations[-1] and self.is_over():
             raise optuna.TrialPruned

@@ -3,6 +3,7 @@
 Any number of workers, on any number of machines, may work on one study: what they know of each other is in its storage.
 """
 
+import math
 import os
 import platform
 import threading
@@ -27,7 +28,10 @@ from bench.runner.executors.base import Interrupted, WorkerDied
 from bench.searching.database import does_not_answer, open_database
 from bench.suites.space import Budget, Dimension
 
-__all__ = ["Sampler", "Worker", "cause", "counted", "open_storage", "place", "reached", "seconds_spent", "status"]
+__all__ = [
+    "Dealer", "Sampler", "Worker", "cause", "counted", "open_storage", "place", "reached", "sampler_settings",
+    "seconds_spent", "status", "steps_spent",
+]  # fmt: skip
 
 # heartbeats without which a worker is taken for dead
 _MISSED = 3
@@ -38,6 +42,16 @@ _STARTED = datetime.now()
 
 # Python's filters of warnings are those of all threads
 _filtering = threading.Lock()
+
+# Of TPE every setting that has an effect: what Optuna takes where nothing is said differs between its versions 4 and 5.
+_TPE: Mapping[str, Any] = {
+    "multivariate": True, "group": False, "constant_liar": True, "n_startup_trials": 10, "n_ei_candidates": 24,
+    "prior_weight": 1.0, "consider_magic_clip": True, "consider_endpoints": False,
+}  # fmt: skip
+# which trials are the good ones: this share, and no more than so many
+_GOOD, _MOST_GOOD = 0.1, 25
+# trials that count in full; those before them do the less, the older they are
+_RECENT = 25
 
 Status = Literal["running", "waiting", "complete", "pruned", "failed", "lost", "surplus"]
 # trains one recipe and returns its score on val
@@ -73,10 +87,20 @@ def seconds_spent(trials: Sequence[FrozenTrial]) -> float:
     return sum(trial.user_attrs.get("seconds", 0.0) for trial in trials if _counts(trial))
 
 
+def steps_spent(trials: Sequence[FrozenTrial]) -> int:
+    """Return the steps of training, over all workers, up to each running trial's last evaluation.
+
+    They are counted as steps of the default recipe's batch.
+    """
+    return sum(trial.user_attrs.get("steps", 0) for trial in trials if _counts(trial))
+
+
 def reached(budget: Budget, trials: Sequence[FrozenTrial]) -> bool:
     """Return whether there is nothing left to begin."""
     if budget.trials:
         return sum(_counts(trial) for trial in trials) >= budget.trials
+    if budget.steps:
+        return steps_spent(trials) >= budget.steps
     assert budget.hours is not None
     return seconds_spent(trials) >= 3600 * budget.hours
 
@@ -94,19 +118,46 @@ def _before(study: Study, number: int) -> list[FrozenTrial]:
     return [trial for trial in study.get_trials(deepcopy=False) if trial.number < number and _counts(trial)]
 
 
+def sampler_settings() -> dict[str, Any]:
+    """Return what is on record of the sampler; what is a function, in words."""
+    functions = {
+        "gamma": f"min(ceil({_GOOD:g} n), {_MOST_GOOD})",
+        "weights": f"1 for the last {_RECENT} trials, from 1/n up to 1 for those before",
+    }
+    return {"name": "TPESampler", "library": f"optuna {optuna.__version__}", **_TPE, **functions}
+
+
+def _gamma(trials: int) -> int:
+    """Return how many of the ended trials are the good ones, after which new ones are drawn."""
+    return min(math.ceil(_GOOD * trials), _MOST_GOOD)
+
+
+def _weights(trials: int) -> np.ndarray:
+    """Return how much each of so many trials counts, the oldest first: (trials,)."""
+    rising = np.linspace(1 / max(trials, 1), 1, num=max(0, trials - _RECENT))
+    return np.concatenate([rising, np.ones(min(trials, _RECENT))])
+
+
 class Sampler(optuna.samplers.TPESampler):
     """TPE that tries the default recipe first, and begins anew with each trial."""
 
     def __init__(self, seed: int, default: Mapping[str, Any]) -> None:
-        super().__init__(seed=seed)
         self.seed, self.default = seed, dict(default)
         self.takes_default = False
+        self._begin(seed)
+
+    def _begin(self, seed: int) -> None:
+        with _filtering, warnings.catch_warnings():
+            # of version 4 that some settings are experimental, of 5 that they are deprecated
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            warnings.simplefilter("ignore", FutureWarning)
+            super().__init__(seed=seed, gamma=_gamma, weights=_weights, **_TPE)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         before = _before(study, trial.number)
         self.takes_default = not any(_origin(t) == 0 or t.params == self.default for t in before)
         # by seed and place: a search that was interrupted draws what it would have drawn, and no two workers the same
-        super().__init__(seed=int(np.random.SeedSequence((self.seed, len(before))).generate_state(1)[0]))
+        self._begin(int(np.random.SeedSequence((self.seed, len(before))).generate_state(1)[0]))
         super().before_trial(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, Any]:
@@ -116,6 +167,23 @@ class Sampler(optuna.samplers.TPESampler):
         if self.takes_default:
             return self.default[param_name]
         return super().sample_independent(study, trial, param_name, param_distribution)
+
+
+class Dealer(optuna.samplers.BaseSampler):
+    """Deals out the choices of one parameter, each once, in their order."""
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, Any]:  # noqa: ARG002
+        return {}
+
+    def sample_relative(self, study: Study, trial: FrozenTrial, search_space: Any) -> dict[str, Any]:  # noqa: ARG002
+        return {}
+
+    def sample_independent(self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: Any) -> Any:
+        others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number and _counts(t)]
+        taken = {other.params[param_name] for other in others if param_name in other.params}
+        left = [choice for choice in param_distribution.choices if choice not in taken]
+        # which others that have begun before have not taken yet, but will
+        return left[sum(not t.params and not t.state.is_finished() and t.number < trial.number for t in others)]
 
 
 def _origin(trial: FrozenTrial) -> int:

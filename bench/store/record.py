@@ -99,6 +99,8 @@ class _Cost(TypedDict):
     latency_seconds: NotRequired[Amount | None]
     train_seconds: Amount
     samples_per_second: Amount
+    # in training; not in older records
+    epochs: NotRequired[Amount]
     seconds: Amount
 
 
@@ -110,6 +112,8 @@ class _Data(TypedDict):
     sample_rate: NotRequired[Count]
     fingerprint: NotRequired[str]
     dataset: str
+    # clips of eval that are, to the sample, in train or val, too; not in older records, nor known of older packs
+    copied_eval_clips: NotRequired[Count | None]
 
 
 class Provenance(_Record):

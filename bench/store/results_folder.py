@@ -2,9 +2,9 @@
 
 import glob
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,6 +44,7 @@ class _PlanFile(TypedDict):
 
 
 _PLAN = TypeAdapter(_PlanFile)
+_GRID = TypeAdapter(dict[str, list[Any]])
 _TRIALS = TypeAdapter(list[dict[str, Any]])
 
 
@@ -55,6 +56,8 @@ class Plan:
     planned: tuple[str, ...] = ()
     # what the suite asks of all its entries together
     contrasts: tuple[PlannedContrast, ...] = ()
+    # fields and the values of each that it crosses over its entries
+    grid: Mapping[str, list[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -143,22 +146,33 @@ class ResultsFolder:
             raise UserError(f"{self.path} holds runs on other data: choose another --out")
 
     def plan(self) -> Plan:
-        """Return title, planned runs and contrasts; those of a folder without suite.json are its name and nothing."""
+        """Return what is planned; of a folder without suite.json that is its name and nothing."""
         if not self.plan_file.exists():
             return Plan(self.path.name)
         values = read_json(self.plan_file)
         plan = checked(_PLAN, values, self.plan_file)
-        # older plans have no contrasts
+        # older plans have neither contrasts nor a grid
         contrasts = read_contrasts(values.get("contrasts", []), self.plan_file)
-        return Plan(plan["title"], tuple(plan["planned"]), contrasts)
+        grid = checked(_GRID, values.get("grid", {}), self.plan_file, within="grid")
+        return Plan(plan["title"], tuple(plan["planned"]), contrasts, grid)
 
-    def add_to_plan(self, title: str, planned: Sequence[str], contrasts: Sequence[PlannedContrast] = ()) -> None:
-        """Add runs and contrasts to what earlier commands planned here; of contrasts of one name the last counts."""
+    def add_to_plan(
+        self,
+        title: str,
+        planned: Sequence[str],
+        contrasts: Sequence[PlannedContrast] = (),
+        grid: Mapping[str, list[Any]] | None = None,
+    ) -> None:
+        """Add to what earlier commands planned here.
+
+        Of contrasts of one name the last counts. A grid over the same fields as before adds its values to theirs; over
+        others it takes the place of that one.
+        """
         with self.lock("suite"):
             before = self.plan()
             runs = dict.fromkeys([*before.planned, *planned])
             by_name = {contrast.name: contrast for contrast in [*before.contrasts, *contrasts]}
-            self._write_plan(Plan(title, tuple(runs), tuple(by_name.values())))
+            self._write_plan(Plan(title, tuple(runs), tuple(by_name.values()), _joined(before.grid, grid or {})))
 
     def unfinished(self) -> list[str]:
         """Return the names of planned runs that are not finished, failed ones included."""
@@ -172,7 +186,7 @@ class ResultsFolder:
 
     def _write_plan(self, plan: Plan) -> None:
         contrasts = [contrast.record() for contrast in plan.contrasts]
-        values = {"title": plan.title, "planned": list(plan.planned), "contrasts": contrasts}
+        values = {"title": plan.title, "planned": list(plan.planned), "contrasts": contrasts, "grid": {**plan.grid}}
         write_json(self.plan_file, {"format": FORMAT, **values})
 
     # --- searches
@@ -231,3 +245,9 @@ class ResultsFolder:
     def lock(self, name: str, notice: Callable[[str], None] = say) -> AbstractContextManager[bool]:
         """Return a lock that other processes respect, by what is done: 'suite', 'search', 'report' or 'tracking'."""
         return hold(self.path / name, "being worked on", notice)
+
+
+def _joined(before: Mapping[str, list[Any]], grid: Mapping[str, list[Any]]) -> Mapping[str, list[Any]]:
+    if grid.keys() != before.keys():
+        return grid or before
+    return {name: [*old, *(value for value in grid[name] if value not in old)] for name, old in before.items()}

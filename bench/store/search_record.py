@@ -1,6 +1,6 @@
 """search.json: what the searches of a results folder came to, as far as reports read it."""
 
-from typing import Any
+from typing import Any, NotRequired
 
 from pydantic import ConfigDict, TypeAdapter
 from typing_extensions import TypedDict
@@ -21,6 +21,19 @@ class _Result(TypedDict):
     recipe: dict[str, Any]
 
 
+class _Finalist(TypedDict):
+    """One of the best trials, trained anew on fresh seeds; no mean where one of these trainings failed."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    study: str
+    trial: Count
+    val_scores: list[MetricValue]
+    mean_val_score: MetricValue
+    seconds: Amount
+    steps: Count
+
+
 class _Entry(TypedDict):
     """The search of one entry; no recipe where none was tried to the end."""
 
@@ -34,6 +47,11 @@ class _Entry(TypedDict):
     default: _Result | None
     best: _Result | None
     importance: dict[str, Amount]
+    # which older records lack
+    steps: NotRequired[Count]
+    without_effect: NotRequired[list[str]]
+    chosen_by: NotRequired[str]
+    finalists: NotRequired[list[_Finalist]]
 
 
 class _Search(TypedDict):

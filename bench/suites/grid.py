@@ -10,7 +10,7 @@ from bench.errors import UserError
 from bench.protocol.recipe import Recipe
 from bench.schema import validated
 
-__all__ = ["Grid", "check_grid", "field_of", "point_name", "points"]
+__all__ = ["Grid", "check_grid", "field_of", "point_name", "point_of", "points", "value_text"]
 
 _TABLES = ("train", "config")
 # what leaves every value of a single field possible: how fields go together is checked entry by entry
@@ -66,12 +66,26 @@ def field_of(name: str) -> str:
 
 def point_name(point: Mapping[str, Any]) -> str:
     """Return what a combination adds to an entry's name: learning_rate_0.0001-depth_3."""
-    return "-".join(f"{field_of(name)}_{_text(value)}" for name, value in point.items())
+    return "-".join(f"{field_of(name)}_{value_text(value)}" for name, value in point.items())
 
 
-def _text(value: Any) -> str:
+def point_of(name: str, grid: Mapping[str, list[Any]]) -> tuple[str, dict[str, Any]] | None:
+    """Return the entry and the combination that an entry's name is made of; None where it is not of this grid."""
+    point: dict[str, Any] = {}
+    for field, values in reversed([*grid.items()]):
+        ends = {f"-{point_name({field: value})}": value for value in values}
+        end = next(filter(name.endswith, ends), None)
+        if end is None:
+            return None
+        point = {field: ends[end]} | point
+        name = name.removesuffix(end)
+    return name, point
+
+
+def value_text(value: Any) -> str:
+    """Return a value as it stands in names: 0.0001, true, 32+64."""
     if isinstance(value, list):
-        return "+".join(map(_text, value)) or "none"
+        return "+".join(map(value_text, value)) or "none"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

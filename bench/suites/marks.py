@@ -13,8 +13,8 @@ from bench.schema import Line, Strict
 __all__ = ["CHOICES", "Marks", "check_marks", "declared_keys"]
 
 # what training and evaluation do without a field of [train] that says so: the optimiser's kind; which weights are kept;
-# that clips shorter than a chunk are repeated; that a clip's last chunk ends with the clip
-CHOICES = ("optimizer", "selection", "short_clips", "last_chunk")
+# that a clip's last chunk ends with the clip
+CHOICES = ("optimizer", "selection", "last_chunk")
 
 
 def _with_current_names(table: Any) -> Any:

@@ -36,6 +36,8 @@ class Run:
     spec: RunSpec
     pack: Pack
     folder: RunFolder
+    # whose weights it scores; None where it trains some
+    rescored: "Run | None" = None
 
     @property
     def name(self) -> str:
@@ -73,16 +75,19 @@ _ALL = Selection()
 def entries(suite: Suite, only: Sequence[str] = ()) -> list[Entry]:
     """Return the suite's entries, or those named, each once, with all that they take from their bases and the grid.
 
-    Raises UserError for an unknown name, also in the suite's contrasts, and for names that the grid makes twice or too
-    long.
+    What scores the weights of another comes right behind that one, which is there in any case. Raises UserError for an
+    unknown name, also in the suite's contrasts, and for names that the grid makes twice or too long.
     """
     crossed = _crossed(suite)
-    chosen = [entry for name in only or crossed for entry in _chosen(name, suite, crossed)]
-    made = {entry.name: entry for entry in chosen}
+    # by the entry that trains: that one, and those that score its weights
+    groups: dict[str, dict[str, Entry]] = defaultdict(dict)
+    for entry in (entry for name in only or crossed for entry in _chosen(name, suite, crossed)):
+        trains = _chosen(entry.rescores, suite, crossed)[0] if entry.rescores else entry
+        groups[trains.name] = {trains.name: trains} | groups[trains.name] | {entry.name: entry}
     _check_names(suite, [entry.name for of_entry in crossed.values() for entry in of_entry])
     # what is wrong in them should not wait for data
     _resolved(suite, crossed)
-    return list(made.values())
+    return [entry for group in groups.values() for entry in group.values()]
 
 
 def _selected(suite: Suite, selection: Selection) -> list[Entry]:
@@ -129,7 +134,7 @@ def _crossed(suite: Suite) -> dict[str, list[Entry]]:
 def _resolved(suite: Suite, crossed: Mapping[str, list[Entry]]) -> tuple[PlannedContrast, ...]:
     names = {name: [entry.name for entry in of_entry] for name, of_entry in crossed.items()}
     families: dict[str, list[str]] = defaultdict(list)
-    for entry in (entry for of_entry in crossed.values() for entry in of_entry if not entry.base):
+    for entry in (entry for of_entry in crossed.values() for entry in of_entry if not entry.compared_with):
         families[get_architecture(entry.architecture).family].append(entry.name)
     where = f"suite {suite.title!r}, [[contrasts]]"
     return tuple(resolve(contrast, names, families, where) for contrast in suite.contrasts)
@@ -187,21 +192,30 @@ def plan(
         raise UserError(f"{packs[0].folder} and {packs[-1].folder} are packs of different data")
     if len({pack.sample_rate for pack in packs}) < len(packs):
         raise UserError("two of the packs have the same sample rate; one of each is enough")
-    bf16 = computes_bf16(device)
-    chosen = [_first_run(suite, entry, packs, selection.overrides, bf16) for entry in _selected(suite, selection)]
+    bf16, selected = computes_bf16(device), _selected(suite, selection)
+    chosen = [_first_run(suite, entry, packs, selection.overrides, bf16) for entry in selected]
     for first, _ in chosen:
         if first.recipe.precision == "tf32" and not computes_tf32(device):
             has = f"{device} does not compute in it (NVIDIA GPUs do, Ampere and later)"
             raise UserError(f"{first.name}, train: precision='tf32': {has}: take fp32")
-    specs = [
-        (first.model_copy(update={"seed": seed}), pack) for seed in _seeds(suite, selection) for first, pack in chosen
-    ]
-    return [Run(spec, pack, results.run(spec)) for spec, pack in specs]
+    runs: list[Run] = []
+    for seed in _seeds(suite, selection):
+        made: dict[str, Run] = {}
+        for entry, (first, pack) in zip(selected, chosen, strict=True):
+            rescored = made[entry_name(entry.rescores)] if entry.rescores else None
+            spec = first.model_copy(update={"seed": seed, "rescores": rescored.spec.hash if rescored else ""})
+            made[entry.name] = Run(spec, pack, results.run(spec), rescored)
+        runs += made.values()
+    return runs
 
 
-def run_names(suite: Suite, selection: Selection = _ALL) -> list[str]:
-    """Return what the runs of a suite are called, in the order of `plan`: ENTRY-sSEED. No data are needed."""
-    chosen = _selected(suite, selection)
+def run_names(suite: Suite, selection: Selection = _ALL, *, trained: bool = False) -> list[str]:
+    """Return what the runs of a suite are called, in the order of `plan`: ENTRY-sSEED. No data are needed.
+
+    Args:
+        trained: Whether those are left out that only score the weights of others.
+    """
+    chosen = [entry for entry in _selected(suite, selection) if not (trained and entry.rescores)]
     return [_run_name(entry.name, seed) for seed in _seeds(suite, selection) for entry in chosen]
 
 
@@ -239,7 +253,8 @@ def _first_run(
         known = ", ".join(map(repr, task.losses))
         raise UserError(f"{entry.name}, train: loss={recipe.loss!r}: task {task.name} has {known}")
     values = {
-        **{name: getattr(entry, name) for name in ("name", "architecture", "init", "base", "question")},
+        **{name: getattr(entry, name) for name in ("name", "architecture", "init", "question")},
+        "base": entry.compared_with,
         "task": suite.task,
         "config": config_values(config, architecture.config),
         "recipe": recipe.settled(bf16=bf16, loss=task.losses[0]),

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, PositiveFloat, model_validator
 
 from bench.errors import UserError
-from bench.protocol.recipe import Recipe
+from bench.protocol.recipe import SCORING, Recipe
 from bench.schema import Strict, validated
 
 __all__ = ["Budget", "Dimension", "check_space"]
@@ -15,7 +15,7 @@ __all__ = ["Budget", "Dimension", "check_space"]
 # what a trial costs, and what its learning curve is read at, must be the same for all trials of a search
 _NOT_SEARCHED = (
     "max_steps", "evaluations", "precision", "channels_last", "compile",
-    "chunk_seconds", "hop_seconds", "eval_hop_seconds", "crops", "aggregate",
+    "chunk_seconds", "short_clips", "hop_seconds", "crops", *SCORING,
 )  # fmt: skip
 
 
@@ -70,19 +70,46 @@ class Dimension(Strict):
 
 
 class Budget(Strict):
-    """What each search may spend: finished trials, or hours of compute measured over all workers."""
+    """What each search may spend, by one measure, and how its winner is chosen.
+
+    `trials` that ended; `steps` of training over all trials, each counted as one of the default recipe's batch, so that
+    a trial that is not pruned takes `max_steps` of them whatever batch it drew; or `hours` of compute over all workers.
+    The best `finalists` of the trials are trained anew, on `finalist_seeds` seeds each, beside the budget.
+    """
 
     trials: Annotated[int, Field(gt=0, le=100_000)] | None = None
+    steps: Annotated[int, Field(gt=0, le=1_000_000_000)] | None = None
     hours: PositiveFloat | None = None
+    finalists: Annotated[int, Field(gt=0, le=100)] = 3
+    finalist_seeds: Annotated[int, Field(gt=0, le=100)] = 3
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> Self:
-        if (self.trials is None) == (self.hours is None):
-            raise ValueError("give either trials or hours")
+    def _one_of_three(self) -> Self:
+        if sum(measure is not None for measure in (self.trials, self.steps, self.hours)) != 1:
+            raise ValueError("give one of trials, steps and hours")
         return self
 
+    @property
+    def retrainings(self) -> int:
+        """How many trainings choose the winner, at most."""
+        finalists = min(self.finalists, self.trials or self.finalists)
+        return finalists * self.finalist_seeds if finalists > 1 else 0
+
+    def full_trials(self, max_steps: int) -> float:
+        """Return how many trials of so many steps it pays for; 0 where hours are the measure."""
+        return self.trials or (self.steps or 0) / max_steps
+
+    @property
+    def name(self) -> str:
+        """What names of entries say of it."""
+        if self.hours:
+            return f"in_{self.hours:g}h"
+        return f"of_{self.trials}" if self.trials else f"at_{self.steps}"
+
     def __str__(self) -> str:
-        return f"{self.trials} trials" if self.trials else f"{self.hours:g} hours of compute"
+        if self.hours:
+            return f"{self.hours:g} hours of compute"
+        return f"{self.trials} trials" if self.trials else f"{self.steps} steps"
 
 
 def check_space(space: Mapping[str, Dimension], where: str) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, model_validator
 
 from bench.errors import UserError, one_line
-from bench.protocol.recipe import Recipe
+from bench.protocol.recipe import SCORING, Recipe
 from bench.renamed import warn_of_old_names
 from bench.schema import Line, in_one_line, validated
 from bench.suites.contrasts import Contrast, check_contrasts
@@ -47,13 +47,19 @@ class Settings(Marks):
 
 
 class Entry(Settings):
-    """An architecture with overrides, and the question that it answers; or an ablation of another entry, its base."""
+    """An architecture with overrides, and the question that it answers; or an ablation of another entry, its base.
+
+    What `rescores` another entry is an ablation of it that trains nothing: the weights of its runs, seed by seed, are
+    scored in another way.
+    """
 
     # begins its runs' folders
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=80)]
     # of an ablation: its base's
     architecture: str = ""
     base: str = ""
+    # instead of a base: the entry whose weights are scored
+    rescores: str = ""
     config: dict[str, Any] = {}
     question: Line = ""
     # the entry whose weights are the start
@@ -61,9 +67,27 @@ class Entry(Settings):
 
     @model_validator(mode="after")
     def _architecture_or_base(self) -> Self:
-        if bool(self.architecture) == bool(self.base):
-            raise ValueError(f"{self.name}: give either architecture or base (whose architecture it is)")
+        if sum(map(bool, (self.architecture, self.base, self.rescores))) != 1:
+            raise ValueError(
+                f"{self.name}: give either architecture or base (whose architecture it is), or rescores (whose weights)"
+            )
         return self
+
+    @model_validator(mode="after")
+    def _rescoring_sets_nothing_else(self) -> Self:
+        given = [name for name in ("config", "sample_rate", "init") if getattr(self, name)]
+        given += [f"train.{name}" for name in self.train if name not in SCORING]
+        if self.rescores and given:
+            raise ValueError(
+                f"{self.name}: rescores weights that are there, which {given[0]} would be too late for: set only "
+                f"{', '.join(SCORING)} in train, or write base instead of rescores, which trains"
+            )
+        return self
+
+    @property
+    def compared_with(self) -> str:
+        """The entry that this one is an ablation of, or ''."""
+        return self.base or self.rescores
 
     def on(self, base: "Entry") -> "Entry":
         """Return what is declared here over all that the base declares, which has no base of its own any more."""
@@ -114,8 +138,12 @@ class Suite(Settings):
     def _grid_stands_alone(self) -> Self:
         if both := [name for name in self.grid if field_of(name) in self.space]:
             raise ValueError(f"{both[0]} is both in [grid] and in [space]: leave one of the two out")
-        if self.grid and (ablations := [entry.name for entry in self.runs if entry.base]):
-            raise ValueError(f"{ablations[0]}: base and [grid] exclude each other: give it an architecture instead")
+        for entry in self.runs:
+            how = "base" if entry.base else "rescores"
+            if self.grid and entry.compared_with:
+                raise ValueError(f"{entry.name}: {how} and [grid] exclude each other: give it an architecture instead")
+            if self.space and entry.rescores:
+                raise ValueError(f"{entry.name}: rescores and [space] exclude each other: leave one of the two out")
         return self
 
     def resolved(self, entry: Entry) -> Entry:
@@ -136,7 +164,7 @@ class Suite(Settings):
     def _chain(self, name: str, known: Mapping[str, Entry]) -> list[Entry]:
         """Return an entry, its base, that one's base, and so on; raise ValueError if one is unknown, or comes again."""
         chain = {name: known[name]}
-        while base := chain[name].base:
+        while base := chain[name].compared_with:
             if base in chain:
                 raise ValueError(f"{next(iter(chain))}: is its own base, by {' and '.join(list(chain)[:5])}")
             if len(chain) > _MAX_BASES:
@@ -146,7 +174,10 @@ class Suite(Settings):
             elif self.architectures == "all" or base in self.named:
                 chain[base] = Entry(name=base, architecture=base)
             else:
-                raise ValueError(f"{name}: base={base!r} is no entry of this suite")
+                how = "base" if chain[name].base else "rescores"
+                raise ValueError(f"{name}: {how}={base!r} is no entry of this suite")
+            if chain[name].rescores and chain[base].rescores:
+                raise ValueError(f"{name}: {base} has no weights of its own: write rescores = {chain[base].rescores!r}")
             name = base
         return list(chain.values())
 

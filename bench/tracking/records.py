@@ -23,7 +23,7 @@ _SUFFIXES = {".json", ".md", ".csv", ".tex", ".html", ".png", ".svg", ".pdf"}
 class Record:
     """A run or trial that has ended; times are seconds since 1970."""
 
-    # of its folder; of a trial, which has no folder, search/ENTRY/NUMBER
+    # of its folder; of a trial, which has no folder, search/ENTRY/NUMBER, trained anew search/ENTRY/NUMBER-sSEED
     name: str
     folder: RunFolder | None
     # run.json or failed.json, or a trial's part of trials.json; run again, its digest is another one
@@ -90,7 +90,8 @@ def read_records(results: ResultsFolder) -> dict[str, Record]:
     found += [_record(folder.failure_file, folder.name, folder, folder.failure()) for folder in failed]
     for trial in trials:
         try:
-            name = f"search/{trial['spec']['name']}/{trial['number']}"
+            seed = f"-s{trial['spec']['seed']}" if "retrains" in trial else ""
+            name = f"search/{trial['spec']['name']}/{trial.get('retrains', trial['number'])}{seed}"
         except (KeyError, TypeError):
             raise damaged(results.trials_file, "a trial without spec or number") from None
         found.append(_record(results.trials_file, name, None, trial))

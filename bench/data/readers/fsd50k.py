@@ -20,7 +20,7 @@ from typing import Any
 
 from bench.data.audio import probe_all
 from bench.data.dataset import SPLITS, AudioError, AudioFolder, Clip, Dataset, Progress
-from bench.data.overlap import same_recordings
+from bench.data.overlap import same_recordings, shared_groups
 from bench.data.readers.tables import RecordingFolder, clip_name, read_rows, read_table, require_file, shown, unfit
 from bench.errors import UserError
 
@@ -124,6 +124,7 @@ class Verification:
     extra: list[str] = field(default_factory=list)  # files among the recordings that no table lists, the first ones
     extra_count: int = 0
     same: list[list[str]] = field(default_factory=list)  # paths of recordings that are the same, in different splits
+    uploaders: dict[str, int] = field(default_factory=dict)  # "all", and those in both of two splits: "train and eval"
     problems: list[str] = field(default_factory=list)  # labels that cannot be used, the first ones
     problem_count: int = 0
 
@@ -151,6 +152,7 @@ def verify(folder: Path, progress: Progress = lambda *_: None) -> Verification:
     used = {(clip.split, label) for clip in dataset.clips for label in clip.labels}
     found.classes_used = {split: sum(s == split for s, _ in used) for split in SPLITS}
     found.same = [[_path(clip) for clip in clips] for clips in same_recordings(usable)]
+    found.uploaders = shared_groups((clip.group, clip.split) for clip in usable)
     for subset in _SUBSETS:
         listed = {
             clip.file_name.partition("/")[0] for clip in dataset.clips if clip.folder.name == audio_folder(subset)

@@ -1,24 +1,13 @@
 """The ablations' figure: differences to their bases with intervals, one below the other (a forest plot)."""
 
-from typing import Any, get_args
-
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from bench.reporting.analysis import Ablation, Analysis
+from bench.reporting.figures.forest import draw_claim, verdict_legend
 from bench.reporting.figures.style import draw, new_figure
 from bench.reporting.text import figure_text
-from bench.stats.inference import Verdict
 
 __all__ = ["draw_ablations"]
-
-_LOOKS: dict[Verdict, dict[str, Any]] = {
-    "significant": {"color": "#0173b2"},
-    "undecided": {"color": "#de8f05", "markerfacecolor": "white"},
-    "not significant": {"color": "#7f7f7f", "markerfacecolor": "white"},
-    "checkpoints differ": {"color": "#7f7f7f"},
-    "not shown": {"color": "#7f7f7f", "markerfacecolor": "white"},
-}
 
 
 def draw_ablations(analysis: Analysis) -> dict[str, str]:
@@ -42,9 +31,7 @@ def _forest(analysis: Analysis) -> Figure | None:
         axes.axhspan(len(labels) - 0.5, len(labels) + 0.5, color="#eeeeee", zorder=0)
         labels.append(f"base: {figure_text(base)}, {analysis.primary.label} {group[0].base.score:.3f}")
         for ablation in group:
-            found, look, y = ablation.claim.difference, _LOOKS[ablation.claim.verdict], len(labels)
-            axes.plot([float(found.low), float(found.high)], [y, y], color=look["color"], linewidth=1.4, zorder=2)
-            axes.plot(float(found.value), y, "o", markersize=4.5, zorder=3, **look)
+            draw_claim(axes, ablation.claim, len(labels))
             labels.append(figure_text(ablation.system.label))
     axes.set_yticks(range(lines), labels, fontsize=7)
     for tick, label in zip(axes.get_yticklabels(), labels, strict=True):
@@ -53,16 +40,5 @@ def _forest(analysis: Analysis) -> Figure | None:
     axes.grid(False, axis="y")
     axes.set_xlabel(f"difference in {analysis.primary.label} on eval to the base, 95% interval")
     axes.set_title(figure_text(analysis.results.title))
-    present = {ablation.claim.verdict for ablation in analysis.ablations}
-    words = {
-        "significant": "significant (p of .05 or less, Holm)",
-        "checkpoints differ": "these checkpoints differ (another seed may turn it around)",
-        "not shown": "not shown, of these checkpoints",
-    }
-    handles = [
-        Line2D([], [], marker="o", markersize=4.5, label=words.get(verdict, verdict), **_LOOKS[verdict])
-        for verdict in get_args(Verdict)
-        if verdict in present
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=7)
+    verdict_legend(figure, {ablation.claim.verdict for ablation in analysis.ablations})
     return figure

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from bench.reporting.analysis import Analysis, Standing
 from bench.reporting.figures.style import Figures, appearance, draw, heatmap, legend_beside, log_x, new_figure
-from bench.reporting.pareto import COSTS, Cost, on_front
+from bench.reporting.pareto import COSTS, Cost, unbeaten
 from bench.reporting.tables.table import CLAIMED
 from bench.reporting.text import figure_text
 
@@ -22,7 +22,8 @@ __all__ = ["draw_scores"]
 _REFERENCES = Path(__file__).with_name("references.csv")
 # more names than this would hide each other
 _NAMED_CLASSES = 14
-_EDGE: dict[str, Any] = {"markersize": 8, "markeredgecolor": "black", "markeredgewidth": 0.5, "ls": "", "zorder": 3}
+_EDGE: dict[str, Any] = {"markersize": 8, "markeredgecolor": "black", "markeredgewidth": 1.2, "ls": "", "zorder": 3}
+_BEATEN = _EDGE | {"markeredgewidth": 0, "alpha": 0.5}
 _LEADER = {"arrowstyle": "-", "linewidth": 0.4, "color": "grey", "shrinkB": 3, "zorder": 0}
 
 
@@ -34,25 +35,25 @@ def draw_scores(analysis: Analysis) -> dict[str, str]:
 
 
 def _map_vs(cost: Cost, analysis: Analysis, *, published: bool = False) -> Figure | None:
-    systems, primary = [standing.system for standing in analysis.compared], analysis.primary
-    places = _side_by_side([cost.of(system) for system in systems])
-    if places is None:
+    compared, primary = {standing.system.label: standing for standing in analysis.compared}, analysis.primary
+    # where 0 has no logarithm
+    known = {label: value for label, standing in compared.items() if (value := cost.of(standing.system))}
+    if not known:
         return None
+    shown = [compared[label] for label in known]
+    systems = [standing.system for standing in shown]
     figure, axes = new_figure(height=5.0 if published else 4.2)
-    looks = appearance(system.name for system in systems)
-    for standing, x in zip(analysis.compared, places, strict=True):
+    looks, front = appearance(system.name for system in systems), unbeaten(analysis, cost)
+    places = _side_by_side(list(known.values()))
+    for standing, x in zip(shown, places, strict=True):
         system = standing.system
         colour, marker = looks[system.name]
         if ends := _ends(standing, primary.name):
             axes.plot([x, x], ends, "-_", color=colour, linewidth=1.2, zorder=2)
-        axes.plot(x, system.score, marker, color=colour, label=figure_text(system.label), **_EDGE)
+        edge = _EDGE if system.label in front else _BEATEN
+        axes.plot(x, system.score, marker, color=colour, label=figure_text(system.label), **edge)
         if published and system.published and system.published.get("parameters"):
             axes.plot(system.published["parameters"], system.published[primary.name], marker, **_hollow(colour))
-    placed = zip(systems, places, strict=True)
-    front = sorted((x, system.score) for system, x in placed if on_front(system, systems, cost.of))
-    if len(front) > 1:
-        dashed: dict[str, Any] = {"color": "black", "linewidth": 0.8, "linestyle": "--", "zorder": 1}
-        axes.plot(*zip(*front, strict=True), drawstyle="steps-post", label="Pareto front", **dashed)
     if published and analysis.results.task.name == "tagging":
         _references(axes)
     for floor, value in analysis.results.floors.items():
@@ -62,6 +63,9 @@ def _map_vs(cost: Cost, analysis: Analysis, *, published: bool = False) -> Figur
     axes.set_ylim(bottom=0)
     log_x(axes, 1, 3)
     handles, _ = axes.get_legend_handles_labels()
+    handles.append(Line2D([], [], marker="o", color="silver", label="edged: not shown to be beaten", **_EDGE))
+    left_out = [label for label in compared if label not in known]
+    handles += [Line2D([], [], linestyle="", label=f"not drawn: {figure_text(label)}") for label in left_out]
     if published and any(system.published for system in systems):
         handles.append(Line2D([], [], marker="o", linestyle="", label="hollow: published, FSD50K", **_hollow("black")))
     legend_beside(axes, handles=handles)
@@ -80,14 +84,11 @@ def _hollow(colour: object) -> dict[str, Any]:
     return {"markersize": 8, "markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": 1.3}
 
 
-def _side_by_side(values: Sequence[float | None]) -> list[float] | None:
-    """Return places along x; systems of the same cost stand next to each other, a little apart. None: not known."""
-    known = [value for value in values if value is not None and value > 0]
-    if len(known) < len(values):
-        return None
+def _side_by_side(values: Sequence[float]) -> list[float]:
+    """Return places along x; systems of the same cost stand next to each other, a little apart."""
     places = []
-    for i, value in enumerate(known):
-        same = [j for j, other in enumerate(known) if abs(np.log(other / value)) < 0.01]
+    for i, value in enumerate(values):
+        same = [j for j, other in enumerate(values) if abs(np.log(other / value)) < 0.01]
         places.append(value * 1.06 ** (same.index(i) - (len(same) - 1) / 2))
     return places
 

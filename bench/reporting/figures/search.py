@@ -1,4 +1,4 @@
-"""The figures of a search, from search.json and trials.csv alone: neither Optuna nor its database is needed."""
+"""The figures of a search, from search.json, trials.csv and trials.json alone: without Optuna and its database."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,22 +10,26 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.protocol.task import Metric, get_task
+from bench.reporting.budgets import ORDERS, simulate_budgets
 from bench.reporting.figures.style import (
     Figures,
     appearance,
     draw,
     heatmap,
-    legend_beside,
     new_figure,
     plain_ticks,
     set_style,
 )  # fmt: skip
 from bench.reporting.text import figure_text
 from bench.store import ResultsFolder
+from bench.store.files import write_table
 
 __all__ = ["draw_search"]
 
 Search = Mapping[str, Any]
+
+# the least share of orders in which an entry leads that is told of it
+_WORTH_NAMING = 0.01
 
 
 def draw_search(folder: ResultsFolder) -> dict[str, str]:
@@ -36,34 +40,58 @@ def draw_search(folder: ResultsFolder) -> dict[str, str]:
     metric, trials = get_task(search["task"]).primary, folder.trial_lines()
     if trials.empty:
         return {}
-    return draw(_FIGURES, folder, search, trials, metric, label=metric.label)
+    budgets = simulate_budgets(folder.trials(), metric)
+    path = folder.report_file("best_so_far.csv")
+    if budgets.empty:
+        path.unlink(missing_ok=True)
+    else:
+        write_table(path, budgets)
+    return draw(_FIGURES, folder, search, trials, metric, budgets, label=metric.label, leads=_who_leads(budgets))
 
 
 def _best_so_far_of(trials: pd.DataFrame, metric: Metric) -> "pd.Series[float]":
     return (trials["val_score"].cummax() if metric.higher_is_better else trials["val_score"].cummin()).ffill()
 
 
-def _best_so_far(search: Search, trials: pd.DataFrame, metric: Metric) -> Figure:
-    by_trials = "trials" in search["budget"]
-    figure, axes = new_figure()
-    looks = appearance(trials["entry"].unique())
-    for name, of_entry in trials.groupby("entry", sort=False):
-        colour, marker = looks[str(name)]
-        spent = of_entry["trial"] + 1 if by_trials else of_entry["spent_seconds"] / 3600
-        axes.plot(
-            spent, _best_so_far_of(of_entry, metric), drawstyle="steps-post", marker=marker,
-            markevery=max(1, len(of_entry) // 10), color=colour, label=figure_text(str(name)),
-        )  # fmt: skip
-    unit = "finished trials" if by_trials else "hours of compute"
-    label = f"best val {metric.label} so far"
-    axes.set(xlabel=f"{unit} (budget: {search['budget']})", ylabel=label, title=figure_text(search["title"]))
-    if by_trials:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    legend_beside(axes)
+def _best_so_far(search: Search, _: pd.DataFrame, metric: Metric, budgets: pd.DataFrame) -> Figure | None:
+    """Draw what the best score would have been after less: its mean over orders of the trials, and where 90% are."""
+    if budgets.empty:
+        return None
+    set_style()
+    figure, panels = plt.subplots(1, 2, figsize=(7.6, 3.6), layout="constrained", sharey=True)
+    looks = appearance(budgets["entry"].unique())
+    for axes, (measure, curves) in zip(panels, budgets.groupby("measure", sort=False), strict=True):
+        for name, of_entry in curves.groupby("entry", sort=False):
+            colour, marker = looks[str(name)]
+            axes.fill_between(of_entry["spent"], of_entry["low"], of_entry["high"], color=colour, alpha=0.12, lw=0)
+            axes.plot(
+                of_entry["spent"], of_entry["mean"], marker=marker, markevery=max(1, len(of_entry) // 8), color=colour,
+                label=figure_text(str(name)),
+            )  # fmt: skip
+        axes.set_xlabel(f"{'finished trials' if measure == 'trials' else 'hours of compute'} of each")
+    panels[0].set_ylabel(f"best val {metric.label}")
+    panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.suptitle(figure_text(search["title"]))
+    _legend(figure, list(panels))
     return figure
 
 
-def _search_history(search: Search, trials: pd.DataFrame, metric: Metric) -> Figure:
+def _who_leads(budgets: pd.DataFrame) -> str:
+    """Return which entries would have led after half of the trials, and after half of the hours."""
+    if budgets.empty:
+        return ""
+    parts = []
+    for measure, curves in budgets.groupby("measure", sort=False):
+        points = sorted(curves["spent"].unique())
+        half = points[(len(points) - 1) // 2]
+        shares = curves[curves["spent"] == half].set_index("entry")["leads"].sort_values(ascending=False, kind="stable")
+        leading = [f"{name!s} in {share:.0%}" for name, share in shares.items() if share >= _WORTH_NAMING]
+        unit = str(measure).removesuffix("s") if half == 1 else str(measure)
+        parts.append(f"after {half:.3g} {unit} {', '.join(leading) or 'none'}")
+    return f" Leading, in {ORDERS} random orders of the trials: {'; '.join(parts)}."
+
+
+def _search_history(search: Search, trials: pd.DataFrame, metric: Metric, _: pd.DataFrame) -> Figure:
     """Draw each trial's score, entry by entry: complete, pruned (the best that was seen of it), failed."""
     figure, panels = _panels(list(trials["entry"].unique()), 2.6)
     for axes, (name, of_entry) in zip(panels, trials.groupby("entry", sort=False), strict=True):
@@ -95,7 +123,7 @@ def _search_importance(search: Search, *_: object) -> Figure | None:
     return figure
 
 
-def _search_slices(search: Search, trials: pd.DataFrame, metric: Metric) -> Figure | None:
+def _search_slices(search: Search, trials: pd.DataFrame, metric: Metric, _: pd.DataFrame) -> Figure | None:
     complete = trials[trials["state"] == "complete"]
     if complete.empty:
         return None
@@ -149,7 +177,11 @@ def _legend(figure: Figure, panels: list[Axes]) -> None:
 
 
 _FIGURES: Figures = {
-    "best_so_far": (_best_so_far, "The best val {label} so far against the budget: is the ranking settled?"),
+    "best_so_far": (
+        _best_so_far,
+        "The best val {label} had each search spent less: mean over random orders of its trials, with the band that "
+        "holds 90% of them. Searches draw their later trials by the earlier ones, which orders leave out.{leads}",
+    ),
     "search_history": (_search_history, "Every trial of every search."),
     "search_importance": (_search_importance, "Which parameter decides, architecture by architecture."),
     "search_slices": (_search_slices, "val {label} against each searched parameter."),

@@ -1,13 +1,14 @@
 """The tables of scores, costs, differences, ablations and published figures."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from bench.reporting.analysis import Ablation, Analysis, ClassDifferences, Pair, Standing
 from bench.reporting.marks import KINDS, symbols
 from bench.reporting.pareto import COSTS as AXES
-from bench.reporting.pareto import on_front
+from bench.reporting.pareto import least, training_seconds, unbeaten
 from bench.reporting.systems import Results
 from bench.reporting.tables.contrasts import contrast_table
 from bench.reporting.tables.table import (
@@ -39,7 +40,8 @@ _NAME = Column("architecture", "architecture", _marked_name, numeric=False)
 
 def tables(analysis: Analysis) -> list[Table]:
     """Return ablations, scores, contrasts, cost, differences and published figures, as far as there are any."""
-    records = tuple(_record(standing, analysis) for standing in analysis.standings)
+    fronts = {letter: unbeaten(analysis, axis) for letter, axis in AXES.items()}
+    records = tuple(_record(standing, analysis, fronts) for standing in analysis.standings)
     published = tuple(record for record in records if record["published_parameters"] is not None)
     primary = analysis.primary
     made = [_ablation_table(analysis)] if analysis.ablations else []
@@ -84,11 +86,11 @@ def class_table(classes: ClassDifferences) -> Table:
     return Table("classes", title, columns, records)
 
 
-def _record(standing: Standing, analysis: Analysis) -> dict[str, Any]:
+def _record(standing: Standing, analysis: Analysis, fronts: Mapping[str, set[str]]) -> dict[str, Any]:
     system, systems, primary = standing.system, analysis.results.systems, analysis.primary.name
     first, published = system.first, system.published or {}
     between = standing.intervals[primary] if standing.intervals else None
-    cost = first.cost
+    cost, (fastest, slowest) = first.cost, training_seconds(system)
     metrics = {key: value for each in systems for key, value in each.first.metrics.items()}
     others = [key for key, value in metrics.items() if key != primary and isinstance(value, float | None)]
     return {
@@ -109,10 +111,12 @@ def _record(standing: Standing, analysis: Analysis) -> dict[str, Any]:
         **{f"{floor}_{primary}": value for floor, value in analysis.results.floors.items()},
         "parameters": cost["parameters"],
         "macs": cost.get("macs"),
-        **{key: system.mean("cost", key) for key in ("train_seconds", "samples_per_second")},
-        "latency_seconds": system.mean("cost", "latency_seconds") if "latency_seconds" in cost else None,
+        "train_seconds": fastest,
+        "train_seconds_most": slowest,
+        "samples_per_second": max(system.values("cost", "samples_per_second")),
+        "latency_seconds": least(system, "latency_seconds"),
         "train_memory_bytes": cost.get("train_memory_bytes"),
-        "front": "".join(letter for letter, axis in AXES.items() if on_front(system, systems, axis.of)),
+        "front": "".join(letter for letter, labels in fronts.items() if system.label in labels),
         **{f"published_{key}": published.get(key) or None for key in (primary, *_OF_PAPERS)},
         **{f"published_{kind.name}": " ".join(published.get(kind.name, ())) or None for kind in KINDS},
     }
@@ -171,17 +175,25 @@ def _scores(analysis: Analysis) -> tuple[Column, ...]:
 
 def _cost(analysis: Analysis) -> tuple[Column, ...]:
     patterns = {"parameters": "{:,}", "latency_seconds": "{:.1f}"}
-    parameters, *others = (
-        number(header, field, patterns.get(field, "{:.0f}"), unit) for field, (header, unit) in COSTS.items()
-    )
+    columns = {
+        field: number(header, field, patterns.get(field, "{:.0f}"), unit) for field, (header, unit) in COSTS.items()
+    }
+    columns["train_seconds"] = replace(columns["train_seconds"], text=_spread)
+    parameters, *others = columns.values()
     return (
         _NAME,
         number(analysis.primary.label, analysis.primary.name),
         parameters,
         _as_published(number("published parameters", "published_parameters", "{:.2f}M", 1e-6)),
         *others,
-        words("Pareto front", "front"),
+        words("not shown to be beaten in", "front"),
     )
+
+
+def _spread(record: Record) -> str:
+    """Return the seconds of the fastest seed, and where those of the slowest are others, these too."""
+    fastest, slowest = (f"{record[name]:.0f}" for name in ("train_seconds", "train_seconds_most"))
+    return fastest if fastest == slowest else f"{fastest} (to {slowest})"
 
 
 def _published(analysis: Analysis) -> tuple[Column, ...]:

@@ -1,13 +1,13 @@
 """What the searches of a results folder found: best recipe against default, from search.json alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.protocol.task import Metric, get_task
 from bench.reporting.analysis import Analysis, judge
 from bench.reporting.formats import markdown_table
 from bench.reporting.systems import System
-from bench.reporting.tables.table import Column, Table, claimed, difference, number, scope_of, words
+from bench.reporting.tables.table import Column, Record, Table, claimed, difference, number, scope_of, words
 from bench.stats.inference import Inference
 
 __all__ = ["summary", "tuning_table"]
@@ -21,22 +21,29 @@ _CLAIM = (
 def summary(search: Mapping[str, Any]) -> str:
     """Return the searches alone, as Markdown."""
     records = tuple(_search_record(search, entry) for entry in search["entries"])
-    columns = (*_searched(get_task(search["task"]).primary), _RECIPE)
+    columns = (*_searched(get_task(search["task"]).primary, records), _RECIPE)
     return "\n".join(markdown_table(Table("searches", "Searches", columns, records)))
 
 
-def _searched(primary: Metric) -> tuple[Column, ...]:
-    counts = {"trials": "finished", "pruned": "pruned", "failed": "failed", "search s": "seconds"}
-    return (
+def _searched(primary: Metric, records: Sequence[Record]) -> tuple[Column, ...]:
+    counts = {"trials": "finished", "pruned": "pruned", "failed": "failed", "steps": "steps"}
+    scores = {"default": "default_val_score", "best": "best_val_score", "best, retrained": "best_mean_val_score"}
+    columns = (
         words("entry"),
         words("budget"),
         *(number(header, field, "{:.0f}") for header, field in counts.items()),
-        *(number(f"val {primary.label}, {which}", f"{which}_val_score") for which in ("default", "best")),
+        number("hours", "hours", "{:.3g}"),
+        *(number(f"val {primary.label}, {which}", field) for which, field in scores.items()),
+        words("chosen by", "chosen_by"),
+        words("without effect", "without_effect"),
     )
+    # older searches have no finalists, and most spaces no dimension without effect
+    optional = {"steps", "best_mean_val_score", "chosen_by", "without_effect"}
+    return tuple(c for c in columns if c.field not in optional or any(record[c.field] for record in records))
 
 
 def _search_record(search: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
-    default, best = entry["default"], entry["best"]
+    default, best, finalists = entry["default"], entry["best"], entry.get("finalists", ())
     params = best["params"].items() if best else ()
     texts = [f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in params]
     return {
@@ -44,8 +51,16 @@ def _search_record(search: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[
         "best": best["name"] if best else None,
         "budget": search["budget"],
         **{key: entry[key] for key in ("finished", "pruned", "failed", "seconds")},
+        "hours": entry["seconds"] / 3600,
+        # beside the budget: what it took to choose among the finalists
+        **{f"finals_{key}": sum(finalist[key] for finalist in finalists) for key in ("seconds", "steps")},
+        # which older searches do not tell
+        "steps": entry.get("steps"),
+        "chosen_by": entry.get("chosen_by"),
+        "without_effect": ", ".join(entry.get("without_effect", ())) or None,
         "default_val_score": default["val_score"] if default else None,
         "best_val_score": best["val_score"] if best else None,
+        "best_mean_val_score": best.get("mean_val_score") if best else None,
         "best_recipe": ", ".join(texts) if best else None,
     }
 
@@ -73,7 +88,7 @@ def tuning_table(analysis: Analysis, search: Mapping[str, Any]) -> Table:
     for (record, _, both), claim in zip(compared, claims, strict=True):
         record |= claimed(claim) | scope_of(claim, *both)
     columns = (
-        *_searched(primary),
+        *_searched(primary, records),
         *(number(f"eval {primary.label}, {which}", f"{which}_score") for which in ("default", "best")),
         *difference("best - default", margin=analysis.margin),
         _RECIPE,

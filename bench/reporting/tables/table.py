@@ -27,7 +27,7 @@ Record = Mapping[str, Any]
 # what a run costs: field of its record to header and unit (what to multiply by)
 COSTS: Mapping[str, tuple[str, float]] = {
     "parameters": ("parameters", 1),
-    "macs": ("MMACs/s of sound", 1e-6),
+    "macs": ("MMACs/s of a clip", 1e-6),
     "train_seconds": ("train s", 1),
     "samples_per_second": ("samples/s", 1),
     "latency_seconds": ("ms a 10 s clip", 1e3),
