@@ -103,7 +103,9 @@ class FrontEndConfig(LogMelConfig):
         if self.front_end == "log_mel":
             super().__post_init__()
             return
-        for name in ("patch_size", "front_end_dim", "embed_dim"):
+        if self.patch_size < 1:
+            raise ValueError(f"patch_seconds={self.patch_seconds} is less than a sample")
+        for name in ("front_end_dim", "embed_dim"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
 

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import os
+import statistics
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -155,10 +156,11 @@ def _write_copy(source: Path, target: Path, kind: str) -> None:
 
 
 def measure_time(scratch: Path, clips: int, seconds: float = 60.0) -> pd.DataFrame:
-    """Generate clips, no two of which are copies; pack them and look for copies in turns.
+    """Generate clips, no two of which are copies; pack them and look for copies in turns: pack, look, pack, look, ...
 
-    Returns a row: `clips`, `hours`, `pairs` found, `pack_seconds` and `duplicates_seconds` (least), `ratio` (of
-    duplicates to pack, median over turns).
+    Both are done once before, untimed, so that compiled code is there. Returns a row: `clips`, `hours`, `pairs` found,
+    `turns` of each, `pack_seconds` and `duplicates_seconds` (medians), `ratio` (of duplicates to pack, median of those
+    of the turns), `least_ratio` and `most_ratio`.
     """
     folder, packed = scratch / "generated", scratch / "generated-pack"
     write_demo(folder, dev_clips=clips - clips // _EVAL, eval_clips=clips // _EVAL)
@@ -172,7 +174,17 @@ def measure_time(scratch: Path, clips: int, seconds: float = 60.0) -> pd.DataFra
     def finding() -> None:
         found[:] = find_duplicates(Pack(packed))
 
-    turns = in_turns(packing, finding, seconds=seconds, most=5)
+    turns = in_turns(packing, finding, seconds=seconds, least=5, most=9)
     hours = sum(Pack(packed).manifest["hours"].values())
-    row = [clips, hours, len(found), min(turns.other), min(turns.ours), 1 / turns.ratio]
-    return pd.DataFrame([row], columns=["clips", "hours", "pairs", "pack_seconds", "duplicates_seconds", "ratio"])
+    row = {
+        "clips": clips,
+        "hours": hours,
+        "pairs": len(found),
+        "turns": len(turns.ours),
+        "pack_seconds": statistics.median(turns.other),
+        "duplicates_seconds": statistics.median(turns.ours),
+        "ratio": 1 / turns.ratio,
+        "least_ratio": 1 / turns.ratios[-1],
+        "most_ratio": 1 / turns.ratios[0],
+    }
+    return pd.DataFrame([row])

@@ -61,6 +61,13 @@ def test_more_trials_in_the_same_hours_are_seen():
     assert at["leads"]["quick"] > 0.7
 
 
+def test_of_equal_ones_none_leads_by_its_place_in_the_suite():
+    trials = [trial(name, score) for name in ("a", "b") for score in (0.5, 0.5)] + [trial("c", 0.4), trial("c", 0.4)]
+    table = simulate_budgets(trials, METRIC)
+    at = table[table["spent"] == table["spent"].max()].set_index("entry")["leads"]
+    assert at.to_dict() == {"a": 0.5, "b": 0.5, "c": 0}
+
+
 def test_trainings_that_chose_among_finalists_are_no_part_of_it():
     trials = [trial("a", 0.1), trial("a", 0.2), trial("a", 0.9, retrains=1)]
     assert curves(trials, "a", "trials")["high"].max() == 0.2

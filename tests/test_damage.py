@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from bench.errors import UserError
+from bench.reporting.figures.search import draw_search
 from bench.reporting.report import Sampling, write_report
 from bench.stats.ranking import RankedRun
 from bench.store import ResultsFolder, RunFolder
@@ -288,6 +289,25 @@ def test_every_key_of_a_search_is_named(bench, folder):
         content = {key: value for key, value in entry.items() if key != name}
         path.write_text(json.dumps(whole | {"entries": [content]}))
         assert told(bench, folder) == f"{path}: damaged (entries.0.{name}: missing); {SEARCH}"
+    path.write_text(json.dumps(whole | {"entries": [entry | {"best": result | {"mean_val_score": "x"}}]}))
+    wrong = "entries.0.best.mean_val_score: should be a number or null"
+    assert told(bench, folder) == f"{path}: damaged ({wrong}); {SEARCH}"
+
+
+@pytest.mark.parametrize("wrong", [{"spec": {}}, {"spec": None}, {"val_score": "x"}, {"cost": {}}, {"cost": None}])
+def test_a_trial_that_budgets_cannot_be_counted_of_is_named(folder, wrong):
+    results = ResultsFolder(folder)
+    search = {"title": "t", "task": "tagging", "budget": "1 trials", "space": {}, "entries": []}
+    results.search_file.write_text(json.dumps({"format": 2} | search))
+    results.trials_table.write_text(
+        "entry,trial,state,best_seen,default,spent_seconds,val_score\na,0,complete,0.5,True,1,0.5\n"
+    )
+    trial = {"spec": {"name": "a"}, "val_score": 0.5, "cost": {"seconds": 1.0}} | wrong
+    results.trials_file.write_text(json.dumps({"format": 2, "trials": [trial]}))
+    with pytest.raises(
+        UserError, match=r"trials\.json: damaged \(a trial without spec, val_score or cost\); restore it"
+    ):
+        draw_search(results)
 
 
 @pytest.mark.parametrize("name", ["1", "007", "NA", "null", "1e3", "True"])

@@ -1,6 +1,7 @@
 """Copies of recordings are found, however they were changed, and nothing else is."""
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import bench as api
 from bench.data import duplicates
 from bench.data.dataset import SPLITS
 from bench.data.duplicates import find_duplicates
-from bench.data.fingerprint import FLIPS, HASHED, Words, match, sound, words
+from bench.data.fingerprint import FLIPS, HASHED, Match, Words, match, sound, words
 from bench.data.packing import pack
 from bench.data.synthetic.synthesis import RATE, SOUNDS
 from bench.runner.display import Display
@@ -134,31 +135,83 @@ def test_progress_ends_with_the_work(packed):
     assert told[-1][0] >= len(packed.index)
 
 
+def test_whichever_thread_is_done_first(monkeypatch):
+    values = [64 * i for i in range(20)]
+    late = of_words(*values)
+    # two offsets: which is taken is which of the two clips is asked
+    early = Words(late.codes, late.weak, late.starts - np.where(np.arange(20) < 10, 0.2, 0.1).astype(np.float32), 0, 1)
+    clips = [late, early, late, early]
+    monkeypatch.setattr(duplicates, "_LOOKED_UP", 1)
+    expected = duplicates._candidates(clips)
+
+    @contextmanager
+    def backwards(work, items):
+        yield map(work, reversed(items))
+
+    monkeypatch.setattr(duplicates, "in_threads", backwards)
+    assert duplicates._candidates(clips) == expected
+
+
+@pytest.mark.parametrize(("seconds", "correlation", "is_listed"), [
+    (0.41, 0.81, True), (0.41, 0.79, False), (0.39, 0.88, True), (0.39, 0.86, False),
+])  # fmt: skip
+def test_short_clips_must_be_more_alike(seconds, correlation, is_listed, tmp_path, monkeypatch):
+    x = generated("Stream", 3, seconds)
+    packed = pack(data_of(tmp_path / "data", {"train/a": x, "eval/b": 0.5 * x}), tmp_path / "pack")
+    monkeypatch.setattr(duplicates, "match", lambda *_: Match(correlation, 0.0))
+    pairs = {(pair.first, pair.second) for pair in find_duplicates(packed)}
+    assert (("train/a", "eval/b") in pairs) is is_listed
+
+
 # --- fingerprints
+
+
+def test_half_the_rate_is_what_is_below_a_quarter_of_it():
+    time = np.arange(16_001) / 16_000
+    for hertz, left in ((500, 1), (2_500, 1), (5_500, 0), (7_500, 0)):
+        found = sound((10_000 * np.sin(2 * np.pi * hertz * time)).astype(np.int16), 16_000, HASHED)
+        expected = left * 10_000 * np.sin(2 * np.pi * hertz * time[::2])
+        assert len(found) == 8_001
+        # but for the ends, which are next to nothing
+        assert np.abs(found - expected)[8:-8].max() < 100
+    assert sound(np.array([5, 6], np.int16), 16_000, HASHED).shape == (1,)
 
 
 def test_words_know_no_level():
     x = sound((20_000 * generated("Stream", 4)).astype(np.int16), RATE, HASHED)
-    one, other = words([x, 0.25 * x])
+    one, other = words(x), words(0.25 * x)
     assert len(one.codes) == len(other.codes) == 64
     # but for rounding
     assert len(set(one.codes) & set(other.codes)) >= 63
     assert (one.seconds, one.loudest) == (other.seconds, other.loudest) == (1, other.loudest)
 
 
-def test_words_of_several_sounds_are_those_of_each():
-    sounds = [
-        sound((20_000 * generated("Siren", i, s)).astype(np.int16), RATE, HASHED) for i, s in enumerate((0.3, 2, 0.02))
-    ]
-    for one, alone in zip(words(sounds), [words([x])[0] for x in sounds], strict=True):
-        assert one.codes.tolist() == alone.codes.tolist()
-        assert (one.starts.tolist(), one.loudest, one.seconds) == (alone.starts.tolist(), alone.loudest, alone.seconds)
+def test_a_word_says_which_bands_are_louder_than_the_one_below_and_which_bits_are_weak():
+    x = sound((20_000 * generated("Stream", 4, 0.064)).astype(np.int16), RATE, HASHED)
+    found = words(x)
+    energies = np.abs(np.fft.rfft(x * np.hanning(513)[:-1])) ** 2
+    # 33 bands from 94 to 3,906 Hz, evenly on the mel scale
+    mel = np.linspace(*(np.log10(1 + np.array([94, 3906]) / 700)), 34)
+    edges = np.rint(700 * (10**mel - 1) * 512 / 8000).astype(int)
+    bands = np.add.reduceat(energies[: edges[-1]], edges[:-1])
+    rises = np.diff(np.log2(bands + 1e-3 * bands.sum())) - 0.15
+    assert [f"{code:032b}" for code in found.codes] == ["".join("01"[int(rise > 0)] for rise in rises)]
+    assert found.weak[0].tolist() == (31 - np.abs(rises).argsort()[:FLIPS]).tolist()
+    assert (found.starts.tolist(), found.loudest, found.seconds) == ([0], 0, 0.064)
+
+
+def test_the_clearest_words_are_kept_and_each_once():
+    rng = np.random.default_rng(0)
+    steady = np.tile(rng.standard_normal(64), 125)
+    assert len(words(1000 * steady).codes) < 10
+    found = words(1000 * rng.standard_normal(8_000))
+    assert len(set(found.codes.tolist())) == len(found.codes) == 64
 
 
 def test_what_is_not_heard_has_no_words():
     # the last step of 16 bits is noise
     faint = np.random.default_rng(0).integers(-1, 2, 8_000).astype(np.float32)
-    found = words([np.zeros(8_000, np.float32), np.ones(100, np.float32), faint])
+    found = [words(x) for x in (np.zeros(8_000, np.float32), np.ones(100, np.float32), faint)]
     assert [len(of.codes) for of in found] == [0, 0, 0]
 
 
@@ -177,6 +230,17 @@ def test_half_a_sample_is_no_difference():
     x = np.random.default_rng(0).standard_normal(16_000)
     half = np.fft.irfft(np.fft.rfft(x) * np.exp(0.5j * np.linspace(0, np.pi, 8_001)), 16_000)
     assert match(x.astype(np.float32), half.astype(np.float32), 0.3, 0).correlation > 0.9
+
+
+def test_a_tone_is_matched_by_all_of_it_and_not_by_an_excerpt():
+    time, rng = np.arange(32_000) / 16_000, np.random.default_rng(0)
+    x = np.sin(2 * np.pi * 1_000 * time).astype(np.float32) + 0.3 * np.sin(2 * np.pi * 1_003 * time).astype(np.float32)
+    copied = x[3_200:28_800] + 0.2 * rng.standard_normal(25_600).astype(np.float32)
+    # what tells where it is: a click, far from the excerpt
+    x[20_000:20_050] += 30
+    copied[16_800:16_850] += 30
+    found = match(x, copied, 0.1, 0.2)
+    assert (found.offset, found.correlation) == (0.2, pytest.approx(1, abs=0.1))
 
 
 def of_words(*values: int, seconds: float = 1.0) -> Words:
@@ -205,6 +269,32 @@ def test_candidates_know_the_offset_that_most_words_say():
     # of a tone, any may be wrong
     ((_, _, offset),) = duplicates._candidates([of_words(*values[:5]), of_words(*values[:5])])
     assert np.isnan(offset)
+
+
+def test_candidates_need_words_that_say_the_same_offset():
+    def of(starts):
+        clip = of_words(*(64 * i for i in range(len(starts))))
+        return Words(clip.codes, clip.weak, np.array(starts, np.float32), 0.0, 1.0)
+
+    def other(kept):
+        clip = of([0.04 * i for i in range(20)])
+        clip.codes[kept:] += 1 << 20
+        return clip
+
+    shifted = [0.04 * i - 0.1 for i in range(20)]
+    assert [(a, b) for a, b, _ in duplicates._candidates([other(3), of(shifted)])] == [(0, 1)]
+    assert duplicates._candidates([other(2), of(shifted)]) == []
+    scattered = [0.9 * (i % 7) / 7 for i in range(20)]
+    assert duplicates._candidates([other(4), of(scattered)]) == []
+
+
+def test_candidates_are_those_for_which_most_words_speak():
+    values = [64 * i for i in range(20)]
+    clips = [of_words(*values)]
+    for shared in (4, 8, 20, 6, 12):
+        clips.append(of_words(*values[:shared], *(value + (len(clips) << 20) for value in values[shared:])))
+    first, last, _ = duplicates._most_shared(duplicates._vocabulary(clips), 0, 1)
+    assert (first.tolist(), last.tolist()) == ([0, 0, 0], [3, 5, 2])
 
 
 def test_words_of_many_clips_are_no_evidence(monkeypatch):

@@ -11,6 +11,8 @@ import torch
 from bench.errors import UserError
 from bench.protocol.train import Status
 from bench.reporting.evidence import check_search
+from bench.reporting.notes import _searched
+from bench.reporting.tables.search import summary
 from bench.runner.display import Display
 from bench.runner.executors import LocalExecutor
 from bench.runner.executors.base import Executor, WorkerDied
@@ -211,6 +213,16 @@ def test_a_finalist_whose_training_fails_is_out(search, storage, all_fail):
     assert len(failed) == (3 if all_fail else 1)
     assert failed[0].scores == [None, None]
     assert {status(trial) for trial in failed[0].retrained.values()} == {"failed"}
+
+
+def test_where_all_trials_fail_nothing_was_chosen(search, storage, tmp_path):
+    def fail(*_):
+        raise RuntimeError("the loss is nan")
+
+    results = ResultsFolder(tmp_path / "out")
+    write_record(results, Suite(title="toy"), [found_by(search, storage, Threads(fail))])
+    assert "on val |" not in summary(results.search())
+    assert "a search chose, if any; retrained" in _searched(results.search())
 
 
 @pytest.mark.usefixtures("trained")

@@ -155,7 +155,7 @@ def test_what_is_not_as_before_is_kept():
     ("name", "fields", "message"),
     [
         ("vgg_like", {"front_end": "mfcc"}, "front_end: Input should be 'log_mel', 'learned' or 'random'"),
-        ("vgg_like", {"front_end": "learned", "patch_seconds": 0.0}, "patch_size=0 must be at least 1"),
+        ("vgg_like", {"front_end": "learned", "patch_seconds": 0.0}, "patch_seconds=0.0 is less than a sample"),
         ("resnet18", {"front_end": "random", "front_end_dim": 0}, "front_end_dim=0 must be at least 1"),
         ("crnn", {"front_end": "learned", "embed_dim": 32}, "leave nothing of 32 bands"),
         ("crnn", {"n_mels": 32}, "leave nothing of 32 bands"),

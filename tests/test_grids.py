@@ -12,7 +12,7 @@ from bench.reporting.figures import grid as figure
 from bench.reporting.grids import grid_points, grid_ranking, shown, varied
 from bench.reporting.notes import reading_notes
 from bench.reporting.report import Sampling, write_report
-from bench.reporting.systems import load_results
+from bench.reporting.systems import System, load_results
 from bench.store import ResultsFolder
 from bench.suites.grid import point_name, point_of, points
 from tests.conftest import no_tables
@@ -200,6 +200,17 @@ def test_a_ranking_that_stays_is_said_to(factors):
     assert note.endswith("vgg_like leads at 4 of 4 points.")
 
 
+def test_equal_entries_share_the_lead(factors, monkeypatch):
+    def equal_with_learned(system):
+        return 0.5 if "learned" in system.name else 0.6 + 0.1 * ("vgg_like" in system.name)
+
+    monkeypatch.setattr(System, "score", property(equal_with_learned))
+    note = note_of(factors, "The suite's grid")
+    assert "is not the same at all points" in note
+    assert note.endswith(" leads at 2 of 4 points, vgg_like and transformer_small at 2.")
+    assert " vgg_like leads" in note
+
+
 def test_without_a_grid_nothing_is_said_or_drawn(tmp_path, drawn):
     results = write_results(tmp_path / "out", {"a": ("cnn", 2.0, 0.9), "c": ("transformer", 1.0, 0.7)}, seeds=(0,))
     assert note_of(results, "grid is over") == ""
@@ -253,6 +264,22 @@ def test_too_many_panels_are_one_of_all_fields(tmp_path, drawn):
     (axes,) = made.axes
     texts = [tick.get_text() for tick in axes.get_xticklabels()]
     assert (len(texts), texts[0]) == (14, "mixup=0.0, depth=1")
+
+
+def test_forty_entries_leave_their_panel_room(tmp_path, drawn):
+    grid, entries = {"train.learning_rate": [1e-4, 1e-3]}, {f"an_entry_with_a_name_{n}": "cnn" for n in range(40)}
+    results = crossed(tmp_path / "out", grid, entries, lambda name, _: 1 + len(name) / 100, seeds=(0,))
+    made, _ = drawn_of(results, drawn)
+    made.draw_without_rendering()
+    assert made.axes[0].get_position().height * made.get_figheight() > 2
+
+
+def test_scores_below_zero_are_seen(rates, drawn, monkeypatch):
+    monkeypatch.setattr(System, "score", property(lambda _: -2.0))
+    monkeypatch.setattr(System, "values", lambda *_: [-1.0, -2.0, -3.0])
+    figure.draw_grid(analyse(load_results(rates.path), QUICK))
+    low, high = drawn["grid"][0].axes[0].get_ylim()
+    assert low < -3 < -1 < high
 
 
 def test_the_report_has_the_figure_the_same_each_time(factors, monkeypatch):

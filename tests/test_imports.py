@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # from the ground up: a room may import from those before it, and from itself
 ORDER = [
-    "text", "errors", "schema", "renamed", "locks", "disk", "architectures", "stats", "data", "protocol", "store",
-    "suites", "runner", "reporting", "searching", "inspect", "tracking", "api", "cli", "__main__",
+    "text", "errors", "jit", "schema", "renamed", "locks", "disk", "architectures", "stats", "data", "protocol",
+    "store", "suites", "runner", "reporting", "searching", "inspect", "tracking", "api", "cli", "__main__",
 ]  # fmt: skip
 
 

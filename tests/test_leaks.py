@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from bench.api.datasets import describe_leaks
@@ -99,6 +100,16 @@ def test_copies_are_refused_where_none_are_wanted(leaky, tmp_path, bench):
     shutil.copy(leaky / "FSD50K.dev_audio" / "1002.wav", leaky / "FSD50K.dev_audio" / "1008.wav")
     done = bench("data", "pack", leaky, "--out", tmp_path / "more", "--no-duplicates")
     assert "several splits: train/1002 = val/1008 (and 1 more); remove" in done.err
+
+
+def test_an_older_pack_that_cannot_tell_is_not_taken_for_one_without_copies(leaky, tmp_path, bench):
+    out = tmp_path / "out"
+    pack(leaky, out)
+    pd.read_parquet(out / "index.parquet").drop(columns="hash").to_parquet(out / "index.parquet", index=False)
+    assert bench("data", "pack", leaky, "--out", out).code == 0
+    done = bench("data", "pack", leaky, "--out", out, "--no-duplicates")
+    assert done.code == 2
+    assert f"{out}: an older pack, which does not tell copies: move it away and pack again" in done.err
 
 
 def test_copies_within_a_split_are_not_refused(leaky, tmp_path):

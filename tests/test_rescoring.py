@@ -232,6 +232,18 @@ def test_an_ablation_can_be_rescored_and_an_architecture_by_its_name():
     assert made["b"].architecture == "vgg_like"
 
 
+@pytest.mark.parametrize("how", ["base", "rescores"])
+@pytest.mark.parametrize("name", ["timm:convnext_atto", "timm-convnext_atto"])
+def test_a_model_of_timms_is_an_entry_that_others_can_name(how, name):
+    runs = [{"name": "loudest", how: name, "train": {"aggregate": "max"}}]
+    suite = validated(Suite, {"title": "x", "architectures": ["timm:convnext_atto"], "runs": runs}, "x.toml")
+    made = {entry.name: entry for entry in entries(suite)}
+    assert list(made) == ["timm-convnext_atto", "loudest"]
+    assert {entry.architecture for entry in made.values()} == {"timm:convnext_atto"}
+    # as reports look for it
+    assert made["loudest"].compared_with == "timm-convnext_atto"
+
+
 # --- one training, several scores
 
 
@@ -305,6 +317,24 @@ def test_a_report_takes_it_as_an_ablation_of_what_it_rescores(copy, monkeypatch)
     ]
     assert lines[0]["changed"] == "train.aggregate mean -> max"
     assert "Nothing was trained for loudest, overlap: the weights of the base" in (copy.path / "table.md").read_text()
+
+
+def test_scores_of_weights_that_the_base_has_no_more_are_refused(copy, bench):
+    """A run that was made again on a GPU, or elsewhere, has other weights, and the same hash."""
+    overlap, tiny = copy.find("overlap-s1"), copy.find("tiny-s1")
+    history, best = tiny.history(), tiny.record().best_step
+    history.loc[history["step"] == best, "loss"] *= 1.001
+    history.to_csv(tiny.history_file, index=False)
+    expected = f"{overlap.path}: its scores are of other weights than {tiny.name} has now: move it away and run the"
+    clear(copy, "loudest")
+    one_line(bench("report", copy.path), expected)
+    one_line(bench("merge", copy.path.with_name("all"), copy.path), expected)
+    # each by itself could be
+    shutil.copytree(copy.path, other := copy.path.with_name("other"))
+    shutil.rmtree(tiny.path)
+    clear(ResultsFolder(other), "overlap")
+    assert [len(load_results(path).runs) for path in (copy.path, other)] == [5, 4]
+    one_line(bench("merge", copy.path.with_name("all"), copy.path, other), expected)
 
 
 def test_older_runs_of_the_name_that_were_trained_are_another_system(packed, copy, tmp_path):

@@ -569,6 +569,7 @@ def test_a_slip_on_the_command_line_is_one_line(suite, packed, tmp_path, bench, 
         ("trials = 3", "trials = 3\nhours = 2.0", "give one of trials, steps and hours"),
         ("trials = 3", "trials = 3\nsteps = 9", "give one of trials, steps and hours"),
         ("finalists = 1", "finalists = 0", "budget.finalists=0"),
+        ("finalists = 1\ntrials = 3", "finalist_seeds = 51\nhours = 1.0", "153 trainings would choose the winner"),
         ("[budget]\nfinalists = 1\ntrials = 3", "", "has no [budget]"),
     ],
 )

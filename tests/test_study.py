@@ -253,6 +253,26 @@ def test_steps_count_as_hours_do(storage):
     assert not reached(Budget(steps=31), trials)
 
 
+@pytest.mark.parametrize("budget", [Budget(steps=100), Budget(hours=1.0)])
+def test_a_search_of_failures_alone_ends_though_they_spend_nothing(storage, budget):
+    tries = []
+
+    def work(_, params):
+        tries.append(params["x"])
+        if len(tries) > 30:
+            pytest.fail("without end")
+        # the default recipe is no failure
+        if len(tries) > 1:
+            raise ValueError("kaputt")
+        return params["x"]
+
+    study = study_in(storage)
+    Worker(study, storage, SPACE, budget).run(work)
+    assert [status(trial) for trial in study.get_trials()] == ["complete", *20 * ["failed"]]
+    Worker(study, storage, SPACE, budget).run(work)
+    assert len(tries) == 21
+
+
 CHOICES = tuple("abcdefgh")
 
 
@@ -298,6 +318,21 @@ def test_what_was_dealt_to_one_that_died_is_dealt_again(storage, drawn_before):
     _do_again(study, study.get_trials()[0])
     Worker(study, storage, space, Budget(trials=8)).run(lambda *_: 0.5)
     assert sorted(trial.params["choice"] for trial in counted(study.get_trials())) == list(CHOICES)
+
+
+def test_what_fails_before_a_recipe_is_drawn_is_not_tried_without_end(storage, monkeypatch):
+    tries = []
+
+    def fail(*_):
+        tries.append(1)
+        if len(tries) > 3:
+            pytest.fail("tried again and again")
+        raise IndexError("nothing left to deal")
+
+    monkeypatch.setattr(Dealer, "sample_independent", fail)
+    with pytest.raises(IndexError, match="nothing left to deal"):
+        Worker(dealing(storage), storage, {"choice": Dimension(choices=CHOICES)}, Budget(trials=8)).run(work)
+    assert len(tries) == 1
 
 
 def test_work_that_was_given_up_for_dead_is_not_counted_twice(storage):

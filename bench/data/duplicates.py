@@ -6,7 +6,7 @@ clips, not with their pairs: words that many clips share are no evidence, and ea
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,21 +15,23 @@ from bench.data.dataset import Progress
 from bench.data.fingerprint import FLIPS, HASHED, MATCHED, SHARED, Match, Sound, Words, match, sound, words
 from bench.data.pack import Pack
 from bench.data.threads import in_threads
+from bench.jit import compiled
 
 __all__ = ["Duplicate", "find_duplicates"]
 
 T = TypeVar("T")
 R = TypeVar("R")
-# Correlation of two copies, at least.
-_ALIKE = 0.8
-# Words that a candidate shares with a clip, at least, if that has as many; candidates of a clip, those that share most.
-_VOTES, _CANDIDATES = 4, 3
-# Seconds within which words say the same offset; a clip that has fewer words than this, such as a tone, tells none.
-_BIN, _FEW = 0.032, 16
-# Clips that may share a word before it counts as common.
-_COMMON = 64
-# Clips and pairs that a thread takes at a time, and clips that are looked up: frames of more of them leave the cache.
-_TAKEN, _COMPARED, _LOOKED_UP = 8, 16, 4096
+# Correlation of two copies, at least; and if one has fewer seconds, of which chance makes more alike.
+_ALIKE, _SHORT, _ALIKE_SHORT = 0.8, 0.4, 0.87
+# Words that say the same offset of a candidate, at least, or, where none is told, those that it shares with a clip, if
+# that has as many; candidates of a clip, those for which most words speak.
+_AGREEING, _SHARING, _CANDIDATES = 3, 4, 3
+# Seconds within which offsets are the same; a clip that has fewer words than this, such as a tone, tells none.
+_WITHIN, _FEW = 0.032, 16
+# Clips that may share a word before it counts as common; bits by which words are found.
+_COMMON, _PREFIX = 64, 16
+# Clips and pairs that a thread takes at a time, and clips that are looked up.
+_TAKEN, _COMPARED, _LOOKED_UP = 16, 32, 512
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def find_duplicates(pack: Pack, progress: Progress = lambda *_: None) -> list[Du
     first = list(copies)
     half = len(first)
     found = _each(
-        lambda part: words([sounds.at(clip, HASHED) for clip in part]),
+        lambda part: [words(sounds.at(clip, HASHED)) for clip in part],
         first,
         _TAKEN,
         lambda done: progress(done, 2 * half),
@@ -89,7 +91,7 @@ def find_duplicates(pack: Pack, progress: Progress = lambda *_: None) -> list[Du
     near = {
         (first[a], first[b]): value
         for (a, b, _), value in zip(pairs, matches, strict=True)
-        if value is not None and value.correlation >= _ALIKE
+        if value is not None and value.correlation >= _least(found[a], found[b])
     }
     return _listed(sounds.keys, copies, near)
 
@@ -102,7 +104,8 @@ class _Sounds:
         self.keys: list[str] = (index["split"] + "/" + index["clip"]).tolist()
         lengths = np.minimum(index["length"], np.rint(index["seconds"] * self._rate).astype(np.int64))
         self._places = [*zip(index["split"], index["start"], index["start"] + lengths, strict=True)]
-        self._arrays = {split: pack.samples(split) for split in set(index["split"])}
+        # plain arrays of what is mapped, a part of which takes a tenth of the time
+        self._arrays = {split: np.asarray(pack.samples(split)) for split in set(index["split"])}
 
     def at(self, clip: int, sample_rate: int) -> Sound:
         """Return a clip at this rate."""
@@ -136,81 +139,145 @@ def _each(
     return [value for start in parts for value in results[start]]
 
 
+class _Vocabulary(NamedTuple):
+    """All words of all clips, in the order of clips, and the same in the order of words, without those that are common.
+
+    Attributes:
+        codes, weak, starts: (w,), (w, FLIPS), (w,), as those of Words.
+        clips: (w,): whose they are.
+        begins: (clips + 1,): where the words of each clip begin.
+        seconds: (clips,).
+        ordered: (v,): codes, ascending.
+        places: (v,): where they are in `codes`.
+        prefixes: where in `ordered` the codes begin that begin with each _PREFIX bits.
+    """
+
+    codes: npt.NDArray[np.uint32]
+    weak: npt.NDArray[np.uint8]
+    starts: npt.NDArray[np.float32]
+    clips: npt.NDArray[np.int64]
+    begins: npt.NDArray[np.int64]
+    seconds: npt.NDArray[np.float64]
+    ordered: npt.NDArray[np.uint32]
+    places: npt.NDArray[np.int64]
+    prefixes: npt.NDArray[np.int64]
+
+
+def _vocabulary(found: Sequence[Words]) -> _Vocabulary:
+    sizes = np.array([len(of.codes) for of in found])
+    codes = np.concatenate([of.codes for of in found])
+    places = np.argsort(codes, kind="stable")
+    ordered = codes[places]
+    begins = np.flatnonzero(np.diff(ordered.astype(np.int64), prepend=-1))
+    count = np.diff(begins, append=len(ordered))
+    rare = np.repeat(count <= _COMMON, count)
+    ordered, places = ordered[rare], places[rare]
+    return _Vocabulary(
+        codes=codes,
+        weak=np.concatenate([of.weak for of in found]),
+        starts=np.concatenate([of.starts for of in found]),
+        clips=np.repeat(np.arange(len(found)), sizes),
+        begins=np.concatenate([[0], np.cumsum(sizes)]),
+        seconds=np.array([of.seconds for of in found]),
+        ordered=ordered,
+        places=places,
+        prefixes=np.searchsorted(ordered >> 32 - _PREFIX, np.arange((1 << _PREFIX) + 1)),
+    )
+
+
 def _candidates(found: Sequence[Words]) -> list[tuple[int, int, float]]:
     """Return (a, b, seconds of a before b begins), a < b, of clips that may be alike; NaN where too few words tell."""
-    sizes = np.array([len(of.codes) for of in found])
-    if not sizes.sum():
+    if not found:
         return []
-    clips, values = np.repeat(np.arange(len(found)), sizes), np.concatenate([of.codes for of in found])
-    starts, seconds = np.concatenate([of.starts for of in found]), np.array([of.seconds for of in found])
-    order = np.argsort(values, kind="stable")
-    table = values[order]
-    ends = np.cumsum(sizes)
-    pairs: dict[tuple[int, int], float] = {}
-    for begin in range(0, len(found), _LOOKED_UP):
-        part = slice(ends[begin] - sizes[begin], ends[min(begin + _LOOKED_UP, len(found)) - 1])
-        asked = _variants(values[part], np.concatenate([of.weak for of in found[begin : begin + _LOOKED_UP]]))
-        mine, theirs = _hits(asked, table)
-        mine, theirs = mine + part.start, order[theirs]
-        a, b, offsets = clips[mine], clips[theirs], starts[mine] - starts[theirs]
-        short, long = np.minimum(seconds[a], seconds[b]), np.maximum(seconds[a], seconds[b])
-        fits = (a != b) & (short >= SHARED * long)
-        pairs |= _most_shared(a[fits], b[fits], offsets[fits], sizes)
+    vocabulary = _vocabulary(found)
+
+    def look_up(part: Sequence[int]) -> list[tuple[int, int, float]]:
+        a, b, offsets = _most_shared(vocabulary, part[0], part[-1] + 1)
+        return [*zip(a.tolist(), b.tolist(), offsets.tolist(), strict=True)]
+
+    rows = _each(look_up, range(len(found)), _LOOKED_UP, lambda _: None)
+    # of the offsets that the two say of each other, the last one: the same every time
+    pairs = {(a, b) if a < b else (b, a): offset if a < b else -offset for a, b, offset in rows}
     return [(a, b, offset) for (a, b), offset in sorted(pairs.items())]
 
 
-def _variants(values: npt.NDArray[np.uint32], weak: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
-    """Return each word with each choice of its weak bits turned: (w, 2 ** FLIPS)."""
-    turned = np.arange(1 << FLIPS, dtype=np.uint32)[:, None] >> np.arange(FLIPS, dtype=np.uint32) & 1
-    masks = (turned[None] << weak[:, None].astype(np.uint32)).sum(axis=2, dtype=np.uint32)
-    return values[:, None] ^ masks
+@compiled(nogil=True)
+def _most_shared(vocabulary, first, last):  # type: ignore[no-untyped-def]
+    """Return (a, b, seconds of a before b begins): of each clip a from `first` to `last`, the clips most like it."""
+    size = (vocabulary.begins[first + 1 : last + 1] - vocabulary.begins[first:last]).max() * (1 << FLIPS) * _COMMON
+    clips, offsets = np.empty(size, np.int64), np.empty(size, np.float32)
+    others, votes, means = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size)
+    rows, count = _CANDIDATES * (last - first), 0
+    of_a, of_b, seconds = np.empty(rows, np.int64), np.empty(rows, np.int64), np.empty(rows)
+    for a in range(first, last):
+        hits = _look_up(vocabulary, a, clips, offsets)
+        order = np.argsort(clips[:hits])
+        kept, begin = 0, 0
+        while begin < hits:
+            end = begin + 1
+            while end < hits and clips[order[end]] == clips[order[begin]]:
+                end += 1
+            others[kept] = clips[order[begin]]
+            votes[kept], means[kept] = _votes(vocabulary, a, others[kept], offsets[order[begin:end]])
+            kept += votes[kept] > 0
+            begin = end
+        for _ in range(min(kept, _CANDIDATES)):
+            i = votes[:kept].argmax()
+            of_a[count], of_b[count], seconds[count], votes[i] = a, others[i], means[i], 0
+            count += 1
+    return of_a[:count], of_b[:count], seconds[:count]
 
 
-def _hits(
-    asked: npt.NDArray[np.uint32], table: npt.NDArray[np.uint32]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return which row of `asked` has a word that is where in the ascending table, but for words that are common."""
-    # in order, so that what is looked up next is near
-    order = np.argsort(asked, axis=None)
-    ordered = asked.ravel()[order]
-    low, high = np.searchsorted(table, ordered, "left"), np.searchsorted(table, ordered, "right")
-    count = np.where(high - low > _COMMON, 0, high - low)
-    at = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + np.repeat(low, count)
-    return np.repeat(order // asked.shape[1], count), at
+@compiled(nogil=True)
+def _look_up(vocabulary, a, clips, offsets):  # type: ignore[no-untyped-def]
+    """Write which clips have a word of clip a, whichever way its weak bits are, and their offsets; return how many."""
+    hits = 0
+    for word in range(vocabulary.begins[a], vocabulary.begins[a + 1]):
+        for turned in range(1 << FLIPS):
+            code = vocabulary.codes[word]
+            for flip in range(FLIPS):
+                code ^= np.uint32((turned >> flip & 1) << vocabulary.weak[word, flip])
+            prefix = code >> np.uint32(32 - _PREFIX)
+            at, end = vocabulary.prefixes[prefix], vocabulary.prefixes[prefix + 1]
+            beyond = end
+            while at < beyond:
+                middle = (at + beyond) // 2
+                if vocabulary.ordered[middle] < code:
+                    at = middle + 1
+                else:
+                    beyond = middle
+            while at < end and vocabulary.ordered[at] == code:
+                other = vocabulary.places[at]
+                b = vocabulary.clips[other]
+                short = min(vocabulary.seconds[a], vocabulary.seconds[b])
+                if a != b and short >= SHARED * max(vocabulary.seconds[a], vocabulary.seconds[b]):
+                    clips[hits], offsets[hits] = b, vocabulary.starts[word] - vocabulary.starts[other]
+                    hits += 1
+                at += 1
+    return hits
 
 
-def _most_shared(
-    a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], offsets: npt.NDArray[np.float32], sizes: npt.NDArray[np.int64]
-) -> dict[tuple[int, int], float]:
-    """Return of each clip a the clips b that share most words with it, as pairs in order, and the offset most say."""
-    keys, votes, offset = _counted(a * len(sizes) + b, offsets)
-    a, b = np.divmod(keys, len(sizes))
-    enough = votes >= np.minimum(_VOTES, sizes[a])
-    a, b, votes, offset = a[enough], b[enough], votes[enough], offset[enough]
-    offset[np.minimum(sizes[a], sizes[b]) < _FEW] = np.nan
-    order = np.lexsort((b, -votes, a))
-    a, b, offset = a[order], b[order], offset[order]
-    # the place of each among those of its clip
-    chosen = np.arange(len(a)) - np.searchsorted(a, a, "left") < _CANDIDATES
-    rows = zip(a[chosen].tolist(), b[chosen].tolist(), offset[chosen].tolist(), strict=True)
-    return {(x, y) if x < y else (y, x): t if x < y else -t for x, y, t in rows}
+@compiled(nogil=True)
+def _votes(vocabulary, a, b, offsets):  # type: ignore[no-untyped-def]
+    """Return how many of the offsets that words say speak for them, or 0 if too few do, and the mean of these."""
+    of_a = vocabulary.begins[a + 1] - vocabulary.begins[a]
+    if min(of_a, vocabulary.begins[b + 1] - vocabulary.begins[b]) < _FEW:
+        return len(offsets) if len(offsets) >= min(of_a, _SHARING) else 0, np.nan
+    most, mean = 0, 0.0
+    for least in offsets:
+        count, total = 0, 0.0
+        for offset in offsets:
+            if least <= offset <= least + _WITHIN:
+                count += 1
+                total += offset
+        if count > most:
+            most, mean = count, total / count
+    return most if most >= _AGREEING else 0, mean
 
 
-def _counted(
-    keys: npt.NDArray[np.int64], offsets: npt.NDArray[np.float32]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Return each key once, how often it is there, and the mean of the offsets that most of it agree on."""
-    bins = np.floor(offsets / _BIN).astype(np.int64)
-    order = np.lexsort((bins, keys))
-    keys, bins, offsets = keys[order], bins[order], offsets[order]
-    begins = np.flatnonzero((np.diff(keys, prepend=-1) != 0) | (np.diff(bins, prepend=0) != 0))
-    count = np.diff(begins, append=len(keys))
-    mean = np.add.reduceat(offsets.astype(np.float64), begins) / count if len(begins) else np.zeros(0)
-    # of each key, the bin that has most; the first one of several
-    best = np.lexsort((-count, keys[begins]))
-    found, votes = np.unique(keys, return_counts=True)
-    first = best[np.searchsorted(keys[begins][best], found, "left")]
-    return found, votes, mean[first]
+def _least(first: Words, second: Words) -> float:
+    """Return the correlation of two copies, at least."""
+    return _ALIKE if min(first.seconds, second.seconds) >= _SHORT else _ALIKE_SHORT
 
 
 def _listed(

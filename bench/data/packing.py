@@ -68,6 +68,8 @@ def _make(out: Path, layout: "_Layout", refused: "_Refused", progress: Progress)
     plan, partial = layout.plan(), partial_path(out)
     # a pack of another plan, or one whose manifest has none, is refused below rather than taken for this one
     if (out / "manifest.json").is_file() and (made := Pack(out)).manifest.get("plan") == plan:
+        if refused.duplicates and made.copied_eval_clips is None:
+            raise UserError(f"{out}: an older pack, which does not tell copies: move it away and pack again")
         refused.check(made.manifest["left_out"], made.left_out_count, made.overlap())
         return made
     refuse_taken(out)

@@ -74,14 +74,14 @@ def _curves(measure: str, spent: npt.NDArray[Any], best: Mapping[str, Array], me
     every = np.stack(list(best.values()))  # (entries, orders, points)
     worst = -np.inf if metric.higher_is_better else np.inf
     known = np.where(np.isnan(every), worst, every)
-    leaders = known.argmax(axis=0) if metric.higher_is_better else known.argmin(axis=0)
-    # nobody leads before there is a score
-    leaders[np.isnan(every).all(axis=0)] = -1
+    # equal ones share the lead; nobody has it before there is a score
+    leading = (known == (known.max(axis=0) if metric.higher_is_better else known.min(axis=0))) & np.isfinite(known)
+    leads = (leading / np.maximum(leading.sum(axis=0), 1)).mean(axis=1)  # (entries, points)
     tables = list[pd.DataFrame]()
     for place, name in enumerate(best):
         curves = pd.DataFrame(every[place])
         # without the orders that had no score by then
         columns = {"mean": curves.mean(), "low": curves.quantile(0.05), "high": curves.quantile(0.95)}
-        leads = (leaders == place).mean(axis=0)
-        tables.append(pd.DataFrame({"entry": name, "measure": measure, "spent": spent, **columns, "leads": leads}))
+        values = {"entry": name, "measure": measure, "spent": spent, **columns, "leads": leads[place]}
+        tables.append(pd.DataFrame(values))
     return pd.concat(tables)

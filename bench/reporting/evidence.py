@@ -20,7 +20,9 @@ from bench.store.run_folder import digest_of_scores
 if TYPE_CHECKING:
     from bench.reporting.systems import FinishedRun, System
 
-__all__ = ["check_data", "check_record", "check_scores", "check_search", "check_seeds", "check_twins"]
+__all__ = [
+    "check_data", "check_record", "check_rescored", "check_scores", "check_search", "check_seeds", "check_twins",
+]  # fmt: skip
 
 # Between machines sums differ in their last digits; what is printed has three.
 _CLOSE = 1e-6
@@ -68,6 +70,27 @@ def check_record(run: "FinishedRun", task: Task) -> None:
     if not _same(record.val_score, float(history.get(record.best_step, math.nan))):
         at = f"{run.folder.history_file.name} has {_said(history.get(record.best_step))} at step {record.best_step}"
         raise damaged(path, f"val_score: {_said(record.val_score)}, but {at}", _REMEDY)
+
+
+def check_rescored(runs: "Sequence[FinishedRun]") -> None:
+    """Raise UserError if scores are of other weights than those that the run has which they are said to be of.
+
+    Made again on a GPU, or on another machine, it has the same hash and other weights. What tells is the loss of the
+    evaluation that was kept, which a run that scores them has in its history, too.
+    """
+    trained = {run.record.hash: run for run in runs}
+    for run in runs:
+        of_weights = trained.get(run.record.spec.rescores)
+        if of_weights and not _same(_kept_loss(run), _kept_loss(of_weights)):
+            raise UserError(
+                f"{run.folder.path}: its scores are of other weights than {of_weights.folder.name} has now: move it "
+                "away and run the suite again"
+            )
+
+
+def _kept_loss(run: "FinishedRun") -> float:
+    losses = run.folder.history().reindex(columns=["step", "loss"]).groupby("step")["loss"].last()
+    return float(losses.get(run.record.best_step, math.nan))
 
 
 def check_scores(run: "FinishedRun", scores: npt.NDArray[np.floating], labels: Labels, task: Task) -> None:

@@ -33,7 +33,7 @@ class GridRanking:
     fields: tuple[str, ...]
     # a combination, as `shown`, to the entries that are best there on val, in the grid's order
     best: Mapping[str, tuple[str, ...]]
-    # a combination that has all entries to the one that leads there on eval
+    # a combination that has all entries to the one that leads there on eval, or those that share the lead
     leaders: Mapping[str, str]
     # Kendall's tau between the rankings of every two combinations that share two entries or more, ascending
     agreement: tuple[float, ...]
@@ -80,7 +80,7 @@ def grid_ranking(results: Results) -> GridRanking | None:
     for point in points:
         keys.loc[point.entry, shown(point, fields)] = results.task.primary.key(point.system.score)
     complete = keys.dropna(axis="columns")
-    leaders = {str(column): str(complete[column].idxmin()) for column in complete}
+    leaders = {str(text): " and ".join(keys.index[scores == scores.min()]) for text, scores in complete.items()}
     taus = keys.corr(method="kendall", min_periods=2).to_numpy()[np.triu_indices(len(keys.columns), 1)]
     agreement = tuple(sorted(float(tau) for tau in taus if np.isfinite(tau)))
     known = {text: tuple(entries) for text, entries in best.items() if entries}

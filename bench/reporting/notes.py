@@ -57,12 +57,12 @@ def reading_notes(analysis: Analysis) -> list[str]:
 
 def _searched(search: Mapping[str, Any]) -> str:
     """Return what the best recipes of searches are."""
-    chosen = sorted({entry.get("chosen_by", "the best on val") for entry in search["entries"]})
+    chosen = sorted({entry.get("chosen_by", "the best on val") for entry in search["entries"] if entry["best"]})
     return (
-        f"X_best_... is the recipe for X that a search chose, {' or '.join(chosen)}; retrained, like the default one, "
-        "on seeds that the search had not seen. Each architecture had the same space, the default recipe as its first "
-        f"trial, and the same budget ({search['budget']}), to which trials that failed are counted. The val score of a "
-        "best trial is the best of many, and so too good; the search did not read eval."
+        f"X_best_... is the recipe for X that a search chose, {' or '.join(chosen) or 'if any'}; retrained, like the "
+        "default one, on seeds that the search had not seen. Each architecture had the same space, the default recipe "
+        f"as its first trial, and the same budget ({search['budget']}), to which trials that failed are counted. The "
+        "val score of a best trial is the best of many, and so too good; the search did not read eval."
     )
 
 
@@ -127,9 +127,11 @@ def _grid(ranking: GridRanking, metric: str) -> str:
     if not ranking.agreement:
         return text
     low, high = (f"{tau:.2f}" for tau in (ranking.agreement[0], ranking.agreement[-1]))
-    same = "the same" if ranking.agreement[0] > 1 - 1e-9 else "not the same"
+    # of two entries that are equal there is no tau, but a shared lead
+    is_same = ranking.agreement[0] > 1 - 1e-9 and len({*ranking.leaders.values()}) < 2
     text += (
-        f" The ranking of the {ranking.entries} entries by {metric} on eval is {same} at all points of the grid: "
+        f" The ranking of the {ranking.entries} entries by {metric} on eval is {'' if is_same else 'not '}the same at "
+        "all points of the grid: "
         f"between two of them Kendall's tau is {low if low == high else f'{low} to {high}'} (1: the same order, -1: "
         "the reverse), which differences that are no more than noise lower, too."
     )

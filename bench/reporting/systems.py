@@ -13,7 +13,14 @@ from typing import Any
 from bench.errors import UserError
 from bench.protocol.spec import RunSpec
 from bench.protocol.task import Task, get_task
-from bench.reporting.evidence import check_record, check_scores, check_search, check_seeds, check_twins
+from bench.reporting.evidence import (
+    check_record,
+    check_rescored,
+    check_scores,
+    check_search,
+    check_seeds,
+    check_twins,
+)
 from bench.stats.bootstrap import Statistic
 from bench.store import Labels, PlannedContrast, ResultsFolder, RunFolder, RunRecord
 from bench.text import printable
@@ -170,6 +177,7 @@ def load_results(path: Path, *, mixed: bool = False) -> Results:
         check_seeds(system)
         for run in system.runs:
             check_record(run, system.task)
+    check_rescored(runs)
     reasons = different_origins(systems)
     if reasons and not mixed:
         raise UserError(

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -37,8 +37,8 @@ from bench.suites.plan import Run
 from bench.suites.space import Budget, Dimension
 
 __all__ = [
-    "Search", "TrialWork", "direction", "no_effect", "open_study", "pruner_settings", "run_search", "score_of",
-    "searches", "trials_spent", "work_at_once",
+    "Search", "TrialWork", "direction", "idle_dimensions", "no_effect", "open_study", "pruner_settings", "run_search",
+    "score_of", "searches", "trials_spent", "work_at_once",
 ]  # fmt: skip
 
 # what is on record of a study beside its trials
@@ -98,10 +98,10 @@ class Search:
         }
         return self.spec.model_copy(update={"recipe": recipe, "config": made, **marks})
 
-    def variants(self, name: str) -> list[RunSpec]:
-        """Return the default with other values of one dimension: all choices, or the ends of a range."""
-        # the last is the farthest from the default, as a rule, and shows a change soonest
-        return [self.variant({name: value}) for value in reversed(self.space[name].ends) if value != self.default[name]]
+    def others(self, name: str) -> list[Any]:
+        """Return other values of a dimension than the default: all choices, or the ends of a range, the last first."""
+        # which is the farthest from the default, as a rule, and shows a change soonest
+        return [value for value in reversed(self.space[name].ends) if value != self.default[name]]
 
 
 def searches(runs: Sequence[Run], space: Mapping[str, Dimension], seed: int, overrides: Container[str]) -> list[Search]:
@@ -216,10 +216,27 @@ def run_search(search: Search, storage: RDBStorage, budget: Budget, executor: Ex
 
 def _say_what_has_no_effect(search: Search, study: Study, display: Display) -> None:
     if _WITHOUT_EFFECT not in study.user_attrs:
-        variants = {name: search.variants(name) for name in search.space if name not in ACT_ON_ALL}
-        study.set_user_attr(_WITHOUT_EFFECT, without_effect(search.variant({}), variants, search.pack))
+        study.set_user_attr(_WITHOUT_EFFECT, idle_dimensions(search))
     if idle := ", ".join(no_effect(study)):
         display.notice(f"{search.spec.name}: of [space] without effect on {search.spec.architecture}: {idle}")
+
+
+def idle_dimensions(search: Search) -> list[str]:
+    """Return the dimensions of the space that change nothing, whether the others are as by default or far from it."""
+    others = {name: search.others(name) for name in search.space if name not in ACT_ON_ALL}
+    far = {name: values[0] for name, values in others.items()}
+
+    def idle(names: Iterable[str], beside: Mapping[str, Any]) -> list[str]:
+        here = {**search.default, **beside}
+        every = {name: [*others[name], search.default[name]] for name in names}
+        variants = {
+            name: [search.variant({**beside, name: value}) for value in values if value != here[name]]
+            for name, values in every.items()
+        }
+        return without_effect(search.variant(beside), variants, search.pack)
+
+    # second, since what does nothing alone may act together with another, as a gain does with mixup
+    return idle(idle(others, {}), far)
 
 
 def no_effect(study: Study) -> list[str]:

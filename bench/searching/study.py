@@ -37,6 +37,8 @@ __all__ = [
 _MISSED = 3
 # deaths of a trial's process, until it is the trial that is to blame
 _DEATHS = 5
+# failures one after the other, at which a search by steps or hours ends: they may spend neither
+_HOPELESS = 20
 # by Optuna's clock, which is local and naive
 _STARTED = datetime.now()
 
@@ -93,6 +95,11 @@ def steps_spent(trials: Sequence[FrozenTrial]) -> int:
     They are counted as steps of the default recipe's batch.
     """
     return sum(trial.user_attrs.get("steps", 0) for trial in trials if _counts(trial))
+
+
+def _is_hopeless(trials: Sequence[FrozenTrial]) -> bool:
+    last = counted(trials)[-_HOPELESS:]
+    return len(last) == _HOPELESS and all(status(trial) == "failed" for trial in last)
 
 
 def reached(budget: Budget, trials: Sequence[FrozenTrial]) -> bool:
@@ -230,7 +237,7 @@ class Worker:
                 waiting = any(trial.state == TrialState.WAITING for trial in trials)
                 # trials of before this command may be of its past, and what comes next depends on them
                 past = any((trial.datetime_start or _STARTED) < _STARTED for trial in running)
-                if not (past and time.monotonic() < until) and (waiting or not reached(self.budget, trials)):
+                if not (past and time.monotonic() < until) and (waiting or not self._is_over(trials)):
                     self._one(work)
                 # elsewhere; if it dies there, it is done again here
                 elif running:
@@ -240,6 +247,9 @@ class Worker:
             raise Interrupted
         except (SQLAlchemyError, StorageInternalError) as error:
             raise does_not_answer(self.storage, error) from error
+
+    def _is_over(self, trials: Sequence[FrozenTrial]) -> bool:
+        return reached(self.budget, trials) or (not self.budget.trials and _is_hopeless(trials))
 
     def _free_the_dead(self) -> None:
         with _filtering, warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
@@ -256,6 +266,7 @@ class Worker:
     def _one(self, work: Work) -> None:
         begun: list[int] = []
         died: list[WorkerDied] = []
+        undrawn: list[Exception] = []
 
         def objective(trial: Trial) -> float:
             begun.append(trial._trial_id)
@@ -265,7 +276,7 @@ class Worker:
             if self.budget.trials and len(_before(self.study, trial.number)) >= self.budget.trials:
                 trial.set_user_attr("surplus", True)
                 raise RuntimeError("the budget is spent without this trial: another worker was faster")
-            params = {name: _suggest(trial, name, dimension) for name, dimension in self.space.items()}
+            params = self._draw(trial, undrawn)
             trial.set_user_attr("worker", f"{platform.node()}:{os.getpid()}")
             with _recorded(trial, died):
                 return work(trial, params)
@@ -280,8 +291,21 @@ class Worker:
             if begun and status(self.storage.get_trial(begun[0])) == "lost":
                 _do_again(self.study, self.storage.get_trial(begun[0]), died=False)
             raise error.__cause__ or error from None
+        if undrawn:
+            raise undrawn[0]
         if died:
             _do_again(self.study, self.storage.get_trial(begun[0]))
+
+    def _draw(self, trial: Trial, undrawn: list[Exception]) -> dict[str, Any]:
+        """Return a trial's parameters; note an error of which no recipe and no storage is the cause."""
+        try:
+            return {name: _suggest(trial, name, dimension) for name, dimension in self.space.items()}
+        except (UpdateFinishedTrialError, StorageInternalError):
+            raise
+        # the next trial would have it, too, without end
+        except Exception as error:
+            undrawn.append(error)
+            raise
 
     def _optimize(self, objective: Callable[[Trial], float]) -> None:
         try:

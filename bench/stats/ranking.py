@@ -1,11 +1,12 @@
 """Ranking metrics of one run on resampled clips: its scores are ranked once, and a replicate only counts."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numba
 import numpy as np
 import numpy.typing as npt
+
+from bench.jit import compiled
 
 __all__ = ["Bools", "Floats", "RankedRun"]
 
@@ -79,20 +80,7 @@ def _offsets(lengths: Sequence[int]) -> npt.NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
-def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Compile a function, and keep the machine code for the next process where there is a place to write it."""
-
-    def compile_(function: Callable[..., Any]) -> Any:
-        try:
-            return numba.njit(cache=True, **options)(function)
-        # neither beside this file nor in the user's home: a read-only installation, run by a service
-        except RuntimeError:
-            return numba.njit(**options)(function)
-
-    return compile_
-
-
-@_compiled()
+@compiled()
 def _segments(order, scores, positive):  # type: ignore[no-untyped-def]
     """Return clips in order, and for each segment where its positives begin and where it ends."""
     n = len(order)
@@ -122,7 +110,7 @@ def _segments(order, scores, positive):  # type: ignore[no-untyped-def]
     return clips[:start], firsts[:segments], ends[:segments]
 
 
-@_compiled(inline="always")
+@compiled(inline="always")
 def _add_clips(clips, first, last, weights, step, total):  # type: ignore[no-untyped-def]
     """Add the weights of some clips to `total`; in bytes as long as they cannot overflow, 32 or 64 at a time."""
     size = weights.shape[1]
@@ -137,7 +125,7 @@ def _add_clips(clips, first, last, weights, step, total):  # type: ignore[no-unt
             total[b] += part[b]
 
 
-@_compiled(parallel=True)
+@compiled(parallel=True)
 def _weighted_ap(clips, first_clip, first_positive, end, first_segment, weights, step, ap):  # type: ignore[no-untyped-def]
     size = weights.shape[1]
     for c in numba.prange(len(ap)):

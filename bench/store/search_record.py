@@ -17,6 +17,8 @@ class _Result(TypedDict):
 
     name: str
     val_score: MetricValue
+    # over fresh seeds, of what was chosen among finalists
+    mean_val_score: NotRequired[MetricValue]
     params: dict[str, Any]
     recipe: dict[str, Any]
 

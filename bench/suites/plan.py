@@ -18,10 +18,10 @@ from bench.protocol.task import Task, get_task
 from bench.schema import validated
 from bench.store import PlannedContrast, ResultsFolder, RunFolder
 from bench.suites.contrasts import resolve
-from bench.suites.suite import MAX_RUNS, Entry, Suite, same_names
+from bench.suites.suite import MAX_RUNS, Entry, Suite, entry_name, same_names
 
 __all__ = [
-    "Run", "Selection", "check_name", "contrasts", "entries", "entry_name", "plan", "run_names", "sample_rates",
+    "Run", "Selection", "check_name", "contrasts", "entries", "plan", "run_names", "sample_rates",
 ]  # fmt: skip
 
 CPU = torch.device("cpu")
@@ -169,11 +169,6 @@ def _entry_of(architecture: str) -> Entry:
     return validated(Entry, {"name": name, "architecture": architecture}, f"architecture {architecture!r}, as an entry")
 
 
-def entry_name(architecture: str) -> str:
-    """Return what an architecture's entry and folders are called: timm-convnext_atto for timm:convnext_atto."""
-    return architecture.replace(":", "-")
-
-
 def sample_rates(suite: Suite, selection: Selection) -> list[int]:
     """Return the sample rates of the packs that are needed, in Hz."""
     families = ((entry, get_architecture(entry.architecture).family) for entry in _selected(suite, selection))
@@ -202,7 +197,7 @@ def plan(
     for seed in _seeds(suite, selection):
         made: dict[str, Run] = {}
         for entry, (first, pack) in zip(selected, chosen, strict=True):
-            rescored = made[entry_name(entry.rescores)] if entry.rescores else None
+            rescored = made[entry.rescores] if entry.rescores else None
             spec = first.model_copy(update={"seed": seed, "rescores": rescored.spec.hash if rescored else ""})
             made[entry.name] = Run(spec, pack, results.run(spec), rescored)
         runs += made.values()

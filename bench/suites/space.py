@@ -19,8 +19,9 @@ _NOT_SEARCHED = (
 )  # fmt: skip
 
 
+_MOST_CHOICES = 100
 # a list in TOML; each of them is tried before anything trains
-Choices = Annotated[tuple[bool | int | float | str, ...], Field(min_length=2, max_length=100, strict=False)]
+Choices = Annotated[tuple[bool | int | float | str, ...], Field(min_length=2, max_length=_MOST_CHOICES, strict=False)]
 
 
 class Dimension(Strict):
@@ -84,9 +85,12 @@ class Budget(Strict):
     finalist_seeds: Annotated[int, Field(gt=0, le=100)] = 3
 
     @model_validator(mode="after")
-    def _one_of_three(self) -> Self:
+    def _possible(self) -> Self:
         if sum(measure is not None for measure in (self.trials, self.steps, self.hours)) != 1:
             raise ValueError("give one of trials, steps and hours")
+        if self.retrainings > _MOST_CHOICES:
+            fix = f"at most {_MOST_CHOICES} can: fewer finalists or finalist_seeds"
+            raise ValueError(f"{self.retrainings} trainings would choose the winner, {fix}")
         return self
 
     @property

@@ -21,7 +21,8 @@ from bench.suites.space import Budget, Dimension, check_space
 from bench.text import printable
 
 __all__ = [
-    "MAX_RUNS", "Entry", "Suite", "known_suites", "load_suite", "parse_overrides", "same_names", "suite_path",
+    "MAX_RUNS", "Entry", "Suite", "entry_name", "known_suites", "load_suite", "parse_overrides", "same_names",
+    "suite_path",
 ]  # fmt: skip
 
 # Nobody trains as many runs, or builds on as many bases: what asks for them is a slip, and would not end.
@@ -37,6 +38,15 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 def _renamed(rename: Callable[[dict[str, Any]], dict[str, Any]]) -> BeforeValidator:
     return BeforeValidator(lambda table: rename(table) if isinstance(table, dict) else table)
+
+
+def entry_name(architecture: str) -> str:
+    """Return what an architecture's entry and folders are called: timm-convnext_atto for timm:convnext_atto."""
+    return architecture.replace(":", "-")
+
+
+# as an entry is called, also where an architecture is written
+_OfEntry = Annotated[str, AfterValidator(entry_name)]
 
 
 class Settings(Marks):
@@ -57,9 +67,9 @@ class Entry(Settings):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=80)]
     # of an ablation: its base's
     architecture: str = ""
-    base: str = ""
+    base: _OfEntry = ""
     # instead of a base: the entry whose weights are scored
-    rescores: str = ""
+    rescores: _OfEntry = ""
     config: dict[str, Any] = {}
     question: Line = ""
     # the entry whose weights are the start
@@ -164,6 +174,7 @@ class Suite(Settings):
     def _chain(self, name: str, known: Mapping[str, Entry]) -> list[Entry]:
         """Return an entry, its base, that one's base, and so on; raise ValueError if one is unknown, or comes again."""
         chain = {name: known[name]}
+        named = {} if self.named == "all" else {entry_name(architecture): architecture for architecture in self.named}
         while base := chain[name].compared_with:
             if base in chain:
                 raise ValueError(f"{next(iter(chain))}: is its own base, by {' and '.join(list(chain)[:5])}")
@@ -171,8 +182,8 @@ class Suite(Settings):
                 raise ValueError(f"{next(iter(chain))}: its bases are more than {_MAX_BASES}: name one that is nearer")
             if base in known:
                 chain[base] = known[base]
-            elif self.architectures == "all" or base in self.named:
-                chain[base] = Entry(name=base, architecture=base)
+            elif self.architectures == "all" or base in named:
+                chain[base] = Entry(name=base, architecture=named.get(base, base))
             else:
                 how = "base" if chain[name].base else "rescores"
                 raise ValueError(f"{name}: {how}={base!r} is no entry of this suite")

@@ -75,18 +75,19 @@ def _grid(analysis: Analysis, points: Sequence[GridPoint]) -> Figure | None:
     along, panels = _Along.of(points, fields[:1]), _grouped(points, fields[1:])
     if len(panels) > _MOST_PANELS:
         along, panels = _Along.of(points, fields), {"": [*points]}
-    figure, drawn = _panels(len(panels))
-    looks = _looks(points)
+    looks, floors = _looks(points), analysis.results.floors
+    figure, drawn = _panels(len(panels), len(looks) + len(floors))
     for axes, (name, of_panel) in zip(drawn, panels.items(), strict=True):
         _draw_panel(axes, of_panel, along, looks)
         axes.set_title(figure_text(name), fontsize=8)
         axes.set_xlabel(figure_text(", ".join(along.fields)), fontsize=8)
-        for value in analysis.results.floors.values():
+        for value in floors.values():
             axes.axhline(value, color="grey", linestyle=":", linewidth=0.8)
-    drawn[0].set_ylim(bottom=0)
+    drawn[0].set_ylim(bottom=min(0.0, drawn[0].get_ylim()[0]))
     handles = [Line2D([], [], label=figure_text(entry), **look) for entry, look in looks.items()]
-    handles += [Line2D([], [], color="grey", linestyle=":", label=floor) for floor in analysis.results.floors]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=7, handlelength=4)
+    handles += [Line2D([], [], color="grey", linestyle=":", label=floor) for floor in floors]
+    place: dict[str, Any] = {"loc": "outside lower center", "ncols": _COLUMNS}
+    figure.legend(handles=handles, frameon=False, fontsize=7, handlelength=4, **place)
     figure.supylabel(f"{analysis.primary.label} on eval", fontsize=8)
     figure.suptitle(figure_text(analysis.results.title), fontsize=9)
     return figure
@@ -99,11 +100,12 @@ def _grouped(points: Sequence[GridPoint], fields: Sequence[str]) -> dict[str, li
     return panels
 
 
-def _panels(count: int) -> tuple[Figure, list[Axes]]:
+def _panels(count: int, handles: int) -> tuple[Figure, list[Axes]]:
+    """Return a figure and its panels, with room for a legend of so many."""
     set_style()
     columns = min(_COLUMNS, count)
     lines = -(-count // columns)
-    size = (_WIDTH, 1.2 + 2.6 * lines)
+    size = (_WIDTH, 0.8 + 2.6 * lines + 0.15 * -(-handles // _COLUMNS))
     figure, grid = plt.subplots(lines, columns, figsize=size, layout="constrained", squeeze=False, sharey=True)
     panels = list(grid.flat)
     for axes in panels[count:]:

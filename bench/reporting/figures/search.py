@@ -22,7 +22,8 @@ from bench.reporting.figures.style import (
 )  # fmt: skip
 from bench.reporting.text import figure_text
 from bench.store import ResultsFolder
-from bench.store.files import write_table
+from bench.store.files import damaged, write_table
+from bench.store.results_folder import SEARCH_REMEDY
 
 __all__ = ["draw_search"]
 
@@ -40,7 +41,10 @@ def draw_search(folder: ResultsFolder) -> dict[str, str]:
     metric, trials = get_task(search["task"]).primary, folder.trial_lines()
     if trials.empty:
         return {}
-    budgets = simulate_budgets(folder.trials(), metric)
+    try:
+        budgets = simulate_budgets(folder.trials(), metric)
+    except (KeyError, TypeError, ValueError):
+        raise damaged(folder.trials_file, "a trial without spec, val_score or cost", SEARCH_REMEDY) from None
     path = folder.report_file("best_so_far.csv")
     if budgets.empty:
         path.unlink(missing_ok=True)
@@ -180,7 +184,8 @@ _FIGURES: Figures = {
     "best_so_far": (
         _best_so_far,
         "The best val {label} had each search spent less: mean over random orders of its trials, with the band that "
-        "holds 90% of them. Searches draw their later trials by the earlier ones, which orders leave out.{leads}",
+        "holds 90% of them, of the orders that have a score by then. Searches draw their later trials by the earlier "
+        "ones, which orders leave out.{leads}",
     ),
     "search_history": (_search_history, "Every trial of every search."),
     "search_importance": (_search_importance, "Which parameter decides, architecture by architecture."),

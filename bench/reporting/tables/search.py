@@ -56,7 +56,7 @@ def _search_record(search: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[
         **{f"finals_{key}": sum(finalist[key] for finalist in finalists) for key in ("seconds", "steps")},
         # which older searches do not tell
         "steps": entry.get("steps"),
-        "chosen_by": entry.get("chosen_by"),
+        "chosen_by": entry.get("chosen_by") if best else None,
         "without_effect": ", ".join(entry.get("without_effect", ())) or None,
         "default_val_score": default["val_score"] if default else None,
         "best_val_score": best["val_score"] if best else None,
