@@ -237,7 +237,7 @@ def test_a_tuned_suite_weighs_the_best_recipes(tmp_path, packed):
             optuna.trial.create_trial(params={"mixup": mixup}, distributions=distribution, value=value)
             for mixup, value in zip((0.0, 0.5), scores, strict=True)
         ]
-        found.append(SearchResult(search, suite.budget, trials, {}))
+        found.append(SearchResult(search, suite.budget, trials, {}, [], []))
     path = tmp_path / "best.toml"
     export(path, suite, found, 2)
     declared, means, best = contrasts(load_suite(path))

@@ -182,7 +182,7 @@ def duplicates(
     csv: Annotated[Path | None, typer.Option(help="Write all pairs to this CSV file, those within splits too.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find clips that are of one recording: also louder, cut at their ends, or compressed.
+    """Find copies of recordings, also louder, cut or compressed.
 
     Pairs that are in two splits are listed, those within one are counted.
     """
