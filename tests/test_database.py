@@ -62,6 +62,20 @@ def test_a_database_lies_in_its_folder_whatever_that_is_called(name, tmp_path, m
     assert sqlite_url(folder / "x.db").database == str(folder / "x.db")
 
 
+def test_what_a_killed_process_had_not_made_yet_is_made(made, tmp_path):
+    database = Path(shutil.copy(made, tmp_path / "search.db"))
+    connection = sqlite3.connect(database)
+    connection.execute("drop index ix_studies_study_name")
+    connection.close()
+    storage = open_storage(database, 1)
+    study_in(storage)
+    study_in(storage)
+    close(storage)
+    connection = sqlite3.connect(database)
+    assert connection.execute("select count(*) from studies").fetchone() == (1,)
+    connection.close()
+
+
 def test_a_path_that_is_no_text_is_one_line(tmp_path):
     with pytest.raises(UserError, match="a path that is not UTF-8 can't hold a database; choose another folder"):
         open_storage(tmp_path / os.fsdecode(b"\xff") / "search.db", 1)

@@ -1,6 +1,7 @@
 """Several processes on this machine: the same numbers as one by one, each run once, and nothing left running."""
 
 import json
+import math
 import os
 import pickle
 import shutil
@@ -51,6 +52,7 @@ from tests.conftest import make_run, make_spec
 CPU = torch.device("cpu")
 PLUGIN = '''"""Three architectures: one runs, one raises what does not pickle, one ends its process."""
 
+import math
 import os
 import signal
 from dataclasses import dataclass
@@ -886,16 +888,16 @@ def test_there_are_no_more_processes_than_runs_or_trials(small_suite, packed, sm
     searched = tmp_path / "searched.toml"
     searched.write_text(LONG + "[space]\nlearning_rate = { low = 1e-6, high = 1e-2, log = true }\n")
     # default and best recipe, with 3 seeds each
-    assert slots(searched, tmp_path / "new", trials=2) == 6
+    assert slots(searched, tmp_path / "new", seeds=3, trials=2) == 6
     # the best 3 trials, with 3 seeds each
-    assert slots(searched, tmp_path / "new", trials=4) == 9
+    assert slots(searched, tmp_path / "new", seeds=3, trials=4) == 9
     # one trial is the best as it is
-    assert slots(searched, tmp_path / "new", trials=1, trials_only=True) == 1
+    assert slots(searched, tmp_path / "new", seeds=3, trials=1, trials_only=True) == 1
 
 
 LONG = """
 title = "long"
-seeds = 3
+seeds = 8
 [train]
 max_steps = 400
 batch_size = 4
@@ -933,7 +935,7 @@ def test_nothing_is_left_running_and_the_same_command_resumes(packed, tmp_path):
     for process in (whole, resumed):
         _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
-    assert "long: 3 runs on cpu, 2 processes of 1 thread each, results in " in err
+    assert "long: 8 runs on cpu, 2 processes of 1 thread each, results in " in err
     for run in runs:
         assert run.folder.record().provenance.command.endswith(f"--out {out.path} --jobs 2")
         assert_equal_runs(run.folder, ResultsFolder(tmp_path / "whole").run(run.spec))
@@ -942,7 +944,8 @@ def test_nothing_is_left_running_and_the_same_command_resumes(packed, tmp_path):
 def stopped(runs, process, how, code):
     """Send a signal to a command once two of its runs have gone on; return what it said."""
     before = steps(runs)
-    wait_until(lambda: sum(step > before[name] for name, step in steps(runs).items()) >= 2)
+    # one that has ended has gone on; the second process is still to start when the first one trains
+    wait_until(lambda: sum(steps(runs).get(name, math.inf) > step for name, step in before.items()) >= 2)
     workers = workers_of(process.pid)
     assert len(workers) == 2
     # as a terminal sends Ctrl-C

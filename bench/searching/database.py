@@ -13,6 +13,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage
+from optuna.storages._rdb.models import BaseModel
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import inspect
@@ -73,7 +74,13 @@ def _with_tables(url: URL, **options: Any) -> RDBStorage:
     for attempt in itertools.count(1):
         try:
             with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
-                return RDBStorage(url.render_as_string(hide_password=False), **options)
+                storage = RDBStorage(url.render_as_string(hide_password=False), **options)
+            # Optuna makes an index only when it makes its table: a process that was killed between the two leaves a
+            # database in which two studies may have one name
+            for table in BaseModel.metadata.sorted_tables:
+                for index in table.indexes:
+                    index.create(storage.engine, checkfirst=True)
+            return storage
         except (SQLAlchemyError, StorageInternalError):
             if attempt == _ATTEMPTS:
                 raise
