@@ -20,7 +20,7 @@ from bench.store import ResultsFolder, RunFolder
 from bench.store.files import read_arrays, read_table, write_table
 from tests.test_contrasts import write_results
 
-KEPT = Path(__file__).parent.parent / "results" / "demo"
+KEPT = Path(__file__).parent / "format1"
 RUN = "restore it from a copy, or move the run's folder away and run the suite again"
 SCORES = "restore it from a copy; it has to be the one that the run wrote"
 SUITE = "restore it from a copy, or move it away and run the suite again"

@@ -14,7 +14,7 @@ from bench.suites.suite import known_suites, load_suite, suite_path
 from tests.test_cli import one_line
 from tests.test_imports import loaded
 
-KEPT = Path(__file__).parent.parent / "results" / "demo"
+KEPT = Path(__file__).parent / "format1"
 SUITES = ["ablations", "controlled", "demo", "factors", "paper", "rates", "tuned"]
 
 

@@ -1,4 +1,4 @@
-"""What an audit found wrong with the inference, on the runs that are kept."""
+"""What an audit found wrong with the inference, on the runs that it was found on."""
 
 import itertools
 import shutil
@@ -18,7 +18,7 @@ from bench.stats.inference import difference, of_contrast
 from bench.store import Labels
 from tests.test_docs import ROOT
 
-DEMO, ABLATIONS = ROOT / "results/demo", ROOT / "results/ablations"
+DEMO, ABLATIONS = ROOT / "tests/format1", ROOT / "results/ablations"
 FEW = Sampling(resamples=1_000)
 
 

@@ -9,7 +9,7 @@ import pytest
 from bench.errors import UserError
 from bench.store import Labels
 
-KEPT = Path(__file__).parent.parent / "results" / "demo" / "labels.npz"
+KEPT = Path(__file__).parent / "format1" / "labels.npz"
 
 # an array, what is put in its place -> what is said
 WRONG = {

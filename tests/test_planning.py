@@ -32,7 +32,7 @@ from bench.stats.planning import (
 from bench.suites.plan import contrasts
 from bench.suites.suite import load_suite
 
-DEMO = Path(__file__).parent.parent / "results" / "demo"
+DEMO = Path(__file__).parent / "format1"
 DRAWS = 20_000
 
 

@@ -12,7 +12,7 @@ from bench.errors import UserError
 from bench.protocol.task import get_task
 from bench.store import FORMAT, Labels, Plan, ResultsFolder, RunFolder
 
-KEPT = Path(__file__).parent.parent / "results" / "demo"
+KEPT = Path(__file__).parent / "format1"
 
 
 @pytest.fixture
