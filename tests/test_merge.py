@@ -21,7 +21,7 @@ from tests.test_cli import one_line
 from tests.test_imports import loaded
 from tests.test_two_at_once import Lines, files
 
-KEPT = Path(__file__).parent.parent / "results" / "demo"
+KEPT = Path(__file__).parent / "format1"
 QUIET = Display()
 CONTRAST = PlannedContrast(name="VGG - small", weights={"vgg_like": 1.0, "transformer_small": -1.0})
 SEARCH = {"title": "small", "task": "tagging", "budget": "2 trials", "space": {}, "entries": []}
