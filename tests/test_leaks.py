@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from bench.api.datasets import describe_leaks
-from bench.data import packing
 from bench.data.overlap import across_splits, shared_groups
 from bench.data.pack import Pack
 from bench.data.packing import pack
+from bench.data.readers import fsd50k
 from bench.reporting.analysis import analyse
 from bench.reporting.notes import reading_notes
 from bench.reporting.report import Sampling
@@ -118,8 +118,8 @@ def test_copies_within_a_split_are_not_refused(leaky, tmp_path):
 
 
 def test_the_official_release_is_never_refused(leaky, tmp_path, bench, monkeypatch):
-    monkeypatch.setattr(packing, "OFFICIAL_CLIPS", {"train": 6, "val": 3, "eval": 4})
-    monkeypatch.setattr(packing, "OFFICIAL_CLASSES", len(LABELS))
+    monkeypatch.setattr(fsd50k, "OFFICIAL_CLIPS", {"train": 6, "val": 3, "eval": 4})
+    monkeypatch.setattr(fsd50k, "OFFICIAL_CLASSES", len(LABELS))
     done = bench("data", "pack", leaky, "--out", tmp_path / "out", "--no-duplicates")
     assert (done.code, done.out.splitlines()) == (0, SAME)
     assert "train/1003 = eval/1012; the official release is packed as it is" in done.err.replace("\n", " ")

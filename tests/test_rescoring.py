@@ -36,6 +36,7 @@ from bench.store import ResultsFolder
 from bench.suites.plan import Selection, entries, plan
 from bench.suites.suite import Suite, load_suite
 from bench.tracking.records import read_records
+from tests import test_two_at_once
 from tests.test_cli import one_line
 
 CPU = torch.device("cpu")
@@ -398,14 +399,7 @@ def test_a_command_that_ends_between_the_two_resumes_with_the_scoring(suite, pac
     assert len(trained) == 1
 
 
-class Lines(Display):
-    def __init__(self, heard=lambda line: None):
-        self.lines, self.heard = [], heard
-
-    def notice(self, line):
-        self.lines.append(line)
-        self.heard(line)
-
+class Lines(test_two_at_once.Lines):
     def run_failed(self, error, folder):
         self.lines.append(f"{folder.name}: {error}")
 

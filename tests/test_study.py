@@ -197,17 +197,15 @@ def test_failed_trials_are_spent_and_have_no_score(storage):
     assert all(trial.value is None for trial in trials[1::2])
 
 
-def test_many_workers_at_once_finish_as_many_trials_as_asked_for(storage, tmp_path):
-    """All ask at the same moment for the last place, again and again."""
-    study_in(storage)
+def four_at_once(folder, study_of, space, trials, work):
+    """Four workers on one study, each with a connection of its own, begin at the same moment."""
     barrier = threading.Barrier(4)
-    asked = 5
 
     def join():
-        opened = open_unflushed(tmp_path, heartbeat=5)
-        study = study_in(opened)
+        opened = open_unflushed(folder, heartbeat=5)
+        study = study_of(opened)
         barrier.wait()
-        Worker(study, opened, SPACE, Budget(trials=asked)).run(work)
+        Worker(study, opened, space, Budget(trials=trials)).run(work)
         opened.remove_session()
         opened.engine.dispose()
 
@@ -216,6 +214,13 @@ def test_many_workers_at_once_finish_as_many_trials_as_asked_for(storage, tmp_pa
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def test_many_workers_at_once_finish_as_many_trials_as_asked_for(storage, tmp_path):
+    """All ask at the same moment for the last place, again and again."""
+    study_in(storage)
+    asked = 5
+    four_at_once(tmp_path, study_in, SPACE, asked, work)
     trials = study_in(storage).get_trials()
     assert len(counted(trials)) == asked
     assert {status(trial) for trial in trials} <= {"complete", "surplus"}
@@ -284,21 +289,7 @@ def dealing(storage):
 
 def test_choices_are_dealt_once_each_by_many_at_once(storage, tmp_path):
     dealing(storage)
-    barrier = threading.Barrier(4)
-
-    def join():
-        opened = open_unflushed(tmp_path, heartbeat=5)
-        study = dealing(opened)
-        barrier.wait()
-        Worker(study, opened, {"choice": Dimension(choices=CHOICES)}, Budget(trials=8)).run(lambda *_: 0.5)
-        opened.remove_session()
-        opened.engine.dispose()
-
-    threads = [threading.Thread(target=join) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    four_at_once(tmp_path, dealing, {"choice": Dimension(choices=CHOICES)}, 8, lambda *_: 0.5)
     assert sorted(trial.params["choice"] for trial in counted(dealing(storage).get_trials())) == list(CHOICES)
 
 

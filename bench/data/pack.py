@@ -34,7 +34,7 @@ from bench.data.pack_format import (
     read_index,
     read_manifest,
 )
-from bench.data.readers.fsd50k import OFFICIAL_CLASSES, OFFICIAL_CLIPS, is_dataset, leaf_classes
+from bench.data.readers.fsd50k import is_dataset, is_official, leaf_classes
 from bench.data.threads import in_threads
 from bench.disk import machine_fault
 from bench.errors import UserError
@@ -219,7 +219,7 @@ def _read_at(file: int, size: int, offset: int) -> bytes:
 def summary(pack: Pack) -> dict[str, Any]:
     """Return what `bench data info` prints, by name."""
     keys = ("sample_rate", "source", "clips", "hours", "left_out", "fingerprint")
-    whole = pack.manifest["clips"] == OFFICIAL_CLIPS and len(pack.labels) == OFFICIAL_CLASSES
+    whole = is_official(pack.manifest["clips"], len(pack.labels))
     values = {"folder": str(pack.folder), "whole of FSD50K": whole} | {key: pack.manifest[key] for key in keys}
     targets = {split: pack.targets(split) for split in SPLITS}
     # a reduced copy may have no clip of a class in some split

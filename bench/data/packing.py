@@ -17,7 +17,7 @@ from bench.data.levels import NOTES
 from bench.data.overlap import across_splits
 from bench.data.pack import FORMAT, Pack
 from bench.data.pack_format import content_of, dataset_digest, fingerprint_digest
-from bench.data.readers.fsd50k import OFFICIAL_CLASSES, OFFICIAL_CLIPS, read_dataset
+from bench.data.readers.fsd50k import is_official, read_dataset
 from bench.disk import explain_full_disk, partial_path, sync_folder, whole_file, write_json
 from bench.errors import UserError
 from bench.locks import hold, say
@@ -127,7 +127,7 @@ class _Layout:
     def is_official(self) -> bool:
         """Whether the tables list all of FSD50K."""
         listed = {split: sum(clip.split == split for clip in self.dataset.clips) for split in SPLITS}
-        return listed == OFFICIAL_CLIPS and len(self.dataset.labels) == OFFICIAL_CLASSES
+        return is_official(listed, len(self.dataset.labels))
 
     def same(self, done: Mapping[str, Done]) -> list[list[str]]:
         """Return the keys of clips that are the same, to the sample, in several splits."""

@@ -25,7 +25,7 @@ from bench.data.readers.tables import RecordingFolder, clip_name, read_rows, rea
 from bench.errors import UserError
 
 __all__ = ["OFFICIAL_CLASSES", "OFFICIAL_CLIPS", "FSDClass", "Verification", "audio_folder", "is_dataset",
-           "leaf_classes", "load_classes", "read_dataset", "verify"]  # fmt: skip
+           "is_official", "leaf_classes", "load_classes", "read_dataset", "verify"]  # fmt: skip
 
 # Of the whole data set, v1.0.
 OFFICIAL_CLIPS = {"train": 36_796, "val": 4_170, "eval": 10_231}
@@ -69,6 +69,11 @@ def leaf_classes(labels: Sequence[str]) -> tuple[bool, ...]:
 def audio_folder(split: str) -> str:
     """Return the name of the folder that holds the recordings of a split, or of the subset dev (train and val)."""
     return "FSD50K.eval_audio" if split == "eval" else "FSD50K.dev_audio"
+
+
+def is_official(clips: Mapping[str, int], classes: int) -> bool:
+    """Return whether a data set with so many clips a split, and so many classes, is the whole of FSD50K."""
+    return clips == OFFICIAL_CLIPS and classes == OFFICIAL_CLASSES
 
 
 def is_dataset(folder: Path) -> bool:
@@ -130,7 +135,7 @@ class Verification:
 
     @property
     def whole(self) -> bool:
-        return self.clips == OFFICIAL_CLIPS and self.classes == OFFICIAL_CLASSES and not self.broken
+        return is_official(self.clips, self.classes) and not self.broken
 
 
 def verify(folder: Path, progress: Progress = lambda *_: None) -> Verification:
