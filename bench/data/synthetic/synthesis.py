@@ -9,16 +9,15 @@ import itertools
 from collections.abc import Callable, Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfftfreq
 from scipy.signal import butter, lfilter, sosfilt
+
+from bench.data.synthetic.voices import Array, Rng, frequency_modulation
 
 __all__ = ["RATE", "SOUNDS", "Array", "Rng", "band", "coloured_noise", "log_uniform", "samples", "total"]
 
 RATE = 44_100
 
-Array = NDArray[np.float64]
-Rng = np.random.Generator
 _Sound = Callable[[Rng, int], Array]
 
 # By class; the functions below enter themselves. Whoever draws from them must sort first, as the order is that of the
@@ -145,17 +144,11 @@ def _wavetable(cycles: Array, harmonics: Array) -> Array:
     return table[(cycles * len(table)).astype(np.int64) % len(table)]
 
 
-def _frequency_modulation(n: int, carrier: float, ratio: float, index: Array | float) -> Array:
-    """Modulate the phase of a sine by another, whose frequency is `ratio` times that of the carrier."""
-    # Chowning (1973), "The synthesis of complex audio spectra by means of frequency modulation"
-    return np.sin(2 * np.pi * carrier * _time(n) + index * np.sin(2 * np.pi * carrier * ratio * _time(n)))
-
-
 def _bell(seconds: float, carrier: float, ratio: float, index: float) -> Array:
     """Strike Chowning's bell: amplitude and modulation index decay together, so the tone gets purer as it fades."""
     n = samples(4 * seconds)
     envelope = _decay(n, seconds)
-    return envelope * _frequency_modulation(n, carrier, ratio, index * envelope)
+    return envelope * frequency_modulation(_time(n), carrier, ratio, index * envelope)
 
 
 def _pluck(rng: Rng, pitch: float, seconds: float, cutoff: float, position: float, loss: float) -> Array:
@@ -244,7 +237,7 @@ def _gong(rng: Rng, n: int) -> Array:
     size = samples(4 * seconds)
     # the high modes build up after the stroke
     envelope = _decay(size, seconds) * (1 - _decay(size, swell))
-    stroke = envelope * _frequency_modulation(size, carrier, ratio, index * envelope)
+    stroke = envelope * frequency_modulation(_time(size), carrier, ratio, index * envelope)
     return _repeat(rng, n, log_uniform(rng, 1.5, 4), 0.2, lambda: stroke)
 
 
@@ -270,7 +263,7 @@ def _trumpet(rng: Rng, n: int) -> Array:
     envelope = _ramps(size, 0.04, 0.08)
     root, interval = log_uniform(rng, 165, 600), length * rng.uniform(1, 1.3)
     return _melody(
-        rng, n, root, interval, lambda pitch: envelope * _frequency_modulation(size, pitch, 1, index * envelope)
+        rng, n, root, interval, lambda pitch: envelope * frequency_modulation(_time(size), pitch, 1, index * envelope)
     )
 
 
