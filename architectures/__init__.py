@@ -1,10 +1,17 @@
-"""The architectures: waveform in, logits out.
+"""The architectures: sound in, logits out.
 
 The contract
 ------------
-An architecture is an `nn.Module` made from one frozen config dataclass. `forward` takes `(b, n)` float32 waveforms in
-[-1, 1] at the config's `sample_rate` and returns `(b, k)` logits, k being the config's `num_classes`. If it wants a
-spectrogram, that is its own first layer. It knows nothing of how it is trained or judged.
+An architecture is an `nn.Module` made from one frozen config dataclass, and is registered for a task. It knows nothing
+of how it is trained or judged.
+
+Of the task `tagging`, `forward` takes `(b, n)` float32 waveforms in [-1, 1] at the config's `sample_rate` and returns
+`(b, k)` logits, k being the config's `num_classes`. If it wants a spectrogram, that is its own first layer.
+
+Of the task `next_sample`, `forward` takes `(b, before + n)` int64 codes in 0 to k - 1 and returns `(b, n, k)` logits.
+The first `before` samples are condition alone: the config's `condition_samples`, mostly 0. Output t predicts sample
+t + 1 of the n, and sees the condition and samples 0 to t. The config is a `NextSampleConfig`, which says how far the
+model sees; the model keeps it as `config`. What is also `Stepping` generates without a full pass for each sample.
 
 To join: one file with a config, a class that takes it, and `@register` (vgg.py is a short example). In this folder,
 `bench list` shows it, every suite runs it, and the checks cover it; from anywhere else `--plugin FILE.py` does, and an
@@ -23,7 +30,11 @@ from architectures._external import contained, failure, load_file, load_installe
 from architectures._registry import (
     ArchitectureConfig,
     ConfigError,
+    NextSampleConfig,
     Published,
+    PublishedFigures,
+    PublishedNextSample,
+    Stepping,
     config_values,
     configure,
     create,
@@ -45,10 +56,10 @@ from architectures._weights import (
 )
 
 __all__ = [
-    "ArchitectureConfig", "ConfigError", "Published", "WeightsError", "config_values", "configure", "contained",
-    "create", "failure", "get_architecture", "is_finite", "later", "list_architectures", "load_file", "misfit",
-    "package_of", "pass_on", "plugin_root", "register", "require_dense", "require_weights", "source_text",
-    "text_digest", "unlike", "weights_bytes",
+    "ArchitectureConfig", "ConfigError", "NextSampleConfig", "Published", "PublishedFigures", "PublishedNextSample",
+    "Stepping", "WeightsError", "config_values", "configure", "contained", "create", "failure", "get_architecture",
+    "is_finite", "later", "list_architectures", "load_file", "misfit", "package_of", "pass_on", "plugin_root",
+    "register", "require_dense", "require_weights", "source_text", "text_digest", "unlike", "weights_bytes",
 ]  # fmt: skip
 
 # Every other file of this folder is imported, so that a new one joins without an edit here. These two only use the

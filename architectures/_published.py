@@ -1,8 +1,8 @@
-"""What the two papers say of how their published figures were obtained."""
+"""What papers say of how their published figures were obtained."""
 
 from functools import partial
 
-from architectures._registry import Published
+from architectures._registry import Published, PublishedNextSample
 
 _REIMPLEMENTED = "github.com/SarthakYadav/fsd50k-pytorch, a re-implementation of arXiv:2010.00475"
 
@@ -39,4 +39,18 @@ audio_transformers_paper = partial(
         "selection": "https://www.youtube.com/watch?v=wvE2n8u3drA at 38:03 has 40,000 clips for training and 10,000 "
         "for validation, the sizes of dev and eval",
     },
+)
+
+# Verma & Chafe, next-sample prediction of piano music (arXiv:2106.16036)
+_NEXT_SAMPLE = "what others report of arXiv:2106.16036"
+_COMPUTED = "counted in the layers here, which have the depth and the widths that others report of arXiv:2106.16036"
+next_sample_paper = partial(
+    PublishedNextSample,
+    source="arXiv:2106.16036",
+    sample_rate=16_000,
+    context=1600,
+    coding="256 codes; mu-law or linear is not documented",
+    data="50 held-out tracks of some 840 piano recordings",
+    second_hand=dict.fromkeys(("top5", "sample_rate", "context", "coding", "data"), _NEXT_SAMPLE),
+    inferred={"parameters": _COMPUTED},
 )

@@ -5,16 +5,17 @@ import difflib
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
-from torch import nn
+from torch import Tensor, nn
 
 from architectures._source import plugin_root, source_of
 
 Family = Literal["cnn", "transformer", "hybrid"]
 _FAMILIES: tuple[Family, ...] = get_args(Family)
+_TAGGING = "tagging"
 # a name begins the names of its runs' folders, on any file system
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
 _T = TypeVar("_T")
@@ -34,20 +35,55 @@ class ArchitectureConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Published:
-    """A line of a paper's table: macro mAP on FSD50K's eval split, and the protocol under which it was obtained.
+class NextSampleConfig(ArchitectureConfig):
+    """The fields of an architecture that predicts the next sample; num_classes is the number of codes."""
+
+    num_classes: int = 256
+
+    @property
+    def receptive_field(self) -> int:
+        """Return how many samples an output sees at most, its condition among them; the last is the one it is at."""
+        raise NotImplementedError(f"{type(self).__name__} does not say its receptive_field")
+
+    @property
+    def condition_samples(self) -> int:
+        """Return how many samples before a window are its condition alone: no output is at them."""
+        return 0
+
+    @property
+    def max_context(self) -> int | None:
+        """Return how many samples a window has at most; None: any number."""
+        return None
+
+
+@runtime_checkable
+class Stepping(Protocol):
+    """A model that predicts the next sample and keeps what it has computed of earlier ones."""
+
+    def begin(self, codes: Tensor) -> tuple[Tensor, Any]:
+        """Return the last logits of a full pass, (b, before + n) codes -> (b, k), and a state to take steps from."""
+        ...
+
+    def step(self, code: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Return the logits behind one sample more, (b,) codes -> (b, k), and the state, which may be changed."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedFigures:
+    """A line of a paper's table: what every task's have, beside the metrics and the protocol, which subclasses add.
 
     `second_hand` and `inferred` mark fields that were not read in the paper itself, with what they rest on, as those of
     `register` do.
     """
 
-    map: float
+    # the field with the paper's metric, which has the name of that in run.json; and what it is called
+    metric: ClassVar[str]
+    label: ClassVar[str]
+
     parameters: float
     source: str
     sample_rate: int
-    chunks: str
-    aggregation: str
-    selection: str
     note: str = ""
     second_hand: Mapping[str, str] = field(default_factory=dict)
     inferred: Mapping[str, str] = field(default_factory=dict)
@@ -55,6 +91,32 @@ class Published:
     def __post_init__(self) -> None:
         fields = {f.name for f in dataclasses.fields(self)} - {"second_hand", "inferred"}
         _check_marks("published", fields, second_hand=self.second_hand, inferred=self.inferred)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published(PublishedFigures):
+    """A line of a paper's table of tagging: macro mAP on FSD50K's eval split, and how it was obtained."""
+
+    metric = "map"
+    label = "mAP"
+
+    map: float
+    chunks: str
+    aggregation: str
+    selection: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedNextSample(PublishedFigures):
+    """A line of a paper's table of next-sample prediction: how often the sample is among the five likeliest codes."""
+
+    metric = "top5"
+    label = "top-5"
+
+    top5: float
+    context: int  # samples
+    coding: str
+    data: str
 
 
 @dataclass(frozen=True)
@@ -65,8 +127,10 @@ class Architecture:
     family: Family
     config: ArchitectureConfig
     model: type[nn.Module]
-    published: Published | None = None
+    published: PublishedFigures | None = None
     in_all: bool = True
+    # whose contract it keeps: what it takes and returns
+    task: str = _TAGGING
     # where values come from: config field, or name of a choice that no field sets, to source or reason
     documented: Mapping[str, str] = field(default_factory=dict)
     second_hand: Mapping[str, str] = field(default_factory=dict)
@@ -106,8 +170,9 @@ def register(
     *,
     family: Family,
     config: ArchitectureConfig,
-    published: Published | None = None,
+    published: PublishedFigures | None = None,
     in_all: bool = True,
+    task: str = _TAGGING,
     documented: Mapping[str, str] | None = None,
     second_hand: Mapping[str, str] | None = None,
     inferred: Mapping[str, str] | None = None,
@@ -120,7 +185,8 @@ def register(
     family or field, or a field of two kinds.
 
     Args:
-        in_all: whether suites that run all architectures include it.
+        in_all: whether suites that run all architectures include it: those of its task.
+        task: what it is for, which decides what it takes and returns.
         documented: config fields whose values the paper gives, with where.
         second_hand: config fields whose values rest on somebody else's account of the paper, with whose. Tables mark
             the architecture with ‡ and footnote them.
@@ -149,7 +215,9 @@ def register(
         _check_marks(name, fields.union(choices), **marks)
         # a class of ours may come with a config from outside, which then makes it another architecture
         source = source_of(model.__module__) or source_of(type(config).__module__)
-        _architectures[name] = Architecture(name, family, config, model, published, in_all, **marks, source=source)
+        _architectures[name] = Architecture(
+            name, family, config, model, published, in_all, task=task, **marks, source=source
+        )
         return model
 
     return enter
@@ -182,27 +250,47 @@ def forget(names: Iterable[str]) -> None:
         del _architectures[name]
 
 
-def list_architectures(*, in_all_only: bool = False) -> list[str]:
-    """Return all names, in the order of registration within each family: cnn, transformer, hybrid."""
-    entries = sorted(_architectures.values(), key=lambda entry: _FAMILIES.index(entry.family))
-    return [entry.name for entry in entries if entry.in_all or not in_all_only]
+def list_architectures(*, task: str | None = None, in_all_only: bool = False) -> list[str]:
+    """Return the names of all architectures, or of those that a task can be run with; `in_all_only`: that suites take.
+
+    By task, tagging first, then by family (cnn, transformer, hybrid), then in the order of registration.
+    """
+    entries = sorted(
+        _architectures.values(),
+        key=lambda entry: (entry.task != _TAGGING, entry.task, _FAMILIES.index(entry.family)),
+    )
+    chosen = [entry for entry in entries if task is None or entry.task == _contract_of(task)]
+    return [entry.name for entry in chosen if entry.in_all or not in_all_only]
 
 
-def get_architecture(name: str, source: str | None = None) -> Architecture:
+def _contract_of(task: str) -> str:
+    """Return the task whose architectures a task is run with: its own or, where it has none, those of tagging."""
+    # a user's task, such as one label a clip, mostly differs from tagging in loss and metrics alone
+    return task if any(entry.task == task for entry in _architectures.values()) else _TAGGING
+
+
+def get_architecture(name: str, source: str | None = None, *, task: str | None = None) -> Architecture:
     """Return the entry of an architecture, or of one of a zoo's models; ConfigError, with the nearest name, if none is.
 
-    A run's record has the `source` (digest of the text) that it must be made of; None accepts any.
+    A run's record has the `source` (digest of the text) that it must be made of; None accepts any. With a `task`, an
+    architecture that this task can't be run with is a ConfigError.
     """
+    entry = _entry(name)
+    if source not in (None, entry.source):
+        raise ConfigError(f"architecture {name!r}: its source is not the one that the run was made with")
+    if task is not None and entry.task != _contract_of(task):
+        raise ConfigError(f"architecture {name!r} is for task {entry.task}, not {task}: see `bench list`")
+    return entry
+
+
+def _entry(name: str) -> Architecture:
     prefix, colon, rest = name.partition(":")
     if colon and prefix in zoos:
         return zoos[prefix](rest)
     if name not in _architectures:
         near = _did_you_mean(name, _architectures)
         raise ConfigError(f"no architecture {name!r}{near}; `bench list` shows all, --plugin FILE.py adds your own")
-    entry = _architectures[name]
-    if source not in (None, entry.source):
-        raise ConfigError(f"architecture {name!r}: its source is not the one that the run was made with")
-    return entry
+    return _architectures[name]
 
 
 def configure(name: str, **overrides: Any) -> ArchitectureConfig:

@@ -189,6 +189,56 @@ _TRANSFORMER_MULTISCALE = _sources(
     choices=("multiscale_half", "multiscale_groups"),
 )
 
+# --- arXiv:2106.16036, on next-sample prediction, which compares with WaveNet (van den Oord et al.)
+
+_NEXT_SAMPLE = "arXiv:2106.16036"
+_SAYS_NEXT = f"what others report of {_NEXT_SAMPLE}"
+_SAYS_NOT = f"found in no account of {_NEXT_SAMPLE}"
+_WAVENET = "arXiv:1609.03499"
+
+_WAVENET_10 = _sources(
+    second_hand={
+        "channels": _SAYS_NEXT,
+        "layers": _SAYS_NEXT,
+        "stacks": f"one, and one of three; {_SAYS_NEXT}",
+        "kernel": f"of two samples, as {_WAVENET} is understood, section 2.1",
+        "gates": f"tanh times sigmoid, {_WAVENET}, section 2.3",
+        "skips": f"the sum of all layers' skips through two dense layers, {_WAVENET}, section 2.4",
+    },
+    inferred={
+        "input": f"an embedding of the codes, which is a one-hot input through a dense layer; {_SAYS_NOT}",
+        "skip_width": f"as wide as the residuals; {_SAYS_NOT}",
+    },
+    choices=("kernel", "gates", "skips", "input", "skip_width"),
+)
+_WAVENET_11 = _sources(
+    _WAVENET_10,
+    inferred={
+        "layers": f"eleven, whose field of 2,048 samples holds the context of 1,600 of {_NEXT_SAMPLE}; not published"
+    },
+)
+_SAMPLE_TRANSFORMER_3 = _sources(
+    documented={"condition_seconds": f"the plain model has no condition: {_NEXT_SAMPLE}"},
+    second_hand=dict.fromkeys(("embed_dim", "depth", "num_heads", "max_context"), _SAYS_NEXT),
+    inferred={
+        "mlp_dim": f"four times embed_dim, as in arXiv:1706.03762; {_SAYS_NOT}",
+        "position_scale": f"1, as in arXiv:1706.03762, section 3.5; {_SAYS_NOT}",
+        "positions": f"sinusoids, added to the tokens, as in arXiv:1706.03762, section 3.5; {_SAYS_NOT}",
+        "norm": f"before each part of a block, and once more at the end; {_SAYS_NOT}",
+        "block_activation": f"ReLU, as in arXiv:1706.03762, section 3.3; {_SAYS_NOT}",
+    },
+    choices=("positions", "norm", "block_activation"),
+)
+_SAMPLE_TRANSFORMER_3_CONDITIONED = _sources(
+    _SAMPLE_TRANSFORMER_3,
+    second_hand={"condition_seconds": f"a convolutional network over 250 ms, {_SAYS_NEXT}"},
+    inferred={
+        "condition_layers": f"three convolutions on the codes as a waveform, and the mean over time; {_SAYS_NOT}",
+        "condition_joins": f"added to every token; {_SAYS_NOT}",
+    },
+    choices=("condition_layers", "condition_joins"),
+)
+
 SOURCES = {
     "crnn": _CRNN,
     "vgg_like": _VGG_LIKE,
@@ -198,4 +248,11 @@ SOURCES = {
     "transformer_large": _TRANSFORMER_LARGE,
     "transformer_pooled": _TRANSFORMER_POOLED,
     "transformer_multiscale": _TRANSFORMER_MULTISCALE,
+    "wavenet_10": _WAVENET_10,
+    "wavenet_30": _WAVENET_10,
+    "wavenet_11": _WAVENET_11,
+    "sample_transformer_3": _SAMPLE_TRANSFORMER_3,
+    "sample_transformer_3_conditioned": _SAMPLE_TRANSFORMER_3_CONDITIONED,
+    "sample_transformer_6": _SAMPLE_TRANSFORMER_3,
+    "sample_transformer_8": _SAMPLE_TRANSFORMER_3,
 }

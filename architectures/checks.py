@@ -1,11 +1,15 @@
 """The checks that every architecture must pass: used by the tests and by `bench check`."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from architectures import (
+    ConfigError,
+    NextSampleConfig,
+    Stepping,
     config_values,
     configure,
     contained,
@@ -17,23 +21,72 @@ from architectures import (
     require_weights,
 )
 
-__all__ = ["CHECKS", "CheckFailed", "failed_checks"]
+__all__ = ["CHECKS", "CheckFailed", "checks_of", "failed_checks"]
 
 _SECOND = 16_000
 # unlike any size in use, so that a forgotten num_classes shows in the shape
 _CLASSES = 7
+# samples, no power of two, which a stride may like
+_WINDOW = 100
 _Check = Callable[[str], None]
 CHECKS: dict[str, _Check] = {}
+# of those that hold for one task alone, by text
+_task_of: dict[str, str] = {}
+
+
+@dataclass(frozen=True)
+class _Contract:
+    """What a task gives to its architectures, and wants from them."""
+
+    takes: str
+    # of a usual input, by the sample rate; and of a longer one, which fills no patch and no frame
+    size: Callable[[int], int]
+    longer: int
+    # waveforms in [-1, 1] -> what is given
+    encoded: Callable[[Tensor], Tensor]
+    # of b inputs with n outputs each
+    logits: Callable[[int, int], tuple[int, ...]]
+
+
+def _codes(x: Tensor) -> Tensor:
+    # louder, for noise that takes all of them
+    return ((8 * x).clamp(-1, 1) * (_CLASSES // 2)).round().long() + _CLASSES // 2
+
+
+_CONTRACTS = {
+    "tagging": _Contract(
+        takes="waveforms",
+        size=lambda sample_rate: sample_rate,
+        longer=3 * _SECOND + 1,
+        encoded=lambda x: x,
+        logits=lambda b, _: (b, _CLASSES),
+    ),
+    "next_sample": _Contract(
+        takes="codes",
+        size=lambda _: _WINDOW,
+        longer=3 * _WINDOW + 1,
+        encoded=_codes,
+        logits=lambda b, n: (b, n, _CLASSES),
+    ),
+}
 
 
 class CheckFailed(AssertionError):
     """A check that failed, with the reason in plain words."""
 
 
+def checks_of(name: str) -> dict[str, _Check]:
+    """Return the checks that hold for an architecture's task, by text. Raises ConfigError for a task without any."""
+    task = get_architecture(name).task
+    if task not in _CONTRACTS:
+        raise ConfigError(f"{name}: there are checks for {' and '.join(_CONTRACTS)}, none for task {task}")
+    return {text: check for text, check in CHECKS.items() if _task_of.get(text, task) == task}
+
+
 def failed_checks(name: str) -> dict[str, str]:
     """Return the text of each check that an architecture fails, with the reason; empty if it passes all."""
     failed = {}
-    for text, check in CHECKS.items():
+    for text, check in checks_of(name).items():
         try:
             with contained():
                 check(name)
@@ -47,12 +100,23 @@ def failed_checks(name: str) -> dict[str, str]:
     return failed
 
 
-def _check(text: str) -> Callable[[_Check], _Check]:
+def _check(text: str, task: str | None = None) -> Callable[[_Check], _Check]:
     def add(check: _Check) -> _Check:
         CHECKS[text] = check
+        if task:
+            _task_of[text] = task
         return check
 
     return add
+
+
+def _contract(name: str) -> _Contract:
+    return _CONTRACTS[get_architecture(name).task]
+
+
+def _before(name: str, sample_rate: int = _SECOND) -> int:
+    """Return how many samples of an input are condition alone."""
+    return getattr(configure(name, sample_rate=sample_rate), "condition_samples", 0)
 
 
 def _model(name: str, seed: int = 0) -> nn.Module:
@@ -60,8 +124,25 @@ def _model(name: str, seed: int = 0) -> nn.Module:
     return create(name, num_classes=_CLASSES, sample_rate=_SECOND)
 
 
-def _noise(b: int = 3, n: int = _SECOND) -> torch.Tensor:
-    return 0.1 * torch.randn(b, n, generator=torch.Generator().manual_seed(0))
+def _noise(name: str, b: int = 3, n: int | None = None, sample_rate: int = _SECOND) -> Tensor:
+    contract = _contract(name)
+    n = _before(name, sample_rate) + (n or contract.size(sample_rate))
+    return contract.encoded(0.1 * torch.randn(b, n, generator=torch.Generator().manual_seed(0)))
+
+
+def _extremes(name: str) -> Tensor:
+    """Return, in this order, silence, a constant, full scale, a click: (4, n)."""
+    contract = _contract(name)
+    n = contract.size(_SECOND)
+    x = torch.zeros(4, _before(name) + n)
+    x[1:3] = 1.0
+    x[2, ::2] = -1.0
+    x[3, -n // 2] = 1.0
+    return contract.encoded(x)
+
+
+def _loss(logits: Tensor) -> Tensor:
+    return nn.functional.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
 
 
 def _trained(name: str, seed: int = 0) -> nn.Module:
@@ -70,7 +151,7 @@ def _trained(name: str, seed: int = 0) -> nn.Module:
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3, fused=True)
     for _ in range(2):
         optimizer.zero_grad()
-        nn.functional.binary_cross_entropy_with_logits(model(_noise(2)), torch.ones(2, _CLASSES)).backward()
+        _loss(model(_noise(name, 2))).backward()
         optimizer.step()
     return model
 
@@ -80,54 +161,93 @@ def _require(condition: bool, text: str) -> None:
         raise CheckFailed(text)
 
 
-def _require_logits(logits: object, what: str) -> None:
-    _require(isinstance(logits, torch.Tensor), f"{what} a {type(logits).__name__}, should be a tensor of logits")
-    assert isinstance(logits, torch.Tensor)
-    shape = tuple(logits.shape)
-    _require(shape == (2, _CLASSES), f"{what} {shape}, should be (2, {_CLASSES})")
+def _require_logits(name: str, logits: object, what: str, n: int) -> None:
+    _require(isinstance(logits, Tensor), f"{what} a {type(logits).__name__}, should be a tensor of logits")
+    assert isinstance(logits, Tensor)
+    shape, right = tuple(logits.shape), _contract(name).logits(2, n)
+    _require(shape == right, f"{what} {shape}, should be {right}")
     _require(logits.is_floating_point(), f"{what} {str(logits.dtype).removeprefix('torch.')}, should be floats")
 
 
-@_check("takes (b, n) waveforms and returns (b, k) logits")
+@_check("takes (b, n) waveforms and returns (b, k) logits", "tagging")
+@_check("takes (b, before + n) codes and returns (b, n, k) logits", "next_sample")
 def _check_shape(name: str) -> None:
+    contract = _contract(name)
     # two rates: a layer sized for 16 kHz alone fails here, not when the pack of another rate is trained on
     for sample_rate in (_SECOND, 22_050):
         model = create(name, num_classes=_CLASSES, sample_rate=sample_rate)
         # before the first step of any check, which would write where it should not
         require_dense(model)
-        _require_logits(model(_noise(2, sample_rate)), f"a second at {sample_rate} Hz gives")
+        x, n = _noise(name, 2, sample_rate=sample_rate), contract.size(sample_rate)
+        _require_logits(name, model(x), f"{n} samples at {sample_rate} Hz give", n)
     with torch.inference_mode():
-        _require_logits(model.eval()(_noise(2, sample_rate)), "eval mode gives")
+        _require_logits(name, model.eval()(x), "eval mode gives", n)
 
 
-@_check("takes clips longer than a second")
+@_check("takes clips longer than a second", "tagging")
+@_check("takes windows of any length up to its max_context", "next_sample")
 def _check_longer(name: str) -> None:
-    # one sample over, which fills no patch and no frame
-    _require_logits(_model(name)(_noise(2, 3 * _SECOND + 1)), "3 s give")
+    contract = _contract(name)
+    n = min(contract.longer, getattr(configure(name), "max_context", None) or contract.longer)
+    _require_logits(name, _model(name)(_noise(name, 2, n)), f"{n} samples give", n)
+
+
+@_check("keeps its config, a NextSampleConfig that says how far it sees", "next_sample")
+def _check_config(name: str) -> None:
+    config = getattr(_model(name), "config", None)
+    _require(isinstance(config, NextSampleConfig), f"its config is a {type(config).__name__}: begin with that one")
+    assert isinstance(config, NextSampleConfig)
+    _require(config.receptive_field > 0, f"receptive_field is {config.receptive_field}")
+
+
+@_check("predicts from what came before", "next_sample")
+@torch.no_grad()
+def _check_causal(name: str) -> None:
+    # else it would be given the answer
+    model, x = _model(name).eval(), _noise(name)
+    changed, half = x.clone(), _WINDOW // 2
+    changed[:, -half:] = (changed[:, -half:] + 1) % _CLASSES
+    first, second = model(x), model(changed)
+    difference = (first - second)[:, :-half].abs().max()
+    _require(bool(difference < 1e-5), f"later samples change earlier outputs by {difference:.2g}")
+    _require(not torch.equal(first, second), "no output depends on the samples")
+
+
+@_check("comes to the same step by step", "next_sample")
+@torch.no_grad()
+def _check_steps(name: str) -> None:
+    model, x = _model(name).eval().double(), _noise(name)
+    if not isinstance(model, Stepping):
+        return
+    half = _WINDOW // 2
+    logits, state = model.begin(x[:, :-half])
+    found = [logits]
+    for code in x[:, -half:].T:
+        logits, state = model.step(code, state)
+        found.append(logits)
+    difference = (torch.stack(found, dim=1) - model(x)[:, -half - 1 :]).abs().max()
+    _require(bool(difference < 1e-10), f"logits differ by {difference:.2g} from those of a full pass, in float64")
 
 
 @_check("returns logits, not probabilities")
 def _check_logits(name: str) -> None:
     # after the sigmoid, or a softmax, no output is negative, whatever the weights
-    outputs = torch.cat([_model(name, seed).eval()(_noise()) for seed in range(4)])
+    outputs = torch.cat([_model(name, seed).eval()(_noise(name)) for seed in range(4)])
     _require(bool((outputs < 0).any()), "no output is negative: leave out the sigmoid")
 
 
 @_check("stays finite on silence, full scale, a click and a constant")
 def _check_finite(name: str) -> None:
-    # in this order: silence, a constant, full scale, a click
-    x = torch.zeros(4, _SECOND)
-    x[1:3] = 1.0
-    x[2, ::2] = -1.0
-    x[3, _SECOND // 2] = 1.0
-    model = _model(name)
+    model, x = _model(name), _extremes(name)
     for training in (False, True):
         logits = model.train(training)(x)
-        _require(bool(logits.isfinite().all()), f"{'training' if training else 'eval'} mode gives {logits.tolist()}")
+        outputs = logits.flatten(0, -2)
+        bad = outputs[~outputs.isfinite().all(dim=1)][:4].tolist()
+        _require(not bad, f"{'training' if training else 'eval'} mode gives {bad}")
     # finite logits are not enough: the gradient of a square root or a norm at zero is not
     logits.sum().backward()
-    bad = [n for n, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
-    _require(not bad, f"gradients that are not finite: {', '.join(bad)}")
+    wrong = [n for n, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+    _require(not wrong, f"gradients that are not finite: {', '.join(wrong)}")
 
 
 @_check("gives every parameter a gradient")
@@ -137,7 +257,7 @@ def _check_gradients(name: str) -> None:
     # twice: a layer may rightly start at zero, which keeps gradients from those before it
     for _ in range(2):
         optimizer.zero_grad()
-        nn.functional.binary_cross_entropy_with_logits(model(_noise()), torch.ones(3, _CLASSES)).backward()
+        _loss(model(_noise(name))).backward()
         optimizer.step()
     learned = [(n, p) for n, p in model.named_parameters() if p.requires_grad and p.numel()]
     without = [n for n, p in learned if p.grad is None or not p.grad.any()]
@@ -148,7 +268,7 @@ def _check_gradients(name: str) -> None:
 @torch.no_grad()
 def _check_alone(name: str) -> None:
     # else a clip's score would depend on which clips happen to be evaluated with it
-    model, x = _model(name).eval(), _noise()
+    model, x = _model(name).eval(), _noise(name)
     together, alone = model(x), torch.cat([model(clip.unsqueeze(0)) for clip in x])
     difference = (together - alone).abs().max()
     _require(torch.allclose(together, alone, atol=1e-4), f"clips differ by up to {difference:.2g}")
@@ -157,11 +277,11 @@ def _check_alone(name: str) -> None:
 @_check("gives the same logits again in eval mode, and changes nothing by it")
 def _check_repeats(name: str) -> None:
     # else a score would depend on how many were computed before: dropout that stays on, statistics that go on moving
-    model, x = _trained(name).eval(), _noise(2)
+    model, x = _trained(name).eval(), _noise(name, 2)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with torch.inference_mode():
         first, again = model(x), model(x)
-    _require(torch.equal(x, _noise(2)), "the waveforms that it is given are changed")
+    _require(torch.equal(x, _noise(name, 2)), f"the {_contract(name).takes} that it is given are changed")
     difference = (first - again).abs().max()
     _require(torch.allclose(first, again, atol=1e-5), f"logits differ by {difference:.2g} the second time")
     changed = [key for key, value in model.state_dict().items() if not torch.equal(value, before[key])]
@@ -201,4 +321,4 @@ def _check_round_trip(name: str) -> None:
     first, second = _trained(name, 1).eval(), _model(name, 2).eval()
     pass_on(first, second)
     with torch.inference_mode():
-        _require(torch.equal(first(_noise()), second(_noise())), "a copy of the weights gives other logits")
+        _require(torch.equal(first(_noise(name)), second(_noise(name))), "a copy of the weights gives other logits")

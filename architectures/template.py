@@ -1,4 +1,4 @@
-"""The file that `bench new` writes, to begin an architecture with."""
+"""The files that `bench new` writes, to begin an architecture with."""
 
 import keyword
 from collections.abc import Container
@@ -8,7 +8,7 @@ from architectures._registry import ConfigError
 
 __all__ = ["write_architecture"]
 
-_TEMPLATE = '''"""NAME: what it is, and where it comes from.
+_TAGGING = '''"""NAME: what it is, and where it comes from.
 
 `bench check NAME.py` tells whether it passes all checks, `bench run demo --plugin NAME.py` runs it beside the others.
 """
@@ -53,9 +53,60 @@ class Model(nn.Module):
         return self.head(x.mean(dim=(2, 3)))  # (b, k) logits: no sigmoid
 '''
 
+_NEXT_SAMPLE = '''"""NAME: what it is, and where it comes from.
 
-def write_architecture(name: str, folder: Path, taken: Container[str]) -> Path:
-    """Write NAME.py into a folder, with an architecture that passes all checks, and return its path."""
+`bench check NAME.py` tells whether it passes all checks.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from architectures import NextSampleConfig, register
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(NextSampleConfig):
+    width: int = 64
+    kernel_size: int = 32
+
+    @property
+    def receptive_field(self) -> int:
+        # how many samples an output sees
+        return 2 * self.kernel_size - 1
+
+
+# family: "cnn", "transformer" or "hybrid"
+@register("NAME", family="cnn", task="next_sample", config=Config())
+class Model(nn.Module):
+    """Two convolutions, each over the samples up to the one that it is at."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.num_classes, config.width)
+        self.convs = nn.ModuleList(nn.Conv1d(config.width, config.width, config.kernel_size) for _ in range(2))
+        self.head = nn.Linear(config.width, config.num_classes)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        x = self.embed(codes).transpose(1, 2)  # (b, n) codes -> (b, width, n)
+        for conv in self.convs:
+            # padded on the left alone, so that nothing sees what comes after it
+            x = conv(pad(x, (self.config.kernel_size - 1, 0))).relu()
+        return self.head(x.transpose(1, 2))  # (b, n, k) logits: no softmax
+'''
+
+_TEMPLATES = {"tagging": _TAGGING, "next_sample": _NEXT_SAMPLE}
+
+
+def write_architecture(name: str, folder: Path, taken: Container[str], task: str = "tagging") -> Path:
+    """Write NAME.py into a folder, with an architecture that passes all checks of a task, and return its path.
+
+    Raises ConfigError for a name that can't be one or is taken, a file that is there, and a task without a template.
+    """
+    if task not in _TEMPLATES:
+        raise ConfigError(f"task {task!r}: there is a file to begin with for {' and for '.join(_TEMPLATES)}")
     if not (name.isidentifier() and name.isascii() and name[0] != "_") or keyword.iskeyword(name):
         raise ConfigError(f"{name!r} can't name a Python module: use letters, digits and _, and a letter first")
     if name in taken:
@@ -65,7 +116,7 @@ def write_architecture(name: str, folder: Path, taken: Container[str]) -> Path:
     # exclusive, so that a file of that name is never overwritten
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(_TEMPLATE.replace("NAME", name))
+            file.write(_TEMPLATES[task].replace("NAME", name))
     except FileExistsError:
         raise ConfigError(f"{path} is there already; choose another name or --out") from None
     except OSError:

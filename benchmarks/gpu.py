@@ -119,7 +119,9 @@ def measure_gpu(
             if "steps" in parts:
                 progress("compilation, all at once")
                 # the one that takes longest first
-                names = sorted(list_architectures(in_all_only=True), key=lambda each: each != "densenet121")
+                names = sorted(
+                    list_architectures(task="tagging", in_all_only=True), key=lambda each: each != "densenet121"
+                )
                 found = {each: pool.submit(_compile, each, device, batch_size) for each in names}
                 compilations = {each: _result(future, progress) for each, future in found.items()}
                 progress(f"compiled in seconds: {compilations}")
@@ -127,7 +129,7 @@ def measure_gpu(
                 _result(future, progress)
         if "steps" in parts:
             rows = []
-            for each in list_architectures(in_all_only=True):
+            for each in list_architectures(task="tagging", in_all_only=True):
                 progress(f"steps of {each}")
                 rows.append({"architecture": each, **_steps(each, device, batch_size, compilations[each], progress)})
                 # whole at any time
@@ -386,7 +388,7 @@ def _precision_table(differences: pd.DataFrame) -> str:
     """Return what each architecture loses beside fp32, and whether it is equivalent within .01 mAP."""
     lines = ["| mAP less that in fp32 | TF32 | | bf16 | |", "| --- | ---: | --- | ---: | --- |"]
     by_pair = {(row["first"], row["second"]): row for _, row in differences.iterrows()}
-    for name in list_architectures(in_all_only=True):
+    for name in list_architectures(task="tagging", in_all_only=True):
         cells = []
         for precision in ("tf32", "bf16"):
             pair = (f"{name}-precision_{precision}", f"{name}-precision_fp32")

@@ -133,7 +133,7 @@ def _decode(file: Path) -> int:
 
 def _training_step(setup: Setup) -> Iterator[Row]:
     """Train the same model on the same batch, which lies on the device."""
-    for name in list_architectures(in_all_only=True):
+    for name in list_architectures(task="tagging", in_all_only=True):
         trained = _Trained(setup, name)
         x, y = trained.batch()
         turns = in_turns(partial(trained.other, x, y), partial(trained.ours, x, y), seconds=setup.seconds)
@@ -149,7 +149,7 @@ def _training_loop(setup: Setup) -> Iterator[Row]:
     data = setup.data()
     loader = notes.batches(clips, setup.batch_size, workers=2)
     steps = 12
-    for name in list_architectures(in_all_only=True):
+    for name in list_architectures(task="tagging", in_all_only=True):
         if get_architecture(name).family != "transformer":
             continue
         trained = _Trained(setup, name, clips.classes)

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 
 GPU = torch.device("cuda", 0)
 TASK = get_task("tagging")
-ALL = list_architectures(in_all_only=True)
+ALL = list_architectures(task="tagging", in_all_only=True)
 
 
 def trained(name, recipe, *, recorded, steps=8, told=None):

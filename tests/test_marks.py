@@ -28,7 +28,7 @@ from bench.suites.plan import Selection, plan
 from bench.suites.suite import Entry, known_suites, load_suite
 
 ROOT = Path(__file__).parent.parent
-NAMES = list_architectures(in_all_only=True)
+NAMES = list_architectures(task="tagging", in_all_only=True)
 SOURCES = (ROOT / "docs/sources.md").read_text("utf-8")
 # an arXiv id, a DOI, a link, or a repository of GitHub
 CITATION = re.compile(r"arXiv:\d{4}\.\d{4,5}|\b10\.\d{4,}/\S+|https://\S+\.\S+|github\.com/[\w-]+/[\w.-]+")
@@ -57,7 +57,7 @@ def settings_of_paper(family):
 # --- nothing is left unsaid, and readers can look it up
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", list_architectures(in_all_only=True))
 def test_every_field_of_a_registered_architecture_is_of_one_kind(name):
     entry = get_architecture(name)
     fields = [field.name for field in dataclasses.fields(entry.config) if field.name not in OF_PACK]

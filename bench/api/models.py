@@ -22,8 +22,10 @@ from bench.inspect.filters import measure_filters
 from bench.inspect.predict import Tagger, probe_files
 from bench.inspect.scores import open_scores
 from bench.locks import hold
+from bench.protocol.task import get_task
 from bench.reporting.figures.filters import filters_figure
-from bench.reporting.figures.tags import PIXELS, tags_figure
+from bench.reporting.figures.spectrograms import PIXELS
+from bench.reporting.figures.tags import tags_figure
 from bench.reporting.tags import Tags, as_frame, figure_paths
 from bench.runner.display import Display
 from bench.runner.weights import load_model
@@ -34,17 +36,25 @@ __all__ = [
 ]  # fmt: skip
 
 
-def list_architectures(plugins: Paths = ()) -> list[str]:
-    """Return the names of all registered architectures, those of `plugins` (Python files) among them."""
+def list_architectures(plugins: Paths = (), task: str | None = None) -> list[str]:
+    """Return the names of all registered architectures, those of `plugins` (Python files) among them.
+
+    With a `task`, those that it can be run with: its own or, where it has none, tagging's. Raises UserError for an
+    unknown task.
+    """
     load_plugins(paths_of(plugins))
-    return architectures.list_architectures()
+    names = architectures.list_architectures()
+    if task and task not in {architectures.get_architecture(name).task for name in names}:
+        get_task(task)
+    return architectures.list_architectures(task=task)
 
 
 def create(name: str, **config: Any) -> nn.Module:
     """Build an architecture with new weights, drawn from torch's global generator; `config` replaces fields of its own.
 
-    It takes (b, n) float waveforms in [-1, 1] and returns (b, k) logits. Raises UserError for an unknown name, or a
-    field that is unknown or has an impossible value.
+    It takes (b, n) float waveforms in [-1, 1] and returns (b, k) logits; what is for the task next_sample takes (b, n)
+    codes and returns (b, n, k) logits. Raises UserError for an unknown name, or a field that is unknown or has an
+    impossible value.
     """
     try:
         with architectures.contained():

@@ -1,6 +1,7 @@
 """bench list, new, check."""
 
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,15 +11,20 @@ from bench.cli.options import options
 from bench.cli.output import echo, print_json
 
 if TYPE_CHECKING:
-    from architectures import Published
+    from collections.abc import Sequence
+
+    from architectures import PublishedFigures
+    from architectures._registry import Architecture
 
 app = typer.Typer()
+# of an architecture's name, or its task's at the head of a table
+_LAYOUT = "{:34} {:12} {:>15} {:>11}  {}"
 
 
 @app.command("list")
 @options("as_json", "plugins")
 def list_(**given: Any) -> None:
-    """Show the registered architectures."""
+    """Show the registered architectures, by task."""
     from architectures import get_architecture, list_architectures
     from bench.api.plugins import load_plugins
 
@@ -26,26 +32,36 @@ def list_(**given: Any) -> None:
     if given["as_json"]:
         print_json([_document(name) for name in list_architectures()])
         return
-    layout = "{:24} {:12} {:>13} {:>11}  {}"
-    echo(layout.format("architecture", "family", "published mAP", "parameters", "source"))
-    for name in list_architectures():
-        entry = get_architecture(name)
-        paper, module = entry.published, entry.model.__module__ if entry.source else ""
-        figures = (*_figures(paper), paper.source) if paper else ("", "", module)
-        echo(layout.format(name if entry.in_all else f"{name} *", entry.family, *figures).rstrip())
-    echo("‡ is known second-hand, from somebody else's account of the paper: docs/sources.md")
+    entries = [get_architecture(name) for name in list_architectures()]
+    for task, of_task in groupby(entries, key=lambda entry: entry.task):
+        shown = list(of_task)
+        echo(_LAYOUT.format(task, "family", _heading(shown), "parameters", "source").rstrip())
+        for entry in shown:
+            paper, module = entry.published, entry.model.__module__ if entry.source else ""
+            figures = (*_figures(paper), paper.source) if paper else ("", "", module)
+            name = entry.name if entry.in_all else f"{entry.name} *"
+            echo(_LAYOUT.format(name, entry.family, *figures).rstrip())
+        echo("")
+    echo("‡ is known second-hand, from somebody else's account of the paper, † inferred: docs/sources.md")
     echo("* runs only where it is named: bench run --only NAME; so does timm:MODEL, any of timm's models")
 
 
-def _figures(paper: "Published") -> tuple[str, str]:
-    """Return published mAP and parameters, marked where they were not read in the paper itself."""
+def _heading(entries: "Sequence[Architecture]") -> str:
+    """Return what the published metric of a task's architectures is called, '' if none has any."""
+    return next((f"published {entry.published.label}" for entry in entries if entry.published), "")
+
+
+def _figures(paper: "PublishedFigures") -> tuple[str, str]:
+    """Return the published metric and parameters, marked where they were not read in the paper itself."""
     from bench.reporting.marks import KINDS, symbols
 
     def marked(text: str, field: str) -> str:
         kinds = [kind.name for kind in KINDS if field in getattr(paper, kind.name)]
         return f"{text} {symbols(kinds)}".strip()
 
-    return marked(f"{paper.map:.3f}", "map"), marked(f"{paper.parameters / 1e6:.2f}M", "parameters")
+    return marked(f"{getattr(paper, paper.metric):.3f}", paper.metric), marked(
+        f"{paper.parameters / 1e6:.2f}M", "parameters"
+    )
 
 
 def _document(name: str) -> dict[str, Any]:
@@ -54,6 +70,7 @@ def _document(name: str) -> dict[str, Any]:
     entry = get_architecture(name)
     return {
         "name": name,
+        "task": entry.task,
         "family": entry.family,
         "in_all": entry.in_all,
         "config": asdict(entry.config),
@@ -69,6 +86,7 @@ def _document(name: str) -> dict[str, Any]:
 def new(
     name: Annotated[str, typer.Argument(help="Of the architecture, and of its file.")],
     out: Annotated[Path, typer.Option(help="The file's folder.")] = Path(),
+    task: Annotated[str, typer.Option(help="What it is for: tagging or next_sample.")] = "tagging",
 ) -> None:
     """Write an architecture to begin with.
 
@@ -77,10 +95,11 @@ def new(
     from architectures import list_architectures
     from architectures.template import write_architecture
 
-    path = write_architecture(name, out, list_architectures())
+    path = write_architecture(name, out, list_architectures(), task)
     echo(f"{path}: an architecture to change as you like; then")
     echo(f"    bench check {path}")
-    echo(f"    bench run demo --plugin {path}")
+    if task == "tagging":
+        echo(f"    bench run demo --plugin {path}")
 
 
 @app.command()
@@ -113,7 +132,9 @@ def check(
         if not reasons:
             echo(f"{name}: passes all checks")
         failed |= bool(reasons)
-        if pack and not reasons:
+        if pack and get_architecture(name).task != "tagging":
+            echo(f"{name}: --data has clips to tag; what is for {get_architecture(name).task} is not trained on them")
+        elif pack and not reasons:
             score = overfit(name, pack, clips)
             echo(f"{name}: mAP {score:.3f} on the {clips} clips it was trained on")
             failed |= score < 0.9

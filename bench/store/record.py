@@ -76,6 +76,7 @@ class _Published(TypedDict):
     __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
 
     map: NotRequired[Amount | None]
+    top5: NotRequired[Amount | None]
     parameters: NotRequired[Amount | None]
     source: NotRequired[str]
     sample_rate: NotRequired[Count | None]

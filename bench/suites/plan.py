@@ -118,12 +118,12 @@ def contrasts(suite: Suite) -> tuple[PlannedContrast, ...]:
 
 def _crossed(suite: Suite) -> dict[str, list[Entry]]:
     """Return each entry by its declared name, at all points of the grid."""
-    names = list_architectures(in_all_only=True) if suite.named == "all" else suite.named
+    names = list_architectures(task=suite.task, in_all_only=True) if suite.named == "all" else suite.named
     try:
         declared = [suite.resolved(entry) for entry in suite.runs]
         for entry in declared:
-            get_architecture(entry.architecture)
-        known = {entry.name: entry for entry in [*map(_entry_of, names), *declared]}
+            get_architecture(entry.architecture, task=suite.task)
+        known = {entry.name: entry for entry in [*(_entry_of(name, suite.task) for name in names), *declared]}
     except ConfigError as error:
         raise UserError(str(error)) from None
     if (count := len(known) * prod(map(len, suite.grid.values()))) > MAX_RUNS:
@@ -148,7 +148,7 @@ def _chosen(name: str, suite: Suite, crossed: Mapping[str, list[Entry]]) -> list
     if name in points:
         return [points[name]]
     try:
-        return suite.crossed(_entry_of(name))
+        return suite.crossed(_entry_of(name, suite.task))
     except ConfigError as error:
         near = difflib.get_close_matches(name, points if suite.grid else [], n=1, cutoff=0.8)
         raise UserError(f"no entry {name!r} (did you mean {near[0]!r}?)" if near else str(error)) from None
@@ -164,8 +164,8 @@ def _check_names(suite: Suite, names: Sequence[str]) -> None:
         )
 
 
-def _entry_of(architecture: str) -> Entry:
-    name = entry_name(get_architecture(architecture).name)
+def _entry_of(architecture: str, task: str) -> Entry:
+    name = entry_name(get_architecture(architecture, task=task).name)
     return validated(Entry, {"name": name, "architecture": architecture}, f"architecture {architecture!r}, as an entry")
 
 
