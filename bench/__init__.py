@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     from bench.api.reproduction import reproduce
     from bench.api.results import compare, report
     from bench.api.runs import cost, missing, run, search
+    from bench.api.sounds import synth
     from bench.errors import UserError
     from bench.runner.display import Display
 
 __all__ = [
     "Display", "UserError", "compare", "cost", "create", "duplicates", "filters", "list_architectures", "load", "merge",
-    "missing", "pack", "plan", "predict", "report", "reproduce", "run", "search",
+    "missing", "pack", "plan", "predict", "report", "reproduce", "run", "search", "synth",
 ]  # fmt: skip
 
 _PLACES = {
@@ -43,6 +44,7 @@ _PLACES = {
     "bench.api.reproduction": ("reproduce",),
     "bench.api.results": ("compare", "report"),
     "bench.api.runs": ("cost", "missing", "run", "search"),
+    "bench.api.sounds": ("synth",),
     "bench.errors": ("UserError",),
     "bench.runner.display": ("Display",),
 }

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import typing
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -61,6 +62,7 @@ def calls(results, packed, dataset, tmp_path):
         "reproduce": ((run / "none",), {"display": QUIET}, bench.UserError),
         "run": ((str(suite),), {**given, "out": tmp_path / "out", "dry_run": True}, SuiteOutcome),
         "search": (("tuned",), {**given, "out": tmp_path / "out", "dry_run": True}, SearchOutcome),
+        "synth": (("additive",), {"seconds": 0.1}, np.ndarray),
     }
 
 

@@ -9,15 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from bench.disk import whole_file
+from bench.reporting.figures.spectrograms import draw_spectrogram
 from bench.reporting.figures.style import new_figure
 from bench.reporting.tags import SOFTWARE, Floats, Tags
 from bench.text import printable
 
-__all__ = ["PIXELS", "tags_figure"]
-
-# columns of a spectrogram, at most
-PIXELS = 1000
-_FLOOR_DB = -80.0
+__all__ = ["tags_figure"]
 
 
 def tags_figure(tags: Tags, power: Floats, sample_rate: int, count: int, path: Path) -> None:
@@ -27,7 +24,7 @@ def tags_figure(tags: Tags, power: Floats, sample_rate: int, count: int, path: P
     axes.remove()
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2.6, 0.4 + 0.22 * len(top)))
     unit, name = next(((u, name) for u, name in ((3600, "h"), (60, "min")) if tags.seconds >= 3 * u), (1, "s"))
-    _draw_spectrogram(upper, power, (0, _edges(tags)[-1] / unit, 0, sample_rate / 2000))
+    draw_spectrogram(upper, power, (0, _edges(tags)[-1] / unit, 0, sample_rate / 2000))
     _draw_tags(lower, tags, top, unit)
     lower.set_xlabel(f"time ({name})")
     figure.suptitle(f"{printable(tags.file.name)} ({tags.length}), as heard by {tags.model}", wrap=True)
@@ -42,15 +39,6 @@ def _edges(tags: Tags) -> Floats:
     """Return the edges of chunks: each moment is shown with the chunk whose centre is nearest. (chunks + 1,) s."""
     centres = tags.starts + tags.chunk / 2
     return np.concatenate([[0], (centres[1:] + centres[:-1]) / 2, [tags.starts[-1] + tags.chunk]])
-
-
-def _draw_spectrogram(axes: Axes, power: Floats, extent: tuple[float, float, float, float]) -> None:
-    highest = max(float(power.max()), np.finfo(float).tiny)
-    decibels = 10 * np.log10(np.maximum(power / highest, 10 ** (_FLOOR_DB / 10)))
-    image = axes.imshow(decibels, origin="lower", aspect="auto", cmap="magma", vmin=_FLOOR_DB, vmax=0, extent=extent)
-    axes.grid(False)
-    axes.set_ylabel("frequency (kHz)")
-    axes.figure.colorbar(image, ax=axes, label="dB", pad=0.02)
 
 
 def _draw_tags(axes: Axes, tags: Tags, top: Sequence[int], unit: float) -> None:
