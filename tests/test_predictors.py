@@ -120,8 +120,8 @@ def test_what_is_far_from_the_prediction_is_ranked_by_distance():
 
 
 def test_windows_too_short_are_refused():
-    with pytest.raises(ValueError, match="windows of 32 samples are too short for 32 taps"):
-        linear_prediction(np.zeros((1, 32), np.uint8), np.zeros(1, np.uint8), LINEAR.levels)
+    with pytest.raises(ValueError, match="windows of 64 samples are too short for 32 taps"):
+        linear_prediction(np.zeros((1, 64), np.uint8), np.zeros(1, np.uint8), LINEAR.levels)
 
 
 def test_histogram():

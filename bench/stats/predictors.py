@@ -66,9 +66,9 @@ def linear_prediction(windows: Codes, targets: Codes, levels: Floats, taps: int 
     in silence). Around the prediction stands a Laplace distribution whose scale is the mean error within the window; a
     code has the probability of the amplitudes that are nearest to it. One sample in as many as the window has errors is
     taken to be anything at all: else one surprise after perfect silence would cost infinitely many bits. Raises
-    ValueError for windows that have no more samples than taps.
+    ValueError for windows of two samples a tap or fewer, which as many weights fit without error whatever is in them.
     """
-    if windows.shape[1] <= taps:
+    if windows.shape[1] <= 2 * taps:
         raise ValueError(f"windows of {windows.shape[1]} samples are too short for {taps} taps")
     rows = windows.shape[1] - taps
     out = np.empty((len(windows), 3))
