@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from bench.reporting.analysis import Ablation, Analysis, Claim, Contrast, Pair
-from bench.reporting.basis import setting
+from bench.reporting.basis import FAMILY_NAMES, setting
 from bench.reporting.contrasts import totals
 from bench.reporting.grids import grid_ranking
 from bench.reporting.notes import leaders
@@ -21,8 +21,6 @@ __all__ = ["answer"]
 
 Item = TypeVar("Item")
 
-# names of a family: one system of it, several
-_FAMILIES = {"cnn": ("convolutional network", "convolutional networks"), "transformer": ("transformer", "transformers")}
 _AVERAGE = " on average"
 # what a list names before it only counts
 _MOST_NAMED = 4
@@ -119,7 +117,8 @@ class _Judged:
         of_names = {families.get(name, "") for name in names}
         family = next(iter(of_names))
         whole = {name for name, its in families.items() if its == family}
-        return _FAMILIES[family][1] + _AVERAGE if len(of_names) == 1 and family in _FAMILIES and names == whole else ""
+        is_whole = len(of_names) == 1 and family in FAMILY_NAMES and names == whole
+        return FAMILY_NAMES[family] + _AVERAGE if is_whole else ""
 
     @property
     def sentence(self) -> str:
@@ -289,7 +288,7 @@ def _number(value: float, sign: str = "-", digits: int | None = 3) -> str:
 
 
 def _one_of(family: str) -> str:
-    return _FAMILIES[family][0] if family in _FAMILIES else f"of {printable(family)}"
+    return FAMILY_NAMES[family].removesuffix("s") if family in FAMILY_NAMES else f"of {printable(family)}"
 
 
 def _quoted(contrast: Contrast) -> str:

@@ -4,8 +4,10 @@ from bench.reporting.analysis import Analysis
 from bench.reporting.systems import Results
 from bench.text import printable
 
-__all__ = ["basis", "commits", "data_name", "made_on", "seeds", "setting"]
+__all__ = ["FAMILY_NAMES", "basis", "commits", "data_name", "made_on", "seeds", "setting"]
 
+# what the systems of a family are called, in the plural
+FAMILY_NAMES = {"cnn": "convolutional networks", "transformer": "transformers"}
 _OTHER_DATA = "data other than FSD50K"
 
 

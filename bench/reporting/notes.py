@@ -12,7 +12,7 @@ from bench.reporting.coverage import held
 from bench.reporting.ensembles import MOST_SYSTEMS, ensembled
 from bench.reporting.grids import GridRanking, grid_ranking
 from bench.reporting.marks import KINDS, footnotes
-from bench.reporting.pareto import is_steady
+from bench.reporting.pareto import can_be_beaten, is_steady
 from bench.reporting.planning import detectable
 from bench.reporting.sampling import UPLOADERS_NEEDED, Units
 from bench.reporting.systems import FinishedRun, Results, System
@@ -94,7 +94,7 @@ def _fronts(analysis: Analysis) -> str:
         "'Not shown to be beaten' in P: no other system with no more parameters is significantly better; in M: none "
         "with no more MACs; in T: none that trains in no more time. It is no proof of being the best."
     )
-    if not any(pair.primary.difference.generalises for pair in analysis.pairs):
+    if not can_be_beaten(analysis):
         text += " Here no claim is about architectures, so nothing could be shown to be beaten."
     if analysis.ablations:
         text += " Ablations are compared with their base alone, and are in none of the three."

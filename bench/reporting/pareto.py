@@ -10,7 +10,17 @@ from bench.protocol.task import Metric
 from bench.reporting.analysis import Analysis
 from bench.reporting.systems import System
 
-__all__ = ["COSTS", "MEASURED", "Cost", "is_steady", "leading", "least", "training_seconds", "unbeaten"]
+__all__ = [
+    "COSTS",
+    "MEASURED",
+    "Cost",
+    "can_be_beaten",
+    "is_steady",
+    "leading",
+    "least",
+    "training_seconds",
+    "unbeaten",
+]
 
 # by how much the slowest seed may exceed the fastest: beyond, it is the machine that was measured
 _STEADY = 1.5
@@ -81,6 +91,11 @@ def leading(costs: Mapping[str, float], scores: Mapping[str, float], metric: Met
         if not led or metric.better(scores[name], scores[led[-1]]):
             led.append(name)
     return led
+
+
+def can_be_beaten(analysis: Analysis) -> bool:
+    """Return whether anything can be shown at all: with few seeds, no claim is about architectures."""
+    return any(pair.primary.difference.generalises for pair in analysis.pairs)
 
 
 def unbeaten(analysis: Analysis, cost: Cost) -> set[str]:

@@ -15,11 +15,11 @@ from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea, VPacker
 from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullFormatter, NullLocator
 
 from bench.reporting.analysis import Analysis, Standing
-from bench.reporting.basis import basis
+from bench.reporting.basis import FAMILY_NAMES, basis
 from bench.reporting.figures.labels import Name, Obstacle, place_names
 from bench.reporting.figures.style import COLUMN, GREY, INK, SMALL, Figures, colour_of, draw, hover, new_figure
 from bench.reporting.grids import GridPoint, grid_points, varied
-from bench.reporting.pareto import COSTS, MEASURED, Cost, leading, unbeaten
+from bench.reporting.pareto import COSTS, MEASURED, Cost, can_be_beaten, leading, unbeaten
 from bench.reporting.systems import FinishedRun, System, ranked_on_val
 from bench.reporting.text import figure_text
 from bench.suites.grid import value_text
@@ -28,7 +28,6 @@ from bench.text import printable
 __all__ = ["draw_costs"]
 
 _REFERENCES = Path(__file__).with_name("references.csv")
-_FAMILY_NAMES = {"cnn": "convolutional networks", "transformer": "transformers"}
 _SHORT = {"cnn": "CNNs"}
 # more names than this would hide each other
 _MOST_NAMES = 20
@@ -241,7 +240,7 @@ def _of_line(axes: Axes, text: str, height: float) -> Name:
 
 def _draw_systems(axes: Axes, shown: _Shown) -> list[Obstacle]:
     """Draw every system; return what names should not cover."""
-    front, claims = unbeaten(shown.analysis, shown.cost), _can_be_beaten(shown.analysis)
+    front, claims = unbeaten(shown.analysis, shown.cost), can_be_beaten(shown.analysis)
     metric = shown.analysis.primary.name
     means, seeds, lines = [], [], []
     for label, standing in shown.others.items():
@@ -278,11 +277,6 @@ def _draw_published(axes: Axes, standing: Standing, place: tuple[float, float], 
     hover(point, f"{standing.system.label} as published: {place[1]:.3f}, {_amount(place[0])} parameters")
 
 
-def _can_be_beaten(analysis: Analysis) -> bool:
-    """Return whether anything can be shown at all: with few seeds, no claim is about architectures."""
-    return any(pair.primary.difference.generalises for pair in analysis.pairs)
-
-
 def _names(shown: _Shown) -> list[Name]:
     points = {point.system.label: point for point in grid_points(shown.analysis.results)}
     fields, names = varied([*points.values()]), []
@@ -299,7 +293,7 @@ def _values(point: GridPoint, fields: Sequence[str]) -> str:
 
 def _key(axes: Axes, shown: _Shown, *, is_narrow: bool) -> None:
     """Name the colours above the panel, without a box."""
-    known = _FAMILY_NAMES | (_SHORT if is_narrow else {})
+    known = FAMILY_NAMES | (_SHORT if is_narrow else {})
     families = sorted({each.system.first.family for each in (*shown.named.values(), *shown.others.values())})
     words = [(known.get(family, figure_text(family, 24)), colour_of(family)) for family in families]
     if shown.published:
@@ -380,7 +374,7 @@ def _caption_of_others(shown: _Shown) -> list[str]:
 
 def _caption_of_front(shown: _Shown) -> list[str]:
     parts = [f"The grey steps are the best mean {shown.analysis.primary.label} at that cost or less, tested or not."]
-    if _can_be_beaten(shown.analysis):
+    if can_be_beaten(shown.analysis):
         parts.append(
             "A black ring: not shown to be beaten, as no system that costs no more is significantly better (p of .05 "
             "or less, Holm)."

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from scipy.optimize import isotonic_regression
 
 from bench.reporting.analysis import Standing
+from bench.reporting.basis import FAMILY_NAMES
 from bench.reporting.figures.style import COLUMN, FAMILIES, GREY, SMALL, set_style
 from bench.reporting.text import figure_text
 
@@ -23,7 +24,7 @@ __all__ = [
 
 # an inch, and a line of the smallest text, in points
 POINTS, LINE = 72, 8.5
-_TITLES = {"cnn": "convolutional networks", "transformer": "transformers", "hybrid": "hybrids"}
+_TITLES = FAMILY_NAMES | {"hybrid": "hybrids"}
 _COLOURS = {"cnn": "blue", "transformer": "vermilion"}
 # a panel's height in inches, below others and beside them; characters of a name for which no panel is narrowed
 _STACKED, _BESIDE, _LONG = 1.5, 2.3, 26

@@ -107,11 +107,9 @@ def _draw_cell(axes: Axes, pair: Pair, cell: Rectangle, shades: ScalarMappable, 
     x, y = cell.get_center()
     written = axes.text(x, y, number, fontsize=SMALL, ha="center", va="center_baseline")
     written.set_color(INK if is_claimed else _PALE)
+    told = f"{pair.first.label} - {pair.second.label}: {float(found.value):+.3f} ({between}){p}, {claim.verdict}"
     for artist in (cell, written):
-        hover(
-            artist,
-            f"{pair.first.label} - {pair.second.label}: {float(found.value):+.3f} ({between}){p}, {claim.verdict}",
-        )
+        hover(artist, told)
 
 
 def _draw_shades(figure: Figure, shades: ScalarMappable, metric: str) -> None:

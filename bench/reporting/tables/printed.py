@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from bench.errors import UserError
 from bench.protocol.task import Metric
 from bench.reporting.analysis import Analysis
+from bench.reporting.basis import FAMILY_NAMES
 from bench.reporting.captions import table_caption
 from bench.reporting.systems import Results
 from bench.reporting.tables.scores import NAME, as_published, ranked, with_sd
@@ -20,7 +21,6 @@ Emphasis = Callable[[str, Record], str]
 # a heading, which may be empty, and the records below it
 Group = tuple[str, tuple[Record, ...]]
 
-_FAMILIES = {"cnn": "Convolutional networks", "transformer": "Transformers"}
 _EQUIVALENT = {"equivalent": "yes", "not equivalent": "no", "inconclusive": "?"}
 # of every declared or paired difference
 _CLAIM = {"low": "95% interval", "p_adjusted": "p", "equivalence": "Eq."}
@@ -136,7 +136,7 @@ def _of_systems(analysis: Analysis, table: Table, columns: Sequence[Column]) -> 
         shown = (number(analysis.primary.label, analysis.primary.name), *_cost_columns().values())
     families = dict.fromkeys(str(record["family"]) for record in table.records)
     groups = [
-        (_FAMILIES.get(family, _capitalised(family)), tuple(r for r in table.records if r["family"] == family))
+        (_capitalised(FAMILY_NAMES.get(family, family)), tuple(r for r in table.records if r["family"] == family))
         for family in families
     ]
     name = "costs" if table.name == "cost" else table.name
