@@ -60,7 +60,7 @@ def test_looks_of_twenty_systems_are_distinct_and_follow_their_order_alone():
 def a_figure(*, width):
     figure, axes = new_figure(width, 1.0)
     (dot,) = axes.plot(1, 1, "o")
-    hover(dot, 'a <run> & "more",\nseed 中')
+    hover(dot, 'a <run> & "more",\nseed \0中')
     return figure
 
 
@@ -69,7 +69,7 @@ def test_a_figure_has_a_file_for_the_page_and_for_the_column_and_tells_what_is_p
     files = {path.name for path in tmp_path.iterdir()}
     assert {"it.pdf", "it.svg", "it.png", "it_column.pdf"} <= files
     svg = (tmp_path / "it.svg").read_text()
-    assert re.findall("<g><title>(.*?)</title>", svg, re.S) == ["a &lt;run&gt; &amp; &quot;more&quot;,\nseed 中"]
+    assert re.findall("<g><title>(.*?)</title>", svg, re.S) == ["a &lt;run&gt; &amp; &quot;more&quot;,\nseed \\x00中"]
 
 
 def test_a_figure_that_is_drawn_no_more_leaves_no_file(tmp_path):

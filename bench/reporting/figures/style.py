@@ -26,6 +26,7 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullForma
 
 from bench.disk import whole_file
 from bench.store import ResultsFolder
+from bench.text import printable
 
 __all__ = [
     "COLUMN", "FAMILIES", "FULL", "GREY", "INK", "SMALL", "Figures", "Look", "colour_of", "draw", "hover",
@@ -159,7 +160,8 @@ def save(figure: Figure, path: Path, suffixes: Iterable[str] = tuple(_DATELESS))
 
 def hover(artist: Artist, text: str) -> None:
     """Give an artist a text that a browser shows where a pointer rests on it: the <title> of its part of the SVG."""
-    artist.set_gid(_HOVER + text.encode().hex())
+    # XML has no control characters, which a name may hold; the line ends are ours
+    artist.set_gid(_HOVER + printable(text, lines=True).encode().hex())
 
 
 def _with_hovers(svg: str) -> str:
