@@ -1,5 +1,6 @@
 """Where the architectures stand against the machine, and how cost grows. No torch."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from bench.reporting.figures.style import appearance, new_figure, plain_ticks, save, set_style
+from bench.reporting.figures.style import looks, new_figure, plain_ticks, save, set_style
 from benchmarks.growth import exponent
 
 __all__ = ["coverage", "growth", "roofline"]
@@ -29,13 +30,14 @@ def roofline(frame: pd.DataFrame, machine: Mapping[str, Any], path: Path) -> Non
             continue
         roof = np.minimum(peak, x * machine["copy_bytes"])
         axes.plot(x, roof / 1e9, style, color="0.4", label=f"{name} matrix product, {peak / 1e9:,.0f} GFLOP/s")
-    looks = appearance(steps["item"])
+    # what a benchmark knows of an item is its name alone
+    known = looks(dict.fromkeys(steps["item"], ""))
     for (_, step), where in zip(steps.iterrows(), intensity, strict=True):
-        colour, marker = looks[step["item"]]
+        look = known[step["item"]]
         ours, other = (step["flops"] / step[f"{side}_seconds"] / 1e9 for side in ("ours", "other"))
         label = f"{step['item']}, {ours:.0f} GFLOP/s, {step['bytes'] / step['ours_seconds'] / 1e9:.1f} GB/s"
-        axes.plot(where, ours, marker, color=colour, markersize=8, linestyle="none", label=label)
-        axes.plot(where, other, marker, color=colour, fillstyle="none", markersize=8)
+        axes.plot(where, ours, markersize=7, linestyle="none", label=label, **look.point)
+        axes.plot(where, other, markersize=7, linestyle="none", **look.point | {"markerfacecolor": "none"})
     axes.set(xscale="log", yscale="log", xlabel="operations a byte", ylabel="GFLOP/s")
     plain_ticks(axes.xaxis, axes.yaxis)
     axes.set_title(f"A training step on {machine['name']}\n(hollow: fp32, eager; filled: as the demo suite trains)")
@@ -59,8 +61,9 @@ def growth(points: pd.DataFrame, path: Path) -> None:
             axes.set_yscale("log" if measure == "seconds" else "linear")
             plain_ticks(axes.xaxis, *([axes.yaxis] if measure == "seconds" else []))
             if measure == "seconds":
-                title = f"{measured.iloc[0]['work']}\n(exponent {exponent(measured, measure):.2f})"
-                axes.set_title(title, fontsize=7)
+                power = exponent(measured, measure)
+                grows = "" if math.isnan(power) else f"\n(exponent {power:.1f})"
+                axes.set_title(f"{measured.iloc[0]['work']}{grows}", fontsize=7)
             else:
                 axes.set_ylim(bottom=0)
     grid[0, 0].legend(fontsize=7)

@@ -5,6 +5,7 @@ its own. What a point needs is imported by it alone, for the same reason.
 """
 
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from benchmarks import made
 __all__ = ["POINTS", "Growth", "exponent", "measure_growth"]
 
 _ROOT = Path(__file__).parents[1]
+# points of a power law: through two there is always one
+_LEAST = 3
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,14 @@ def measure_growth(quick: bool, progress: Callable[[str], None]) -> pd.DataFrame
 
 
 def exponent(points: pd.DataFrame, column: str) -> float:
-    """Return the exponent of the power law through the two largest points, where what is fixed weighs least: 1 is
-    linear."""
-    a, b = (points.sort_values("value").iloc[i] for i in (-2, -1))
-    return float(np.log(b[column] / a[column]) / np.log(b["value"] / a["value"]))
+    """Return the exponent of the power law that is nearest to the three largest points (least squares of logarithms).
+
+    Where what is fixed weighs least: 1 is linear. NaN of fewer points.
+    """
+    largest = points.sort_values("value").tail(_LEAST)
+    if len(largest) < _LEAST:
+        return math.nan
+    return float(np.polyfit(np.log(largest["value"]), np.log(largest[column]), 1)[0])
 
 
 def _point(what: str, value: float, folder: Path) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """All parts, one after the other, and what is kept of them."""
 
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -107,7 +108,9 @@ def write_speed(out: Path, name: str) -> str:
             first, last = group.iloc[0], group.iloc[-1]
             grown = f"{first['megabytes']:.0f} to {last['megabytes']:.0f}"
             unit = f"{first['unit']}, {first['value']:g} to {last['value']:g}"
-            text += f"| {unit} | {first['work']} | {exponent(group, 'seconds'):.2f} | {grown} |\n"
+            power = exponent(group, "seconds")
+            shown = "" if math.isnan(power) else f"{power:.1f}"
+            text += f"| {unit} | {first['work']} | {shown} | {grown} |\n"
         figures.growth(points, out / f"growth-{name}")
     (out / f"table-{name}.md").write_text(text, "utf-8")
     return text

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -110,10 +111,17 @@ def no_tables(*_: object, **__: object) -> SimpleNamespace:
 
 
 def needs(*programs: str) -> None:
-    """Skip where a program is not installed; in CI, where .ci/run installs it, that is a failure."""
-    missing = [program for program in programs if not shutil.which(program)]
+    """Skip where a program, or a package of LaTeX (NAME.sty), is not installed; in CI, which installs it, fail."""
+    missing = [program for program in programs if not _is_installed(program)]
     if missing:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"not installed: {', '.join(missing)}")
+
+
+def _is_installed(program: str) -> bool:
+    if program.endswith(".sty"):
+        found = shutil.which("kpsewhich") and subprocess.run(["kpsewhich", program], capture_output=True, check=False)
+        return bool(found and found.stdout)
+    return shutil.which(program) is not None
 
 
 @pytest.fixture

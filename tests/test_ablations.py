@@ -2,6 +2,8 @@
 
 import csv
 import shutil
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,12 +23,14 @@ from bench.protocol.recipe import SCORING, Recipe
 from bench.protocol.task import get_task
 from bench.protocol.train import step_of, train_step
 from bench.reporting.analysis import analyse
+from bench.reporting.figures.ablations import _forest, _words, draw_ablations
+from bench.reporting.figures.style import COLUMN, FULL, SMALL
 from bench.reporting.report import Sampling, write_report
 from bench.reporting.systems import load_results
 from bench.runner.cost import count_parameters
 from bench.schema import validated
 from bench.store import ResultsFolder
-from bench.suites.plan import Selection, plan, sample_rates
+from bench.suites.plan import Selection, plan, sample_rates, themes
 from bench.suites.suite import Suite, load_suite
 from tests.conftest import TINY, make_spec, no_tables
 
@@ -104,6 +108,20 @@ def test_another_recipe_gives_other_weights_or_where_only_evaluation_differs_oth
     assert torch.equal(weights, base_weights) == (set(ENTRIES[name].train) <= set(SCORING))
     assert bool(spec.rescores) == (set(ENTRIES[name].train) <= set(SCORING))
     assert not np.array_equal(scores, base_scores)
+
+
+def test_each_ablation_has_a_theme_and_none_is_inherited():
+    assert themes(SUITE).keys() == {*ABLATIONS}
+    suite = suite_of(
+        {"name": "a", "architecture": "vgg_like", "theme": "width"},
+        {"name": "b", "base": "a", "config": {"hidden_dim": 8}},
+        {"name": "c", "base": "a", "config": {"hidden_dim": 9}, "theme": "depth"},
+    )
+    assert themes(suite) == {"a": "width", "c": "depth"}
+    crossed = suite_of({"name": "a", "architecture": "vgg_like", "theme": "x"}, grid={"train": {"mixup": [0.0, 0.5]}})
+    assert themes(crossed) == {"a-mixup_0.0": "x", "a-mixup_0.5": "x"}
+    with pytest.raises(UserError, match="theme"):
+        suite_of({"name": "a", "architecture": "vgg_like", "theme": "two\nlines"})
 
 
 def test_no_two_entries_are_the_same_and_each_has_a_question():
@@ -361,14 +379,77 @@ def test_each_ablation_is_a_line_with_its_difference_to_its_base(few):
     # what was published is not of an ablation, nor of an entry of another size
     assert systems["deep"].published is None
     assert systems["wide"].published is None
-    for file in ("table.tex", "index.html"):
-        assert "and Huber?" in (few / file).read_text()
+    assert "and Huber?" in (few / "index.html").read_text()
+    assert r"deep\_huber & train.loss bce $\to$ huber (base: deep) &" in (few / "table_ablations.tex").read_text()
 
 
 def test_the_forest_plot_is_a_picture_and_on_the_page(few):
+    assert (few / "ablations_column.pdf").is_file()
     with Image.open(few / "ablations.png") as image:
         assert len(image.convert("RGB").getcolors(1 << 24)) > 20
     assert '<figure id="ablations">' in (few / "index.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def analysed(few):
+    return analyse(load_results(few), Sampling(resamples=300))
+
+
+def texts_of(figure):
+    """What stands to the left of a figure's panel, from top to bottom, and to the right."""
+    (axes,) = figure.axes
+    found = sorted((text for text in axes.texts if text.get_text()), key=lambda text: text.get_position()[1])
+    return [[text.get_text() for text in found if (text.get_position()[0] < 0) == left] for left in (True, False)]
+
+
+def test_ablations_stand_by_theme_the_best_on_top_labelled_by_what_changed(analysed):
+    known = {"deep": "depth", "deep_huber": "depth"}
+    themed = replace(analysed, results=replace(analysed.results, themes=known))
+    left, right = texts_of(_forest(themed))
+    large = "chunk seconds 1 \N{RIGHTWARDS ARROW} 2 and 2 more"
+    deep = "depth 1 \N{RIGHTWARDS ARROW} 2"
+    assert left == ["depth", deep, "base deep", "loss bce \N{RIGHTWARDS ARROW} huber", "base tiny", large]
+    assert len(right) == 4, "a heading and three values"
+    # without themes all of one base stand together
+    both = texts_of(_forest(analysed))[0]
+    order = sorted(
+        (each for each in analysed.ablations if each.base.label == "tiny"),
+        key=lambda each: -float(each.claim.difference.value),
+    )
+    labels = {"deep": deep, "large_chunks": large}
+    assert both[:3] == ["base tiny", *(labels[each.system.label] for each in order)]
+
+
+@pytest.mark.parametrize("width", [FULL, COLUMN])
+def test_forty_ablations_are_read_on_one_page(analysed, width):
+    many = [replace(each, changed=dict(list(each.changed.items())[:2])) for each in analysed.ablations] * 14
+    figure = _forest(replace(analysed, ablations=tuple(many)), width=width)
+    figure.draw_without_rendering()
+    assert figure.get_figheight() < 9
+    (axes,) = figure.axes
+    boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes), "nothing is cut off"
+    assert not any(a.shrunk(0.9, 0.9).overlaps(b.shrunk(0.9, 0.9)) for a, b in combinations(boxes, 2))
+    assert min(text.get_fontsize() for text in axes.texts) >= SMALL
+
+
+def test_the_caption_says_base_interval_and_what_it_rests_on(analysed, monkeypatch):
+    def captions(figures, *_, **words):
+        return {name: caption.format(**words) for name, (_, caption) in figures.items()}
+
+    monkeypatch.setattr("bench.reporting.figures.ablations.draw", captions)
+    (caption,) = draw_ablations(analysed).values()
+    base = next(system for system in analysed.results.systems if system.label == "tiny")
+    assert f"to the base (tiny, {base.score:.3f}, where no other is named), with its 95% interval" in caption
+    assert "differences within 0.01" in caption
+    assert caption.endswith("40 eval clips, 2 seeds.")
+    assert "Rescored" not in caption
+
+
+def test_values_are_written_as_a_reader_would():
+    assert [_words(value) for value in (True, None, [], 0.5, "log_mel", [1, 2], [1, 2, 4, 8])] == [
+        "yes", "none", "none", "0.5", "log mel", "1+2", "1+\N{HORIZONTAL ELLIPSIS}+8",
+    ]  # fmt: skip
 
 
 def test_entries_without_a_base_are_compared_with_each_other_alone(few):

@@ -19,6 +19,7 @@ from bench.api.planning import PowerPlan
 from bench.api.results import Comparison, Report
 from bench.api.runs import SearchOutcome, SuiteCost, SuiteOutcome
 from bench.data.pack import Pack
+from bench.inspect.gallery import Gallery
 from bench.runner.display import Display
 from bench.store import ResultsFolder
 from tests.conftest import SMALL_SUITE
@@ -51,6 +52,8 @@ def calls(results, packed, dataset, tmp_path):
         "create": (("vgg_like",), {"num_classes": 3}, torch.nn.Module),
         "duplicates": ((packed.folder,), {"display": QUIET}, pd.DataFrame),
         "filters": ((run / "none",), {}, bench.UserError),
+        "gallery": ((packed.folder, tmp_path / "gallery"), {"split": "val", "display": QUIET}, Gallery),
+        "hardest": ((run, packed.labels[0]), {"display": QUIET}, pd.DataFrame),
         "list_architectures": ((), {}, list),
         "load": ((run,), {}, torch.nn.Module),
         "merge": ((results, results), {"display": QUIET}, bench.UserError),
@@ -113,7 +116,7 @@ def test_a_run_ends_in_dataframes(packed, tmp_path, capsys):
     )  # fmt: skip
     assert (outcome.folder, len(outcome.done), outcome.skipped, outcome.failed) == (out, 1, [], [])
     assert outcome.planned == outcome.done
-    assert list(outcome.report.scores["architecture"]) == ["transformer_small"]
+    assert list(outcome.report.scores["entry"]) == ["transformer_small"]
     assert outcome.report.differences.empty
     assert "<table" in outcome._repr_html_()
     captured = capsys.readouterr()

@@ -83,8 +83,9 @@ def test_the_table_has_a_line_a_part_and_names_what_was_missed():
 
 
 def test_the_exponent_is_that_of_the_power():
-    points = pd.DataFrame({"value": [1.0, 10.0, 100.0], "seconds": [5.0, 3.0, 300.0]})
-    assert exponent(points, "seconds") == pytest.approx(2.0)
+    points = pd.DataFrame({"value": [0.1, 1.0, 10.0, 100.0], "seconds": [5.0, 0.03, 3.0, 300.0]})
+    assert exponent(points, "seconds") == pytest.approx(2.0), "of the three largest"
+    assert math.isnan(exponent(points.tail(2), "seconds")), "through two points goes any"
 
 
 def test_bytes_are_those_that_operations_take_and_give():
@@ -285,12 +286,19 @@ def test_figures_are_drawn_from_what_is_kept(tmp_path):
     frame = table(steps)
     frame.insert(0, "key", "step")
     frame.to_csv(tmp_path / "speed-here.csv", index=False)
-    points = pd.DataFrame({"what": "clips", "value": [10, 100], "unit": "clips", "work": "w", "seconds": [1.0, 10.0]})
-    points.assign(megabytes=[100.0, 110.0]).to_csv(tmp_path / "growth-here.csv", index=False)
+    grown = {"value": [10, 100, 1000], "seconds": [1.0, 10.0, 100.0], "megabytes": [100.0, 105.0, 110.0]}
+    points = pd.concat(
+        pd.DataFrame(grown).head(count).assign(what=what, unit=what, work="w")
+        for what, count in (("clips", 3), ("classes", 2))
+    )
+    points.to_csv(tmp_path / "growth-here.csv", index=False)
     text = write_speed(tmp_path, "here")
     # the ticks of matplotlib's logarithmic axes are formulas, which figures show as text
     assert not any("mathdefault" in svg.read_text() for svg in tmp_path.glob("*.svg"))
-    assert "| clips, 10 to 100 | w | 1.00 | 100 to 110 |" in text
+    assert "| clips, 10 to 1000 | w | 1.0 | 100 to 110 |" in text
+    assert "| classes, 10 to 100 | w |  | 100 to 105 |" in text, "two points have no exponent"
+    svg = (tmp_path / "growth-here.svg").read_text()
+    assert (svg.count("exponent 1.0"), svg.count("exponent")) == (1, 1)
     assert {path.stem for path in tmp_path.glob("*.svg")} == {"roofline-here", "growth-here"}
 
 

@@ -438,7 +438,7 @@ def test_contrasts_are_one_family_of_their_own(analysed):
 
 
 def test_the_report_has_a_table_of_contrasts_before_the_costs(written, monkeypatch):
-    for figures in ("draw_scores", "draw_ensembles"):
+    for figures in ("draw_costs", "draw_scores", "draw_ensembles"):
         monkeypatch.setattr(f"bench.reporting.report.{figures}", lambda *_: {})
     made = write_report(written.path, Sampling(resamples=400))
     order = list(made.tables)
@@ -459,7 +459,7 @@ def test_the_report_has_a_table_of_contrasts_before_the_costs(written, monkeypat
     assert (lines["gone"]["weighted_difference"], lines["gone"]["p_adjusted"]) == ("", "")
     assert lines["means"]["seeds_paired"] == "3 of 3"
     frame = made.contrasts.set_index("contrast")
-    maps = made.scores.set_index("architecture")["map"]
+    maps = made.scores.set_index("entry")["map"]
     expected = (maps["a"] + maps["b"] - maps["c"] - maps["d"]) / 2
     assert frame["weighted_difference"]["means"] == pytest.approx(expected)
 
@@ -471,7 +471,7 @@ def test_the_notes_say_how_contrasts_are_read(analysed):
 
 
 def test_without_contrasts_there_is_no_table(tmp_path, monkeypatch):
-    for figures in ("draw_scores", "draw_ensembles"):
+    for figures in ("draw_costs", "draw_scores", "draw_ensembles"):
         monkeypatch.setattr(f"bench.reporting.report.{figures}", lambda *_: {})
     results = write_results(tmp_path / "out", {"a": ("cnn", 2.0, 0.9), "c": ("transformer", 1.0, 0.7)}, seeds=(0,))
     (results.path / "contrasts.csv").write_text("of an earlier report")

@@ -55,6 +55,7 @@ def run(folder):
 def undrawn(monkeypatch):
     """Without figures, which take seconds."""
     monkeypatch.setattr("bench.reporting.report.draw_scores", lambda analysis: {})
+    monkeypatch.setattr("bench.reporting.report.draw_costs", lambda analysis: {})
     monkeypatch.setattr("bench.reporting.report.draw_ensembles", lambda results, found: {})
 
 

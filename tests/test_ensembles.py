@@ -239,6 +239,7 @@ def test_where_lower_is_better_a_gain_is_positive_all_the_same(tmp_path, monkeyp
 @pytest.fixture
 def reported(small_results, tmp_path, monkeypatch):
     monkeypatch.setattr("bench.reporting.report.draw_scores", lambda analysis: {})
+    monkeypatch.setattr("bench.reporting.report.draw_costs", lambda analysis: {})
     shutil.copytree(small_results, tmp_path / "out")
     return write_report(tmp_path / "out", Sampling(resamples=200))
 
@@ -250,9 +251,9 @@ def test_the_report_has_table_file_figure_and_note(reported):
     kinds = {(line["first"] == line["second"], line["combinations"]) for line in lines}
     assert kinds == {(True, "0+1"), (False, "0+1, 1+0")}
     assert len(lines) == 3
-    maps = reported.scores.set_index("architecture")["map"]
+    maps = reported.scores.set_index("entry")["map"]
     for record in reported.tables["ensembles"].records:
-        assert record["score"] == maps[record["architecture"]]
+        assert record["score"] == maps[record["entry"]]
         # with two seeds these are the same checkpoints
         assert record["all_seeds"] == pytest.approx(record["own"], abs=1e-12)
     text = (reported.folder / "table.md").read_text()
@@ -261,7 +262,7 @@ def test_the_report_has_table_file_figure_and_note(reported):
     assert names[names.index("cost") + 1] == "ensembles"
     assert "they have no p and no verdict" in text
     assert "(over one)" not in text
-    assert r"\label{tab:ensembles}" in (reported.folder / "table.tex").read_text()
+    assert r"\label{tab:ensembles}" in (reported.folder / "report.tex").read_text()
     page = (reported.folder / "index.html").read_text()
     assert all(part in page for part in ('data-name="ensembles"', 'data-name="ensemble_pairs"'))
     with Image.open(reported.figures["ensembles"].png) as image:

@@ -34,6 +34,7 @@ def folder(made, tmp_path):
 def undrawn(monkeypatch):
     """Without figures, which take seconds."""
     monkeypatch.setattr("bench.reporting.report.draw_scores", lambda analysis: {})
+    monkeypatch.setattr("bench.reporting.report.draw_costs", lambda analysis: {})
     monkeypatch.setattr("bench.reporting.report.draw_ensembles", lambda results, found: {})
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib import pyplot as plt
+from matplotlib.text import Text
 from PIL import Image
 from torch import nn
 
@@ -20,7 +22,9 @@ from bench.protocol.batches import Batches
 from bench.protocol.build import build
 from bench.protocol.recipe import Recipe
 from bench.protocol.spec import RunSpec
+from bench.reporting.figures import filters as figures
 from bench.reporting.figures.filters import filters_figure
+from bench.reporting.figures.style import FULL, SMALL
 from bench.reporting.filters import SCALES, STATES, STEP_DB, describe, fit_scale, load_filters, summarise
 from bench.runner.run import execute
 from bench.store import RunFolder
@@ -163,6 +167,18 @@ def test_dead_and_unmoved_filters_are_counted_and_come_last(tmp_path):
     assert 3 not in filters.strongest["trained"]
     assert len(filters.shapes["trained"]) == 10
     filters_figure(RunFolder(tmp_path))
+
+
+def test_the_figure_is_as_wide_as_a_text_and_legible_there(tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr(figures, "save", lambda figure, path: kept.append(figure))
+    summary_of(tmp_path, gabors(spaced("mel"), 100.0))
+    filters_figure(RunFolder(tmp_path))
+    (figure,) = kept
+    assert (figure.get_figwidth(), figure.get_figheight() < 9, figure._suptitle) == (FULL, True, None)
+    texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    assert min(text.get_fontsize() for text in texts) >= SMALL
+    plt.close(figure)
 
 
 def test_a_unit_that_never_fires_is_dead():

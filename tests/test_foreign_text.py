@@ -76,17 +76,21 @@ class Reader(html.parser.HTMLParser):
 @pytest.mark.parametrize("kind", EVIL)
 def test_every_format_shows_a_name_as_text(made, tmp_path, monkeypatch, kind):
     monkeypatch.setattr("bench.reporting.report.draw_scores", lambda analysis: {})
+    monkeypatch.setattr("bench.reporting.report.draw_costs", lambda analysis: {})
     monkeypatch.setattr("bench.reporting.report.draw_ensembles", lambda results, found: {})
     usual = tmp_path / "usual"
     shutil.copytree(made, usual)
     write_report(called(usual, "n", "usual"), QUICK)
     folder = Path(shutil.copytree(made, tmp_path / "odd"))
     report = write_report(called(folder, EVIL[kind], EVIL[kind]), QUICK)
-    texts = {name: (folder / name).read_text() for name in ("table.md", "table.csv", "table.tex", "index.html")}
+    texts = {
+        name: (folder / name).read_text()
+        for name in ("table.md", "table.csv", "table_scores.tex", "captions.tex", "report.tex", "index.html")
+    }
     # nothing that acts, but line ends, and as many of these as a usual name makes
     for name, text in texts.items():
         assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u202e]", text), name
-    lines = {name: len((usual / name).read_text().splitlines()) for name in ("table.md", "table.csv", "table.tex")}
+    lines = {name: len((usual / name).read_text().splitlines()) for name in texts if name != "index.html"}
     assert {name: len(texts[name].splitlines()) for name in lines} == lines
     headings = [line for line in texts["table.md"].splitlines() if line.startswith("#")]
     assert len(headings) == len([line for line in (usual / "table.md").read_text().splitlines() if line[:1] == "#"])
@@ -103,14 +107,16 @@ def test_every_format_shows_a_name_as_text(made, tmp_path, monkeypatch, kind):
 
 @pytest.mark.parametrize("kind", EVIL)
 def test_the_latex_of_any_name_compiles(made, tmp_path, monkeypatch, kind):
-    needs("pdflatex")
+    needs("pdflatex", "xelatex", "siunitx.sty")
     monkeypatch.setattr("bench.reporting.report.draw_scores", lambda analysis: {})
+    monkeypatch.setattr("bench.reporting.report.draw_costs", lambda analysis: {})
     monkeypatch.setattr("bench.reporting.report.draw_ensembles", lambda results, found: {})
     folder = Path(shutil.copytree(made, tmp_path / "odd"))
     write_report(called(folder, f"[{EVIL[kind]}" * 2, EVIL[kind]), QUICK)
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
-    assert done.returncode == 0, done.stdout[-2000:]
+    for engine in ("pdflatex", "xelatex"):
+        command = [engine, "-interaction=nonstopmode", "-halt-on-error", "report.tex"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
+        assert done.returncode == 0, done.stdout[-2000:]
 
 
 @pytest.mark.slow
@@ -166,7 +172,12 @@ def test_code_in_markdown_ends_where_it_should():
         ("a_b & 5% -0.3", r"a\_b \& 5\% $-$0.3"),
         ("Größe, œuvre, café", "Größe, œuvre, café"),
         ("cafe\u0301", "café"),
-        ("中 Ω", "{}[U+4E2D] [U+03A9]"),
+        ("中文 Ω", r"{}[U+4E2D U+6587] \ensuremath{\Omega}"),
+        (
+            "≥ \u2212 ∞ ά Γ",
+            r"\ensuremath{\geq} $-$ \ensuremath{\infty} \ensuremath{\acute{\alpha}} \ensuremath{\Gamma}",
+        ),
+        ("depth 3 -> 1, a - b", r"depth 3 $\to$ 1, a -- b"),
         ("[x] y", "{}[x] y"),
         ("a\nb", r"a\textbackslash{}nb"),
     ],
@@ -195,6 +206,7 @@ def test_a_number_that_does_not_exist_is_empty_in_csv_and_a_dash_in_print():
 def test_a_mean_over_no_class_is_null_empty_and_a_dash(made, tmp_path, monkeypatch, bench):
     """Of classes that are all parents there is no leaf mAP."""
     monkeypatch.setattr("bench.reporting.report.draw_scores", lambda analysis: {})
+    monkeypatch.setattr("bench.reporting.report.draw_costs", lambda analysis: {})
     monkeypatch.setattr("bench.reporting.report.draw_ensembles", lambda results, found: {})
     folder = Path(shutil.copytree(made, tmp_path / "out"))
     results, task = ResultsFolder(folder), get_task("tagging")
@@ -219,7 +231,7 @@ def test_a_mean_over_no_class_is_null_empty_and_a_dash(made, tmp_path, monkeypat
     (line, *_) = [line for line in (folder / "table.md").read_text().splitlines() if line.startswith("| a |")]
     assert "nan" not in (folder / "table.md").read_text()
     assert " - |" in line
-    assert "nan" not in (folder / "table.tex").read_text()
+    assert not [path for path in folder.glob("table_*.tex") if "nan" in path.read_text()]
     document = json.loads(bench("report", folder, "--resamples", 100, "--json").out, parse_constant=pytest.fail)
     assert document["scores"][0]["leaf_map"] is None
     compared = bench("compare", folder / "a", folder / "b", "--resamples", 100)

@@ -1,11 +1,15 @@
 """The figure of contrasts, and how far training got: what a report says before any table is read."""
 
+from types import SimpleNamespace
+
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.text import Text
 
 from bench.reporting.analysis import analyse
 from bench.reporting.figures import contrasts as figure
+from bench.reporting.figures.forest import numbers
+from bench.reporting.figures.style import COLUMN, FULL, SMALL
 from bench.reporting.notes import reading_notes
 from bench.reporting.report import Sampling, write_report
 from bench.reporting.systems import load_results
@@ -18,6 +22,10 @@ LONG = "is it so, whatever else is asked of " + "all of these systems and their 
 ASKED = [
     PlannedContrast(name="a - c", question="is it?", weights={"a": 1, "c": -1}),
     PlannedContrast(name="c - d", question=LONG, weights={"c": 1, "d": -1}),
+    PlannedContrast(name="a - d", question="all of it?", weights={"a": 1, "d": -1}),
+    PlannedContrast(name="first", weights={"a": 1, "b": -1}),
+    PlannedContrast(name="second", weights={"b": 1, "c": -1}),
+    PlannedContrast(name="third", weights={"c": 1, "d": -1}),
     PlannedContrast(name="gone", weights={"a": 1, "e": -1}),
     PlannedContrast(
         name="best",
@@ -36,19 +44,19 @@ def results(tmp_path_factory):
     return made
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def analysis(results):
     return analyse(load_results(results.path), QUICK)
 
 
-@pytest.fixture
-def drawn(analysis, monkeypatch):
-    """The figure as matplotlib has it, laid out; and its caption."""
+@pytest.fixture(params=[FULL, COLUMN])
+def drawn(analysis, monkeypatch, request):
+    """The figure as matplotlib has it, laid out, as wide as a page and as a column; and its caption."""
     found = []
 
     def keep(figures, _, *given, **words):
         function, caption = figures["contrasts"]
-        found.extend([function(*given), caption.format(**words)])
+        found.extend([function(*given, width=request.param), caption.format(**words)])
         return {}
 
     monkeypatch.setattr(figure, "draw", keep)
@@ -63,25 +71,45 @@ def test_each_contrast_stands_with_estimate_interval_and_question(analysis, draw
     texts = [text.get_text() for text in axes.texts]
     claims = [contrast.claim.difference for contrast in analysis.contrasts if contrast.claim]
     points = [line for line in axes.lines if line.get_marker() == "o"]
+    assert all(line.get_gid() for line in points), "what a pointer shows"
     assert [float(line.get_xdata()[0]) for line in points] == pytest.approx([float(claim.value) for claim in claims])
     assert [points[i].get_ydata()[0] < points[i + 1].get_ydata()[0] for i in (0, 1)] == [True, True]
     ends = [list(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) == 2]
     for claim in claims:
         assert [float(claim.low), float(claim.high)] in ends
         assert [float(end) for end in claim.narrower] in ends, "by which equivalence is judged"
-    for text in ("a - c", "is it?", "best (a - c)", f"{claims[0].value:+.3f} ({claims[0].low:+.3f} to"):
+    number = f"+{claims[0].value:.3f} [+{claims[0].low:.3f}, +{claims[0].high:.3f}]".replace("0.", ".")
+    for text in ("a - c", "is it?", "best (a - c)", number):
         assert any(part.startswith(text) for part in texts), text
+    assert not axes.get_title(), "the caption says it"
     assert texts.count("not computed") == 1
     (band,) = axes.patches
     assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((-0.01, 0.01))
     assert "differences within 0.01" in drawn[1]
+    assert drawn[1].endswith("On data other than FSD50K, 150 eval clips, 3 seeds.")
+
+
+def test_what_adds_up_is_seen_to(drawn):
+    (axes,) = drawn[0].axes
+    texts = [text.get_text() for text in axes.texts]
+    assert [text for text in texts if text[:2] in ("= ", "+ ")] == ["= first", "+ second", "+ third"]
+    assert " a - d is the sum of what follows it with = and +. " in drawn[1]
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "text"),
+    [(0.0312, -0.5, 1.25, "+.031 [\N{MINUS SIGN}.500, +1.250]"), (-0.0004, 0.0, 0.00049, ".000 [.000, .000]")],
+)
+def test_numbers_have_a_sign_unless_they_are_rounded_to_nothing(value, low, high, text):
+    found = SimpleNamespace(value=value, low=low, high=high)
+    assert numbers(SimpleNamespace(difference=found)) == text
 
 
 def test_it_is_readable_on_a_page(drawn):
     made = drawn[0]
-    assert made.get_figwidth() <= 6.9
+    assert made.get_figwidth() in (FULL, COLUMN)
     sizes = [text.get_fontsize() for text in made.findobj(Text) if text.get_text() and text.get_visible()]
-    assert min(sizes) >= 7
+    assert min(sizes) >= SMALL
     (axes,) = made.axes
     boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
     page = made.bbox
@@ -93,7 +121,7 @@ def test_it_is_readable_on_a_page(drawn):
 
 
 def test_without_contrasts_there_is_no_figure(results, tmp_path, monkeypatch):
-    for figures in ("draw_scores", "draw_ensembles"):
+    for figures in ("draw_costs", "draw_scores", "draw_ensembles"):
         monkeypatch.setattr(f"bench.reporting.report.{figures}", lambda *_: {})
     made = write_report(results.path, QUICK)
     assert made.figures["contrasts"].png.is_file()

@@ -1,14 +1,17 @@
 """A suite's grid: in the plan, as points among systems, in a figure, and in what the notes say of the ranking."""
 
 import json
+from functools import partial
 
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.text import Text
 from scipy.stats import kendalltau
 
 from bench.errors import UserError
 from bench.reporting.analysis import analyse
 from bench.reporting.figures import grid as figure
+from bench.reporting.figures.style import COLUMN, FAMILIES, FULL, SMALL
 from bench.reporting.grids import grid_points, grid_ranking, shown, varied
 from bench.reporting.notes import reading_notes
 from bench.reporting.report import Sampling, write_report
@@ -65,6 +68,7 @@ def drawn(monkeypatch):
     def keep(figures, _, *given, **words):
         for name, (function, caption) in figures.items():
             found[name] = (function(*given), caption.format(**words))
+            found["narrow"] = partial(function, *given, width=COLUMN)
         return {}
 
     monkeypatch.setattr(figure, "draw", keep)
@@ -126,7 +130,15 @@ def test_a_command_plans_the_grid_of_the_whole_suite(tmp_path, packed, bench, mo
     path.write_text(f"{text}batch_size = 2\n[grid]\ntrain.learning_rate = [1e-4, 1e-3]\n")
     one = ("--only", "transformer_small-learning_rate_0.001")
     assert bench("run", path, "--data", packed.folder, "--out", out.path, *one).code == 0
-    assert (len(out.plan().planned), out.plan().grid) == (1, {"train.learning_rate": [1e-4, 1e-3]})
+    whole = out.plan()
+    assert (len(whole.planned), whole.grid) == (1, {"train.learning_rate": [1e-4, 1e-3]})
+    assert whole.sources == {packed.dataset: packed.manifest["source"]}
+    # kept results of before get what plans had not, without a training
+    before = json.loads(out.plan_file.read_text())
+    out.plan_file.write_text(json.dumps({name: value for name, value in before.items() if name != "sources"}))
+    assert out.plan().sources == {}
+    assert "1 runs were finished before" in bench("run", path, "--data", packed.folder, "--out", out.path, *one).err
+    assert out.plan() == whole
     assert bench("merge", tmp_path / "merged", out.path).code == 0
     assert ResultsFolder(tmp_path / "merged").plan() == out.plan()
     # how long it learned is on record: two steps of two chunks, of all that train has
@@ -227,25 +239,54 @@ def test_a_line_an_entry_along_the_rates(rates, drawn):
     made, caption = drawn_of(rates, drawn)
     (axes,) = made.axes
     assert axes.get_xscale() == "log", "two decades"
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0.0001", "0.001", "0.01"]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1e-4", "1e-3", "1e-2"]
     lines = [line for line in axes.lines if line.get_marker() not in (".", "None") and len(line.get_xdata()) == 3]
     means = {system.name: system.score for system in load_results(rates.path).systems}
     assert [list(line.get_ydata()) for line in lines[:3]] == [
         [means[f"{name}-learning_rate_{rate}"] for rate in RATES["train.learning_rate"]]
         for name in ("vgg_like", "resnet18", "transformer_small")
     ]
-    assert [line.get_linestyle() for line in lines[:3]] == ["-", "-", "--"], "families"
+    looks = [(line.get_color(), line.get_marker()) for line in lines[:3]]
+    assert [colour for colour, _ in looks] == [FAMILIES["cnn"], FAMILIES["cnn"], FAMILIES["transformer"]]
+    assert looks[0] != looks[1]
+    assert {"vgg_like", "resnet18", "transformer_small"} <= {text.get_text() for text in axes.texts}, "beside the lines"
     dots = [line for line in axes.lines if line.get_marker() == "."]
     assert [len(line.get_ydata()) for line in dots] == 9 * [3], "seeds"
-    assert "mAP on eval at each combination of the suite's grid (train.learning_rate)." in caption
+    assert caption.startswith("mAP on eval at each combination of train.learning_rate.")
+    assert caption.endswith("On data other than FSD50K, 150 eval clips, 3 seeds.")
 
 
 def test_other_fields_are_panels(factors, drawn):
     made, caption = drawn_of(factors, drawn)
-    assert [axes.get_title() for axes in made.axes] == ["config.input_level raw", "config.input_level unit"]
-    assert [[tick.get_text() for tick in axes.get_xticklabels()] for axes in made.axes] == 2 * [["log_mel", "learned"]]
+    assert [axes.get_title("left") for axes in made.axes] == ["input level raw", "input level unit"]
+    assert [[tick.get_text() for tick in axes.get_xticklabels()] for axes in made.axes] == 2 * [["log mel", "learned"]]
+    assert [len([text for text in axes.texts if "_" in text.get_text()]) for axes in made.axes] == [0, 2], "named once"
     assert made.axes[0].get_ylim() == made.axes[1].get_ylim()
-    assert "(config.front_end, config.input_level)" in caption
+    assert "of config.front_end and config.input_level." in caption
+
+
+def test_many_entries_have_a_panel_a_family(tmp_path, drawn):
+    entries = {f"entry_{n}": "cnn" if n < 4 else "transformer" for n in range(8)}
+    results = crossed(tmp_path / "out", RATES, entries, lambda name, _: 1 + int(name[-1]) / 10, seeds=(0,))
+    made, caption = drawn_of(results, drawn)
+    for figure_ in (made, drawn["narrow"]()):
+        assert [axes.get_title("left") for axes in figure_.axes] == ["convolutional networks", "transformers"]
+        named = [{text.get_text() for text in axes.texts} & entries.keys() for axes in figure_.axes]
+        assert [len(names) for names in named] == [4, 4]
+    assert "Convolutional networks are blue, transformers are vermilion." in caption
+
+
+@pytest.mark.parametrize("given", ["rates", "factors"])
+def test_it_is_readable_at_both_widths(given, drawn, request):
+    made, _ = drawn_of(request.getfixturevalue(given), drawn)
+    for figure_, width in ((made, FULL), (drawn["narrow"](), COLUMN)):
+        figure_.draw_without_rendering()
+        assert figure_.get_figwidth() == width
+        texts = [text for text in figure_.findobj(Text) if text.get_text() and text.get_visible()]
+        assert min(text.get_fontsize() for text in texts) >= SMALL
+        boxes = [text.get_window_extent() for axes in figure_.axes for text in axes.texts]
+        assert all(figure_.bbox.x0 <= box.x0 and box.x1 <= figure_.bbox.x1 for box in boxes), "nothing is cut off"
+        assert all(axes.get_window_extent().width > figure_.bbox.width / 6 for axes in figure_.axes)
 
 
 def test_two_seeds_have_no_interval(rates, factors, drawn):
@@ -283,7 +324,7 @@ def test_scores_below_zero_are_seen(rates, drawn, monkeypatch):
 
 
 def test_the_report_has_the_figure_the_same_each_time(factors, monkeypatch):
-    for figures in ("draw_scores", "draw_ensembles"):
+    for figures in ("draw_costs", "draw_scores", "draw_ensembles"):
         monkeypatch.setattr(f"bench.reporting.report.{figures}", lambda *_: {})
     made = write_report(factors.path, QUICK)
     assert "grid" in made.figures

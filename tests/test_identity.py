@@ -202,11 +202,11 @@ def test_and_so_does_a_field_of_an_architecture():
 
 def test_every_kept_run_is_read_and_is_the_run_of_its_settings():
     """They are of format 1, under hashes of then: their settings are found all the same, and not trained again."""
-    for name, runs in (("tests/format1", 40), ("results/ablations", 88)):
+    for name, runs in (("tests/format1", 40), ("tests/format1/ablations", 6)):
         results = ResultsFolder(ROOT / name)
         finished = results.finished()
         assert len(finished) == runs
-        for folder in finished[::7]:
+        for folder in finished[:: runs // 6]:
             record = folder.record()
             assert record.spec.folder != folder.name
             assert results.run(record.spec) == RunFolder(folder.path)

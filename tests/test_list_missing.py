@@ -244,6 +244,7 @@ def test_parts_in_any_order_end_in_the_report_of_one_command(bench, small_suite,
     for name in ("suite.json", "labels.npz"):
         (whole / name).unlink()
     monkeypatch.setattr("bench.reporting.report.draw_scores", lambda _: {})
+    monkeypatch.setattr("bench.reporting.report.draw_costs", lambda _: {})
     assert bench(*call[:-1], whole).code == 0
     assert bench("report", tmp_path / "parts" / "out").code == 0
     made, expected = files(tmp_path / "parts" / "out"), files(whole)

@@ -34,7 +34,8 @@ def taken(results, out, *begins):
         shutil.copytree(results.path / name, out / name)
     shutil.copy(results.labels_file, out)
     part = ResultsFolder(out)
-    part.add_to_plan(results.plan().title, names, results.plan().contrasts)
+    plan = results.plan()
+    part.add_to_plan(plan.title, names, plan.contrasts, sources=plan.sources)
     return part
 
 

@@ -90,6 +90,7 @@ def fresh(monkeypatch):
 def no_figures(monkeypatch):
     """They take most of a report's seconds, and are tested elsewhere."""
     monkeypatch.setattr("bench.reporting.report.draw_scores", lambda analysis: {})
+    monkeypatch.setattr("bench.reporting.report.draw_costs", lambda analysis: {})
 
 
 @pytest.fixture

@@ -21,10 +21,11 @@ from PIL import Image
 
 import architectures
 from bench.api.folders import find_run
-from bench.api.models import create, list_architectures, load, predict
+from bench.api.models import create, hardest, list_architectures, load, predict
 from bench.data import audio, ffmpeg
 from bench.data.audio import blocks, decode, packed_length, probe_file, sound_files, spectrogram, windows
 from bench.data.dataset import AudioError
+from bench.data.packing import pack
 from bench.errors import UserError
 from bench.inspect.predict import Tagger
 from bench.inspect.scores import open_scores
@@ -33,8 +34,9 @@ from bench.reporting.figures.tags import tags_figure
 from bench.reporting.tags import Tags, clock, describe, figure_paths
 from bench.runner.display import Display
 from bench.runner.weights import load_model
-from bench.store import RunFolder
+from bench.store import ResultsFolder, RunFolder
 from tests.conftest import needs
+from tests.tiny_data import tiny_data
 
 RATE = 16_000
 FORMATS = {
@@ -798,3 +800,103 @@ def test_a_model_whose_classes_or_scores_are_none_is_refused(bench, run, results
     done = bench("predict", run.path, sound, "--csv", tmp_path / "out.csv")
     assert (done.code, done.out, "finite" in done.err, len(done.err.splitlines())) == (2, "", True, 1)
     assert not list(tmp_path.glob("out.csv*"))
+
+
+# --- the hardest clips of a class
+
+
+@pytest.fixture
+def scored(results):
+    """A run, the labels of its eval split, the class that most clips have (its column), and its scores."""
+    run = find_run(results / "vgg_like-s0")
+    known = ResultsFolder(results).labels()
+    k = int(known.targets.sum(axis=0).argmax())
+    return run, known, k, run.scores(known.targets.shape)[:, k]
+
+
+def test_the_hardest_clips_are_those_that_a_run_gets_most_wrong(bench, scored):
+    run, known, k, scores = scored
+    has, clips = known.targets[:, k], np.array(known.clips)
+    run.weights_file.unlink()  # which are not needed
+    found = hardest(run.path, known.classes[k], count=3, display=Display())
+    missed, false = found[found["kind"] == "missed"], found[found["kind"] == "false alarm"]
+    assert missed["clip"].tolist() == clips[has][np.argsort(scores[has])[:3]].tolist()
+    assert false["clip"].tolist() == clips[~has][np.argsort(-scores[~has])[:3]].tolist()
+    assert found.columns.tolist() == ["kind", "clip", "score", "rank", "labels"]
+    for row in found.itertuples():
+        place = known.clips.index(row.clip)
+        assert row.rank == 1 + (scores > scores[place]).sum()
+        assert row.labels.split() == [known.classes[other] for other in np.flatnonzero(known.targets[place])]
+    done = bench("predict", run.path, "--hardest", known.classes[k], "--count", 3)
+    assert (done.code, done.err) == (0, "")
+    assert [line.split()[3] for line in done.out.splitlines() if line.startswith("  ")] == found["clip"].tolist()
+    document = json.loads(bench("predict", run.path, "--hardest", known.classes[k], "--count", 3, "--json").out)
+    assert [clip["clip"] for clip in document["clips"]] == found["clip"].tolist()
+
+
+def test_the_hardest_clips_are_drawn_as_the_evaluation_heard_them(bench, scored, packed, tmp_path):
+    run, known, k, _ = scored
+    options = ("--count", 1, "--data", packed.folder, "--plot", tmp_path / "figures", "--top", 2)
+    done = bench("predict", run.path, "--hardest", known.classes[k], *options)
+    assert (done.code, done.err) == (0, f"{tmp_path}/figures: 2 figures\n")
+    found = hardest(run.path, known.classes[k], count=1, display=Display())
+    kinds = ("missed", "false-alarm")
+    names = [f"{known.classes[k]}-{kind}-1-{clip}.png" for kind, clip in zip(kinds, found["clip"], strict=True)]
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == set(names)
+    # as often as one likes
+    assert bench("predict", run.path, "--hardest", known.classes[k], *options).code == 0
+
+
+@pytest.mark.parametrize("name", ["transformer_small-s1", "vgg_like-s0"])
+def test_clips_of_a_pack_get_the_scores_that_the_run_has(name, small_results, packed):
+    """Short ones among them, which packing has repeated."""
+    folder = find_run(small_results / name)
+    tagger, index, samples = Tagger(folder, torch.device("cpu")), packed.clips("eval"), packed.samples("eval")
+    shortest = index["seconds"].argsort()[:3].tolist()
+    assert index["seconds"][shortest].min() < 1
+    with np.load(folder.scores_file) as expected:
+        for place in shortest:
+            clip = index.loc[place]
+            real = round(clip["seconds"] * RATE)
+            tags = tagger.tag_clip(clip["clip"], samples[clip["start"] : clip["start"] + real])
+            np.testing.assert_allclose(tags.clip, expected["scores"][place], rtol=0, atol=1e-6)
+            assert tags.seconds == pytest.approx(clip["seconds"], abs=1 / RATE)
+
+
+def test_the_class_that_was_asked_for_comes_first():
+    tags = tags_of([[0.1, 0.9], [0.2, 0.7]])
+    assert (tags.top(2), tags.top(1)) == ([1, 0], [1])
+    assert (replace(tags, asked=0).top(2), replace(tags, asked=0).top(1)) == ([0, 1], [0])
+
+
+def test_what_cannot_be_hardest_is_one_line(bench, scored, packed, tmp_path):
+    run, known, k, _ = scored
+    label, plot = known.classes[k], ("--plot", tmp_path / "figures")
+    other = tiny_data(tmp_path / "data")
+    pack(other, tmp_path / "other")
+    near = label[:-1]
+    for arguments, message in (
+        ((), "FILES: none named; name sound files or folders of them, or a class with --hardest"),
+        ((tmp_path, "--data", packed.folder), f"--data {packed.folder}: is for --hardest"),
+        ((tmp_path, "--hardest", label), f"--hardest {label}: takes no FILES"),
+        (("--hardest", label, "--csv", tmp_path / "x.csv"), f"--hardest {label}: takes no --csv"),
+        (("--hardest", near.upper()), f"no class {near.upper()!r} in these results (did you mean {label!r}"),
+        (
+            ("--hardest", "?!"),
+            f"no class '?!' in these results; there are {', '.join(known.classes[:5])}, ... (59 in all)",
+        ),
+        (
+            ("--hardest", label, *plot),
+            f"--plot {plot[1]}: the clips' sounds are in the run's pack; name it with --data",
+        ),
+        (("--hardest", label, *plot, "--data", tmp_path / "other"), f"{tmp_path}/other: not the pack that {run.path}"),
+        (("--hardest", label, *plot, "--data", other), f"{other} is a data set, not a pack"),
+    ):
+        done = bench("predict", run.path, *arguments)
+        assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
+        assert done.err.startswith(f"bench: error: {message}")
+    run.scores_file.unlink()
+    done = bench("predict", run.path, "--hardest", label)
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert done.err.startswith(f"bench: error: {run.scores_file}: ")
+    assert not plot[1].exists()

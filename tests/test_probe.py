@@ -9,9 +9,10 @@ from optuna.trial import create_trial
 
 from bench.searching import search as searching
 from bench.searching.probe import without_effect
-from bench.searching.record import _FOR_IMPORTANCE, _importance
+from bench.searching.record import _importance
 from bench.searching.search import idle_dimensions, searches
 from bench.store import ResultsFolder
+from bench.store.search_record import FOR_IMPORTANCE
 from bench.suites.plan import plan
 from bench.suites.suite import load_suite
 from tests.conftest import make_spec
@@ -93,12 +94,12 @@ def study_of(count):
 
 
 def test_few_trials_say_nothing_of_what_mattered():
-    assert _importance(study_of(_FOR_IMPORTANCE - 1), ["a", "b"]) == {}
-    shares = _importance(study_of(_FOR_IMPORTANCE), ["a", "b"])
+    assert _importance(study_of(FOR_IMPORTANCE - 1), ["a", "b"]) == {}
+    shares = _importance(study_of(FOR_IMPORTANCE), ["a", "b"])
     assert shares["a"] > shares["b"]
     assert sum(shares.values()) == pytest.approx(1)
 
 
 def test_what_has_no_effect_has_no_share():
-    assert _importance(study_of(_FOR_IMPORTANCE), ["b"]) == {"b": 1}
-    assert _importance(study_of(_FOR_IMPORTANCE), []) == {}
+    assert _importance(study_of(FOR_IMPORTANCE), ["b"]) == {"b": 1}
+    assert _importance(study_of(FOR_IMPORTANCE), []) == {}

@@ -202,6 +202,7 @@ def test_without_ray_it_is_one_line(small_suite, packed, tmp_path):
 
 def test_runs_are_the_same_as_one_by_one(bench, nodes, small_suite, small_results, packed, tmp_path, monkeypatch):
     monkeypatch.setattr("bench.reporting.report.draw_scores", lambda analysis: {})
+    monkeypatch.setattr("bench.reporting.report.draw_costs", lambda analysis: {})
     out = tmp_path / "out"
     done = bench("run", small_suite, "--data", packed.folder, "--out", out, "--ray", nodes.address)
     assert done.code == 0, done.err
@@ -530,7 +531,8 @@ def test_a_run_that_kills_its_workers_fails_at_the_third(nodes, packed, tmp_path
 
 
 def bench_run(*arguments, **how):
-    code = "from bench import cli\nfrom bench.reporting import report\nreport.draw_scores = lambda _: {}\ncli.main()"
+    undrawn = "report.draw_costs = report.draw_scores = lambda _: {}"
+    code = f"from bench import cli\nfrom bench.reporting import report\n{undrawn}\ncli.main()"
     command = [sys.executable, "-c", code, "run", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how)
 
@@ -598,6 +600,7 @@ def unseen(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_where_nodes_do_not_see_the_results_they_travel_back(bench, nodes, packed, unseen, small_suite, monkeypatch):
     monkeypatch.setattr("bench.reporting.report.draw_scores", lambda analysis: {})
+    monkeypatch.setattr("bench.reporting.report.draw_costs", lambda analysis: {})
     (unseen / "mine.py").write_text(MINE)
     more = ("--plugin", unseen / "mine.py", "--only", "mine", "--only", "vgg_like", "--seeds", 2)
     done = bench("run", small_suite, "--data", packed.folder, "--out", unseen / "out", "--ray", nodes.address, *more)

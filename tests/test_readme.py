@@ -56,7 +56,7 @@ def test_the_kept_report_is_what_the_kept_results_say(tmp_path):
     """In numbers, not bytes: figures depend on matplotlib's release."""
     shutil.copytree(ROOT / "results/demo", tmp_path / "demo")
     write_report(tmp_path / "demo")
-    for name in ("table.md", "table.tex"):
+    for name in ("table.md", "table_scores.tex", "captions.tex"):
         assert (tmp_path / "demo" / name).read_text() == (ROOT / "results/demo" / name).read_text()
 
 
@@ -125,3 +125,16 @@ def test_all_of_it_works_in_a_clone(tmp_path, request):
     assert (folder / "packs/16000/manifest.json").is_file()
     assert (folder / "runs/demo/index.html").is_file()
     assert "2 runs would run" in done.stderr or "40 of 40 runs would run" in done.stderr
+
+
+@pytest.mark.parametrize(("page", "kept"), [("factors.png", "factors/contrasts.png"), ("rates.png", "rates/grid.png")])
+def test_the_figures_of_the_pages_are_those_of_the_results(page, kept):
+    assert (ROOT / "docs" / page).read_bytes() == (ROOT / "results" / kept).read_bytes()
+
+
+@pytest.mark.parametrize("kept", ["demo", "factors", "factors-real", "ablations", "rates"])
+def test_the_page_on_results_has_the_command_of_each(kept):
+    made = [run.record.provenance for run in load_results(ROOT / "results" / kept).runs]
+    assert not any(provenance.dirty for provenance in made)
+    (command,) = {provenance.command for provenance in made}
+    assert f"    {command}\n" in (ROOT / "docs/results.md").read_text()

@@ -308,6 +308,7 @@ def test_the_weights_are_those_that_the_trained_run_selected(suite, packed, tmp_
 
 def test_a_report_takes_it_as_an_ablation_of_what_it_rescores(copy, monkeypatch):
     monkeypatch.setattr("bench.reporting.report.draw_scores", lambda analysis: {})
+    monkeypatch.setattr("bench.reporting.report.draw_costs", lambda analysis: {})
     systems = {system.label: system for system in load_results(copy.path).systems}
     assert list(systems) == ENTRIES
     assert all(len(system.runs) == 2 for system in systems.values())

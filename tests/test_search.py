@@ -74,7 +74,7 @@ def command(*arguments):
         "from bench import cli\n"
         "from bench.api import runs\n"
         "from bench.reporting import report\n"
-        "runs.draw_search = report.draw_search = report.draw_scores = lambda _: {}\n"
+        "runs.draw_search = report.draw_search = report.draw_costs = report.draw_scores = lambda _: {}\n"
         "cli.main()"
     )
     return [sys.executable, "-c", code, *map(str, arguments)]
@@ -351,6 +351,7 @@ def test_a_record_without_what_was_added_later_is_shown(tuned, tmp_path, monkeyp
     """As before steps, finalists and dimensions without effect were on record."""
     out = shutil.copytree(tuned[0], tmp_path / "out")
     monkeypatch.setattr("bench.reporting.report.draw_scores", lambda analysis: {})
+    monkeypatch.setattr("bench.reporting.report.draw_costs", lambda analysis: {})
     search = json.loads((out / "search.json").read_text())
     old = [trial for trial in ResultsFolder(out).trials() if "retrains" not in trial]
     for trial in old:
@@ -429,12 +430,13 @@ def test_again_it_does_nothing(tuned, bench, monkeypatch):
 def test_the_report_has_the_paired_difference_whatever_its_sign(tuned, monkeypatch):
     out, _, _ = tuned
     monkeypatch.setattr("bench.reporting.report.draw_scores", lambda analysis: {})  # not what is tested
+    monkeypatch.setattr("bench.reporting.report.draw_costs", lambda analysis: {})  # not what is tested
     write_report(out, Sampling(resamples=300))
     with (out / "tuning.csv").open() as file:
         records = {record["entry"]: record for record in csv.DictReader(file)}
     with (out / "table.csv").open() as file:
-        maps = {record["architecture"]: float(record["map"]) for record in csv.DictReader(file)}
-    texts = [(out / name).read_text().replace("$-$", "-") for name in ("table.md", "table.tex", "index.html")]
+        maps = {record["entry"]: float(record["map"]) for record in csv.DictReader(file)}
+    texts = [(out / name).read_text().replace("$-$", "-") for name in ("table.md", "index.html")]
     compared = 0
     for name, record in records.items():
         assert record["budget"] == "3 trials"
@@ -447,6 +449,7 @@ def test_the_report_has_the_paired_difference_whatever_its_sign(tuned, monkeypat
         assert difference == pytest.approx(maps[record["best"]] - maps[name], abs=1e-9)
         assert float(record["low"]) < difference < float(record["high"])
         assert all(f"{difference:+.3f}" in text for text in texts)
+        assert f"{difference:+.3f}".replace("0.", ".") in (out / "table_tuning.tex").read_text()
     assert compared
     assert all("the same budget (3 trials)" in text for text in texts)
 

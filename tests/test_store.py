@@ -254,3 +254,22 @@ def test_searches_of_format_1_are_read(tmp_path):
     (read,) = results.trials()
     assert (read["val_score"], read["history"]) == (0.3, [{"step": 4, "val_score": 0.2}])
     assert {"entry", "val_score"} <= set(results.trial_lines())
+
+
+def test_the_plan_keeps_what_data_are_called_and_the_themes_of_entries(tmp_path):
+    results = ResultsFolder(tmp_path)
+    results.plan_file.write_text('{"format": 2, "title": "old", "planned": ["a-s0-01234567"]}')
+    assert (results.plan().sources, results.plan().themes) == ({}, {}), "of before they had any"
+    results.add_to_plan("new", ["b-s0-01234567"], sources={"d1": "FSD50K"}, themes={"a": "depth", "b": "level"})
+    results.add_to_plan("new", [], sources={"d2": "other"}, themes={"b": "input level"})
+    results.forget(["b-s0-01234567"])
+    assert results.plan().sources == {"d1": "FSD50K", "d2": "other"}
+    assert results.plan().themes == {"a": "depth", "b": "input level"}, "the last one counts"
+
+
+@pytest.mark.parametrize(("key", "value"), [("sources", ["FSD50K"]), ("themes", {"a": 1})])
+def test_other_names_in_a_plan_are_damage(tmp_path, key, value):
+    results = ResultsFolder(tmp_path)
+    results.plan_file.write_text(json.dumps({"format": 2, "title": "old", "planned": [], key: value}))
+    with pytest.raises(UserError, match=rf"^\S+suite\.json: damaged \({key}[^\n]+$"):
+        results.plan()

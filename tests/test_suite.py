@@ -110,6 +110,7 @@ def test_set_precision_only_and_seeds_reach_the_runs(bench, small_suite, packed,
 
 def test_each_point_of_a_grid_is_a_system_of_its_own(bench, packed, tmp_path, monkeypatch):
     monkeypatch.setattr("bench.reporting.report.draw_scores", lambda analysis: {})
+    monkeypatch.setattr("bench.reporting.report.draw_costs", lambda analysis: {})
     suite, out = tmp_path / "grid.toml", tmp_path / "out"
     grid = "[grid]\ntrain.learning_rate = [1e-4, 1e-3]\nconfig.mlp_dim = [32]\n"
     small = (

@@ -132,9 +132,7 @@ def test_a_task_of_a_plugin_runs_resumes_compares_and_reports(task, metric, best
 
     compared = bench("compare", out / "small", out / "other", "--plugin", plugin, "--resamples", 200)
     assert compared.code == 0, compared.err
-    difference = float(
-        table.set_index("architecture")[metric]["small"] - table.set_index("architecture")[metric]["other"]
-    )
+    difference = float(table.set_index("entry")[metric]["small"] - table.set_index("entry")[metric]["other"])
     (line,) = [line for line in compared.out.splitlines() if line.startswith(label)]
     assert f"{difference:+.3f}" in line
 

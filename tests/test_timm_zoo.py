@@ -140,6 +140,7 @@ def test_entries_of_timms_models_have_names_for_folders(tmp_path, packed):
 def test_a_suite_runs_a_model_by_name(bench, small_suite, packed, tmp_path, monkeypatch):
     # they take most of a report's seconds, and are tested elsewhere
     monkeypatch.setattr("bench.reporting.report.draw_scores", lambda analysis: {})
+    monkeypatch.setattr("bench.reporting.report.draw_costs", lambda analysis: {})
     out = tmp_path / "out"
     options = ("--data", packed.folder, "--out", out, "--seeds", 1, "--only", "timm:mobilenetv3_small_050")
     done = bench("run", small_suite, *options)

@@ -29,9 +29,11 @@ from architectures import _registry as registry
 from bench.errors import UserError
 from bench.protocol.recipe import Recipe
 from bench.protocol.spec import RunSpec
+from bench.protocol.task import get_task
 from bench.reporting.report import Sampling, write_report
 from bench.store import ResultsFolder, RunRecord
 from bench.store.record import Provenance
+from bench.tracking.overview import read_overview
 from bench.tracking.process import Tracker
 from bench.tracking.records import read_records
 from bench.tracking.sync import missing, sync
@@ -225,7 +227,7 @@ def test_a_suite_is_a_parent_and_every_run_its_child(tracked, bench):
     assert parent.info.status == "FINISHED"
     report = {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
     assert report == {p.name for p in tracked.iterdir() if p.is_file()} - {"labels.npz", *tracking_files(tracked)}
-    assert {"table.md", "table.csv", "table.tex", "index.html", "map_vs_parameters.png", "suite.json"} <= report
+    assert {"table.md", "table.csv", "report.tex", "index.html", "map_vs_parameters.png", "suite.json"} <= report
     for name, run in children.items():
         made = json.loads((tracked / name / "run.json").read_text())
         tags = run.data.tags
@@ -603,6 +605,85 @@ def test_an_experiment_may_be_named_as_for_any_user_of_mlflow(light, monkeypatch
     client = MlflowClient(outcome.uri)
     client.delete_experiment(client.get_experiment_by_name("mine").experiment_id)
     assert (said_of(sync(light)), experiment_of(outcome.uri, light)) == ([], "other")
+
+
+def test_the_parent_holds_the_report_and_the_scores_of_all_systems(light):
+    """In one look: metrics by system, tables as its description, where they are from; and the report's files."""
+    (light / "table.md").write_text("# small\n\n## Scores\n\n| transformer_small |\n")
+    for name in ("index.html", "table.csv", "table_scores.tex", "map_vs_parameters.png"):
+        (light / name).write_text(name)
+    uri = sync(light).uri
+    client, (parent, children) = MlflowClient(uri), on_server(uri, light)
+    assert len({name.rsplit("-s", 1)[0] for name in children}) == 1
+    seeds = [run.data.metrics for run in children.values()]
+    assert parent.data.metrics == {
+        f"{metric.name}/transformer_small": pytest.approx(sum(run[f"eval.{metric.name}"] for run in seeds) / 2)
+        for metric in get_task("tagging").metrics
+    }
+    tags, made = parent.data.tags, next(iter(children.values())).data.tags
+    assert (tags["title"], tags["systems"], tags["seeds"], tags["task"]) == ("small", "1", "2", "tagging")
+    assert [tags[name] for name in ("dataset", "fingerprint")] == [made[name] for name in ("dataset", "fingerprint")]
+    assert tags["commit"] == tags["mlflow.source.git.commit"] == made["commit"]
+    assert tags["mlflow.note.content"] == "## Scores\n\n| transformer_small |"
+    files = {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
+    assert {"index.html", "table.md", "table.csv", "table_scores.tex", "map_vs_parameters.png"} <= files
+
+
+def test_a_new_report_takes_the_place_of_the_old_one(light):
+    """Scores are not doubled, figures that are no longer drawn go, and what a user put there stays."""
+    (light / "table.md").write_text("# small\n\nas it was\n")
+    (light / "gone.png").write_bytes(b"a figure of an earlier report")
+    uri = sync(light).uri
+    client, parent = MlflowClient(uri), on_server(uri, light)[0].info.run_id
+    client.log_text(parent, "mine", "notes.txt")
+    (light / "gone.png").unlink()
+    (light / "table.md").write_text("# small\n\nas it is\n")
+    (first, _) = sorted(light.glob("transformer_small-*"))
+    record = json.loads((first / "run.json").read_text())
+    record["metrics"]["map"] = 0.5
+    (first / "run.json").write_text(json.dumps(record))
+    for _ in range(2):
+        assert said_of(sync(light)) == []
+    run, children = on_server(uri, light)
+    files = {artifact.path for artifact in client.list_artifacts(parent)}
+    assert (run.info.run_id, "gone.png" in files, "notes.txt" in files) == (parent, False, True)
+    assert run.data.tags["mlflow.note.content"] == "as it is"
+    name = "map/transformer_small"
+    assert run.data.metrics[name] == np.mean([run.data.metrics["eval.map"] for run in children.values()])
+    assert len(client.get_metric_history(parent, name)) == 2
+    assert len(client.get_metric_history(parent, "lwlrap/transformer_small")) == 1
+    client.set_tag(parent, "mlflow.note.content", "my own words")
+    (light / "table.md").write_text("# small\n\nas it will be\n")
+    sync(light)
+    assert on_server(uri, light)[0].data.tags["mlflow.note.content"] == "my own words"
+
+
+def test_a_parent_without_a_report_has_the_scores_that_there_are(light):
+    (light / "labels.npz").unlink()
+    found = read_overview(ResultsFolder(light))
+    assert set(found.scores) == {f"{metric.name}/transformer_small" for metric in get_task("tagging").metrics}
+    assert (found.description, found.tags["data"]) == ("", found.tags["dataset"][:16])
+    ResultsFolder(light).add_to_plan("small", [], sources={found.tags["dataset"]: "birds"})
+    assert read_overview(ResultsFolder(light)).tags["data"] == "birds"
+
+
+def test_names_of_systems_are_those_that_mlflow_takes(light):
+    """Of two that become one the second is numbered; a long description ends with a section, and says so."""
+    for path, name in zip(sorted(light.glob("*/run.json")), ("a,b=[1]", "a;b=[1]"), strict=True):
+        record = json.loads(path.read_text())
+        record["spec"]["name"] = name
+        path.write_text(json.dumps(record))
+    lines = "\n".join(f"| {number:9} |" for number in range(300))
+    (light / "table.md").write_text(f"# small\n\n## Scores\n\n{lines}\n\n## Cost\n\n{lines}\n")
+    found = read_overview(ResultsFolder(light))
+    assert [name for name in found.scores if name.startswith("map/")] == ["map/a_b__1_", "map/a_b__1_ 2"]
+    assert "## Cost" not in found.description
+    assert found.description.splitlines()[-3:-1] == ["|       299 |", ""]
+    assert found.description.endswith("has all of it)")
+    run, _ = on_server(sync(light).uri, light)
+    assert set(run.data.metrics) == set(found.scores)
+    (light / "table.md").write_text(f"# small\n\n## Scores\n\n{lines}{lines}\n")
+    assert len(read_overview(ResultsFolder(light)).description) <= 5000
 
 
 def test_a_model_that_was_deleted_is_sent_again(results):

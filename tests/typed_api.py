@@ -12,6 +12,8 @@ import bench
 
 assert_type(bench.report("runs/demo").scores, pd.DataFrame)
 assert_type(bench.predict("runs/demo/crnn-s0", ["a.wav"]), pd.DataFrame)
+assert_type(bench.hardest("runs/demo/crnn-s0", "Bell", count=3), pd.DataFrame)
+assert_type(bench.gallery("data/demo-16000", split="eval").table, pd.DataFrame)
 assert_type(bench.load("runs/demo/crnn-s0"), nn.Module)
 assert_type(bench.list_architectures(), list[str])
 bench.run("demo", seeds=2, only=["crnn"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -10,13 +11,18 @@ from bench.data.pack import Pack
 from bench.data.packing import pack as make_pack
 from bench.runner.display import Display
 
+if TYPE_CHECKING:
+    from bench.inspect.gallery import Gallery
+
 __all__ = [
     "DEMO", "demo_pack", "describe_duplicates", "describe_leaks", "describe_pack", "describe_uploaders", "duplicates",
-    "is_demo_missing", "pack", "packs_of",
+    "gallery", "is_demo_missing", "pack", "packs_of",
 ]  # fmt: skip
 
 # the generated data set: its recordings, and beside them its packs
 DEMO = Path("data/demo")
+# Hz, of the generated data set in a gallery
+_GALLERY_RATE = 16_000
 
 
 def pack(
@@ -57,6 +63,24 @@ def duplicates(pack: str | Path, *, display: Display | None = None) -> pd.DataFr
     # of no pairs the columns have their types, too
     types = {"first": str, "second": str, "across": bool, "exact": bool, "correlation": float, "offset": float}
     return pd.DataFrame([[getattr(pair, name) for name in types] for pair in found], columns=list(types)).astype(types)
+
+
+def gallery(
+    pack: str | Path, out: str | Path = "gallery", *, split: str = "train", display: Display | None = None
+) -> "Gallery":
+    """Draw a typical clip of every class of a pack as a spectrogram: gallery.pdf, gallery_1.png, ... and gallery.csv.
+
+    Of a class's clips in `split` it is one with no other labels, or the fewest: of 1 to 10 s if there is any, and of
+    these the one whose length is nearest to the median of the class. `pack` may be 'demo', the generated data set.
+    Raises UserError if there is no such pack, nothing in it to draw, or `out` is no folder.
+    """
+    # matplotlib, for which no other command should wait
+    from bench.inspect.gallery import make_gallery
+
+    display = shown(display)
+    (opened,) = packs_of([Path(pack)], [_GALLERY_RATE], display)
+    with display.bar(f"drawing {opened.folder}") as progress:
+        return make_gallery(opened, split, Path(out), progress)
 
 
 def packs_of(data: Sequence[Path], sample_rates: Sequence[int], display: Display) -> list[Pack]:

@@ -47,7 +47,7 @@ class Merged:
 def merge(out: str | Path, *folders: str | Path, mixed: bool = False, display: Display | None = None) -> list[Merged]:
     """Copy what is finished in results folders into another one, new or not, as if all had been trained there.
 
-    Taken are finished runs, the plan with its contrasts and grid, labels.npz and the record of a search; `report` makes
+    Taken are finished runs, the plan with all that it declares, labels.npz and the record of a search; `report` makes
     the rest. All is checked before anything is written, and the folders that it comes from stay as they are. `mixed`
     allows runs of different code. Raises UserError for other data, for a run that is there twice with different
     numbers, for two searches, for a damaged run, and for a folder without a finished one.
@@ -219,7 +219,8 @@ def _copy_all(found: Sequence[Results], joined: Mapping[str, FinishedRun], targe
     for results in found:
         if results.folder.plan_file.exists():
             plan = results.folder.plan()
-            target.add_to_plan(title, plan.planned, plan.contrasts, plan.grid)
+            named = {"sources": plan.sources, "themes": plan.themes}
+            target.add_to_plan(title, plan.planned, plan.contrasts, plan.grid, **named)
         if results.folder.search_file.is_file():
             copy_search(results.folder, target)
 

@@ -3,22 +3,25 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from torch import nn
 
 import architectures
 from bench.api.console import shown
+from bench.api.datasets import packs_of
 from bench.api.folders import find_run
 from bench.api.plugins import Paths, device_of, listed, load_plugins, paths_of
-from bench.data.audio import spectrogram
+from bench.data.audio import Samples, spectrogram, spectrogram_of
 from bench.data.dataset import AudioError, AudioInfo
 from bench.data.pack import Pack
 from bench.errors import UserError
 from bench.inspect.filters import measure_filters
+from bench.inspect.hardest import figure_names, hardest_clips
 from bench.inspect.predict import Tagger, probe_files
 from bench.inspect.scores import open_scores
 from bench.locks import hold
@@ -32,7 +35,7 @@ from bench.runner.weights import load_model
 from bench.store import RunFolder
 
 __all__ = [
-    "PredictOptions", "create", "filters", "iterate_tags", "list_architectures", "load", "predict",
+    "PredictOptions", "create", "filters", "hardest", "iterate_tags", "list_architectures", "load", "predict",
 ]  # fmt: skip
 
 
@@ -184,3 +187,66 @@ def _draw(tags: Tags, info: AudioInfo, tagger: Tagger, count: int, path: Path) -
     power = spectrogram(tags.file, info, tagger.sample_rate, PIXELS, tagger.least)
     path.parent.mkdir(parents=True, exist_ok=True)
     tags_figure(tags, power, tagger.sample_rate, count, path)
+
+
+def hardest(
+    run: str | Path,
+    label: str,
+    *,
+    count: int = 6,
+    plot: str | Path | None = None,
+    data: str | Path | None = None,
+    top: int = 5,
+    device: str = "auto",
+    plugins: Paths = (),
+    display: Display | None = None,
+) -> pd.DataFrame:
+    """Return the eval clips that a run gets most wrong of a class: missed ones, then false alarms, `count` of each.
+
+    Missed are those with the label that it scored lowest, false alarms those without that it scored highest. The
+    columns are `kind`, `clip`, `score`, `rank` (of all eval clips, by this class's score) and `labels`. That needs no
+    weights. With a folder as `plot`, each clip's spectrogram and `top` tags over time are drawn there (column
+    `figure`), which takes the run's weights, and its pack as `data`. Raises UserError for no such run or class, a run
+    without scores, another pack, and as `load`.
+    """
+    load_plugins(paths_of(plugins))
+    if count < 1:
+        raise UserError(f"count: {count}, at least 1")
+    folder, display = find_run(run), shown(display)
+    found = hardest_clips(folder, label, count)
+    places = found.pop("place")
+    if plot is None:
+        return found
+    if data is None:
+        raise UserError(f"--plot {plot}: the clips' sounds are in the run's pack; name it with --data")
+    pack = _pack_of(folder, Path(data), display)
+    names = [Path(f"{name}.png") for name in figure_names(label, found)]
+    paths = [*figure_paths(names, Path(plot)).values()]
+    tagger = Tagger(folder, device_of(device))
+    clips = pack.clips("eval")
+    with display.bar(f"listening to {len(found)} clips") as progress:
+        for done, (place, path) in enumerate(zip(places, paths, strict=True), start=1):
+            _draw_clip(tagger, pack, clips.loc[place], tagger.classes.index(label), top, path)
+            progress(done, len(found))
+    return found.assign(figure=pd.Series(paths, found.index, dtype=object))
+
+
+def _pack_of(folder: RunFolder, data: Path, display: Display) -> Pack:
+    """Return the pack of a run. Raises UserError for another one."""
+    spec = folder.record().spec
+    (pack,) = packs_of([data], [spec.config["sample_rate"]], display)
+    if pack.fingerprint != spec.pack:
+        raise UserError(f"{pack.folder}: not the pack that {folder.path} was trained on; give that one")
+    return pack
+
+
+def _draw_clip(tagger: Tagger, pack: Pack, clip: "pd.Series[Any]", asked: int, top: int, path: Path) -> None:
+    # as it was recorded: packing repeats what is shorter than a second
+    length = int(np.rint(clip["seconds"] * pack.sample_rate).clip(1, clip["length"]))
+    samples: Samples = np.array(pack.samples("eval")[clip["start"] : clip["start"] + length])
+    labels = frozenset(map(int, clip["labels"]))
+    tags = replace(tagger.tag_clip(str(clip["clip"]), samples), asked=asked, labels=labels)
+    heard = tagger.repeated(samples)
+    power = spectrogram_of([heard], len(heard), pack.sample_rate, PIXELS)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tags_figure(tags, power, pack.sample_rate, top, path)

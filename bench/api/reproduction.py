@@ -99,7 +99,8 @@ def _train(run: Run, results: ResultsFolder, device: torch.device, display: Disp
     check_checkpoints([run], results, restart=False, display=display)
     check_runs([run], results, device)
     results.add_labels(run.pack, run.task)
-    results.add_to_plan(f"{results.path.name}, trained anew", [run.folder.name])
+    sources = {run.pack.dataset: str(run.pack.manifest["source"])}
+    results.add_to_plan(f"{results.path.name}, trained anew", [run.folder.name], sources=sources)
     with display:
         run_all([run], LocalExecutor(device), display)
 

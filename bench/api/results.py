@@ -1,5 +1,6 @@
 """Results folders: report them, compare what is in them. No torch."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -23,21 +24,27 @@ def report(
     by_group: bool | None = None,
     margin: float = MARGIN,
     mixed: bool = False,
+    columns: str | Sequence[str] = (),
     display: Display | None = None,
 ) -> Report:
     """Write tables, figures and index.html into a results folder, and return what they say.
 
     The bootstrap resamples whole uploaders (`by_group`) or single clips; None takes uploaders where 20 or more are
     known. Differences within `margin`, in the primary metric's unit, are no difference: the tables say which systems
-    are equivalent. `mixed` allows runs of different code. Raises UserError if the folder holds no finished run, a
-    damaged one, or runs that should not be compared.
+    are equivalent. `mixed` allows runs of different code. `columns` are those of the LaTeX table of scores, by the
+    names that the error for a wrong one lists; without any, those that fit into a column of a page. Raises UserError if
+    the folder holds no finished run, a damaged one, or runs that should not be compared.
     """
     folder, display = Path(folder), shown(display)
+    names = [
+        name for given in ([columns] if isinstance(columns, str) else columns) for name in given.split(",") if name
+    ]
     # two at once would write each other's files
     lock = ResultsFolder(folder).lock("report", display.notice) if folder.is_dir() else nullcontext()
     with lock, display.bar(f"resampling clips for {folder}") as progress:
-        made = write_report(folder, Sampling(resamples, by_group), mixed=mixed, margin=margin, progress=progress)
-    display.notice(f"the whole report: {ResultsFolder(folder).page}, table.md, table.csv, table.tex, figures")
+        sampling = Sampling(resamples, by_group)
+        made = write_report(folder, sampling, mixed=mixed, margin=margin, columns=names, progress=progress)
+    display.notice(f"the whole report: {ResultsFolder(folder).page}, table.md, table.csv, report.tex, figures")
     return made
 
 

@@ -36,7 +36,7 @@ from bench.searching.record import SearchResult, export, write_record
 from bench.searching.search import Search, run_search, searches, trials_spent
 from bench.searching.study import open_storage
 from bench.store import ResultsFolder
-from bench.suites.plan import Run, check_name, contrasts, entries, plan, run_names, sample_rates
+from bench.suites.plan import Run, check_name, contrasts, entries, plan, run_names, sample_rates, themes
 from bench.suites.space import Budget
 from bench.suites.suite import Suite, load_suite
 from bench.tracking.process import WAIT_SECONDS, Tracker
@@ -228,7 +228,9 @@ def _run(job: _Job, executor: Executor, tracker: Tracker) -> Outcome:
     job.preflight()
     job.results.add_labels(job.runs[0].pack, job.runs[0].task)
     names = [run.folder.name for run in job.planned]
-    job.results.add_to_plan(job.suite.title, names, contrasts(job.suite), job.suite.grid)
+    sources = {pack.dataset: str(pack.manifest["source"]) for pack in job.packs}
+    declared = {"sources": sources, "themes": themes(job.suite)}
+    job.results.add_to_plan(job.suite.title, names, contrasts(job.suite), job.suite.grid, **declared)
     total = len(job.runs)
     runs = f"{total} run{'s' * (total != 1)}"
     job.display.notice(f"{job.suite.title}: {runs} on {executor.where}, results in {job.results.path}")

@@ -1,4 +1,4 @@
-"""bench predict, filters."""
+"""bench predict, filters, gallery."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,6 +7,7 @@ import typer
 
 from bench.cli.options import JsonOption, console, options
 from bench.cli.output import echo, print_json
+from bench.errors import UserError
 
 app = typer.Typer()
 
@@ -32,7 +33,15 @@ def filters(
 @options("device", "plugins")
 def predict(
     run: Annotated[Path, typer.Argument(help="A run's folder, with its weights; or RESULTS/ENTRY[-sSEED].")],
-    files: Annotated[list[Path], typer.Argument(help="Sound files, or folders of them; ffmpeg reads m4a, mp4, webm.")],
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Sound files, or folders of them; ffmpeg reads m4a, mp4, webm.")
+    ] = None,
+    hardest: Annotated[
+        str | None,
+        typer.Option(metavar="CLASS", help="Instead of FILES: eval clips that the run gets most wrong of this class."),
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="With --hardest: how many missed, and how many false alarms.")] = 6,
+    data: Annotated[Path | None, typer.Option(help="With --hardest and --plot: the run's pack, or demo.")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many tags to show.")] = 5,
     csv: Annotated[Path | None, typer.Option(help="Write all tags' scores over time to this CSV file.")] = None,
     plot: Annotated[
@@ -45,6 +54,21 @@ def predict(
 
     A broken one is named, and the others are done; with --csv, the same command resumes. Exit code 2: some were broken.
     """
+    if hardest is not None:
+        if files or csv:
+            raise UserError(
+                f"--hardest {hardest}: takes no {'FILES' if files else '--csv'}; its clips are those of eval"
+            )
+        _show_hardest(run, hardest, as_json=as_json, count=count, data=data, top=top, plot=plot, **given)
+    elif not files:
+        raise UserError("FILES: none named; name sound files or folders of them, or a class with --hardest")
+    elif data:
+        raise UserError(f"--data {data}: is for --hardest; FILES need no pack")
+    else:
+        _show_files(run, files, as_json=as_json, top=top, csv=csv, plot=plot, **given)
+
+
+def _show_files(run: Path, files: list[Path], *, as_json: bool, top: int, csv: Path | None, **options: Any) -> None:
     from bench.api import models
     from bench.data.dataset import AudioError
     from bench.inspect.scores import unfinished
@@ -53,7 +77,7 @@ def predict(
     display, model = console(), None
     documents, errors = [], []
     try:
-        for file, result in models.iterate_tags(run, files, display, top=top, csv=csv, plot=plot, **given):
+        for file, result in models.iterate_tags(run, files, display, top=top, csv=csv, **options):
             if isinstance(result, AudioError):
                 display.notice(f"bench: error: {file}: {result}")
                 errors.append({"file": file, "error": str(result)})
@@ -70,3 +94,42 @@ def predict(
         print_json({"run": run, "model": model, "files": documents, "errors": errors})
     if errors:
         raise typer.Exit(2)
+
+
+def _show_hardest(run: Path, label: str, *, as_json: bool, plot: Path | None, **options: Any) -> None:
+    from bench.api import folders, models
+    from bench.inspect.hardest import describe_hardest
+
+    found = models.hardest(run, label, plot=plot, display=console(), **options)
+    if as_json:
+        print_json({"run": run, "class": label, "clips": found.to_dict("records")})
+        return
+    spec = folders.find_run(run).record().spec
+    echo(describe_hardest(label, f"{spec.name}, seed {spec.seed}", found), lines=True)
+    if plot:
+        echo(f"{plot}: {len(found)} figures", err=True)
+
+
+@app.command()
+def gallery(
+    pack: Annotated[Path, typer.Argument(help="A pack; or demo, the generated data set.")],
+    split: Annotated[str, typer.Option(help="train, val or eval.")] = "train",
+    out: Annotated[Path, typer.Option(help="The folder for gallery.pdf, .csv and a PNG a page.")] = Path("gallery"),
+    as_json: JsonOption = False,
+) -> None:
+    """Draw what a data set sounds like: a typical clip of every class.
+
+    As spectrograms: of each class a clip with no other label, or the fewest, and of a usual length.
+    """
+    from bench.api import datasets
+
+    display = console()
+    made = datasets.gallery(pack, out, split=split, display=display)
+    if made.absent:
+        display.notice(f"no clip of {split}: {', '.join(made.absent)}")
+    if as_json:
+        files = {"pdf": made.pdf, "csv": made.csv, "pngs": made.pngs}
+        print_json({"pack": pack, "split": split, **files, "classes": made.table.to_dict("records")})
+    else:
+        pages = f"{len(made.pngs)} page{'s' * (len(made.pngs) != 1)}"
+        echo(f"{made.pdf}: {len(made.table)} classes, {pages}; {made.csv.name} names the clips")

@@ -18,7 +18,13 @@ tracking = typer.Typer(help="Copy results to MLflow.", rich_markup_mode=None)
 
 @app.command()
 @options("resamples", "by_group", "margin", "mixed", "as_json", "plugins")
-def report(folder: Annotated[Path, typer.Argument(help="A results folder.")], **given: Any) -> None:
+def report(
+    folder: Annotated[Path, typer.Argument(help="A results folder.")],
+    columns: Annotated[
+        list[str], typer.Option(metavar="NAME,...", help="Columns of the LaTeX table of scores; repeatable.")
+    ] = [],  # noqa: B006
+    **given: Any,
+) -> None:
     """Write a results folder's tables and figures.
 
     Tables as Markdown, CSV and LaTeX, figures as SVG, PDF and PNG, and index.html, which holds all of it.
@@ -26,7 +32,7 @@ def report(folder: Annotated[Path, typer.Argument(help="A results folder.")], **
     from bench.api import results
 
     as_json, display = given.pop("as_json"), console(given.pop("plugins"))
-    made = results.report(folder, display=display, **given)
+    made = results.report(folder, columns=columns, display=display, **given)
     if as_json:
         print_json(_report_document(made))
     else:

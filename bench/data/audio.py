@@ -26,7 +26,7 @@ from bench.disk import machine_fault
 from bench.errors import MachineFault
 
 __all__ = ["BLOCK", "CHUNK_SECONDS", "Samples", "blocks", "decode", "packed_length", "pieces", "probe", "probe_all",
-           "probe_file", "resume_later", "sound_files", "spectrogram", "windows"]  # fmt: skip
+           "probe_file", "resume_later", "sound_files", "spectrogram", "spectrogram_of", "windows"]  # fmt: skip
 
 # What a model hears at once. Shorter recordings are repeated up to it, so that every chunk is a plain slice.
 CHUNK_SECONDS = 1
@@ -160,18 +160,24 @@ def windows(pieces: Iterable[Samples], starts: npt.NDArray[np.int64], size: int)
 def spectrogram(
     path: Path, info: AudioInfo, sample_rate: int, columns: int, least: float = CHUNK_SECONDS
 ) -> npt.NDArray[np.float64]:
-    """Compute a file's spectrogram at the width of a figure: the mean power in at most `columns` equal parts of it.
+    """Compute a file's spectrogram as `spectrogram_of` does; files and errors are as in `blocks`."""
+    length = packed_length(info, sample_rate, least)
+    return spectrogram_of(blocks(path, sample_rate, least, info), length, sample_rate, columns)
 
-    Windows of 32 ms (Hann) overlap by half; files and errors are as in `blocks`. Returns (frequencies, columns), power
-    from 0 Hz to half the sample rate, full scale being 1.
+
+def spectrogram_of(pieces: Iterable[Samples], length: int, sample_rate: int, columns: int) -> npt.NDArray[np.float64]:
+    """Compute a spectrogram at the width of a figure: the mean power in at most `columns` equal parts of `length`.
+
+    Windows of 32 ms (Hann) overlap by half. Returns (frequencies, columns), power from 0 Hz to half the sample rate,
+    full scale being 1.
     """
     size = 2 * round(_WINDOW_SECONDS * sample_rate / 2)
-    starts = np.arange(0, packed_length(info, sample_rate, least) - size + 1, size // 2)
+    starts = np.arange(0, length - size + 1, size // 2)
     columns = min(columns, len(starts))
     # each window's column; summed up window by window, so that hours of sound take no more memory than seconds
     column = np.arange(len(starts)) * columns // len(starts)
     power, done = np.zeros((columns, size // 2 + 1)), 0
-    for frames in windows(blocks(path, sample_rate, least, info), starts, size):
+    for frames in windows(pieces, starts, size):
         spectra = np.abs(np.fft.rfft(frames / 32768 * np.hanning(size))) ** 2
         found, first = np.unique(column[done : done + len(frames)], return_index=True)
         power[found] += np.add.reduceat(spectra, first, axis=0)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from architectures import configure
-from bench.data.audio import CHUNK_SECONDS, blocks, packed_length, probe_file, sound_files, windows
+from bench.data.audio import CHUNK_SECONDS, Samples, blocks, packed_length, probe_file, sound_files, windows
 from bench.data.dataset import AudioError, AudioInfo, Progress
 from bench.errors import UserError
 from bench.protocol.batches import chunk_size, chunk_starts, chunk_weights
@@ -94,12 +94,27 @@ class Tagger:
             weights = hashlib.file_digest(file, "sha256").hexdigest()
         return digest({"run": self.spec.hash, "weights": weights, "classes": self.classes})
 
-    @torch.inference_mode()
     def tag(self, file: Path, info: AudioInfo, progress: Progress = lambda *_: None) -> Tags:
         """Score a file's chunks, cut as the recipe says.
 
         Raises AudioError where it is broken behind its header, UserError if the model gives no numbers.
         """
+        return self._tag(file, info, blocks(file, self.sample_rate, self.least, info), progress)
+
+    def tag_clip(self, name: str, samples: Samples) -> Tags:
+        """Score a clip of a pack at the model's sample rate as `tag` does a file; `samples` are not yet repeated."""
+        info = AudioInfo(len(samples), self.sample_rate)
+        return self._tag(Path(name), info, [self.repeated(samples)])
+
+    def repeated(self, samples: Samples) -> Samples:
+        """Return a clip's samples, repeated up to what the model hears at once."""
+        length = packed_length(AudioInfo(len(samples), self.sample_rate), self.sample_rate, self.least)
+        return np.resize(samples, length)
+
+    @torch.inference_mode()
+    def _tag(
+        self, file: Path, info: AudioInfo, pieces: Iterable[Samples], progress: Progress = lambda *_: None
+    ) -> Tags:
         recipe, real = self.spec.recipe, packed_length(info, self.sample_rate, 0)
         size, hop = chunk_size(recipe, self.sample_rate), round(recipe.eval_hop * self.sample_rate)
         fills = recipe.short_clips == "zeros"
@@ -113,7 +128,7 @@ class Tagger:
         scores, done = np.empty((len(starts), len(self.classes)), dtype=np.float32), 0
         sum_of_logits = torch.zeros(len(self.classes), dtype=torch.float64)
         try:
-            for chunks in windows(blocks(file, self.sample_rate, self.least, info), starts, size):
+            for chunks in windows(pieces, starts, size):
                 if fills:
                     chunks[:, real:] = 0
                 for x in torch.from_numpy(chunks).split(batch_size):

@@ -1,5 +1,7 @@
 """Declared contrasts: the weighted sums of systems that a suite asks about, in the primary metric."""
 
+import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -8,7 +10,7 @@ from bench.stats.bootstrap import Estimate, contrast
 from bench.stats.inference import Inference, infer
 from bench.store import PlannedContrast
 
-__all__ = ["WeighedContrast", "weigh"]
+__all__ = ["WeighedContrast", "totals", "weigh"]
 
 Estimates = Mapping[str, Mapping[str, Estimate]]
 
@@ -70,3 +72,19 @@ def _lacks(planned: PlannedContrast, systems: Sequence[System]) -> str:
     if several := [entry for entry in planned.entries if names.count(entry) > 1]:
         return f"{several[0]} was run with several settings here"
     return ""
+
+
+def totals(planned: Sequence[PlannedContrast]) -> dict[str, int]:
+    """Return the contrasts whose weights are those of several that follow directly, added: by name, of how many."""
+    found: dict[str, int] = {}
+    for place, total in enumerate(planned):
+        left = defaultdict(float, total.weights)
+        for count, part in enumerate(planned[place + 1 :], start=1):
+            if not part.weights:
+                break
+            for entry, weight in part.weights.items():
+                left[entry] -= weight
+            if total.weights and count > 1 and all(math.isclose(rest, 0, abs_tol=1e-9) for rest in left.values()):
+                found[total.name] = count
+                break
+    return found

@@ -1,4 +1,4 @@
-"""Tables as Markdown to read, CSV to compute with, and LaTeX to print."""
+"""Tables as Markdown to read, and CSV to compute with."""
 
 import csv
 import io
@@ -9,27 +9,22 @@ from typing import Any
 import pandas as pd
 
 from bench.reporting.analysis import Analysis
-from bench.reporting.marks import KINDS, Footnote, footnotes
+from bench.reporting.answer import answer
+from bench.reporting.basis import basis, made_on
+from bench.reporting.marks import KINDS, footnotes
 from bench.reporting.notes import origin, reading_notes
 from bench.reporting.tables.scores import unfinished
 from bench.reporting.tables.table import Record, Table
-from bench.reporting.text import code_span, latex_text, markdown_text
+from bench.reporting.text import code_span, markdown_text
 from bench.text import csv_cell, printable
 
-__all__ = ["csv_text", "html_table", "latex", "markdown", "markdown_table"]
-
-_PREAMBLE = r"""\documentclass{article}
-\usepackage[utf8]{inputenc}
-\usepackage[T1]{fontenc}
-\usepackage{booktabs,graphicx}
-\usepackage[margin=2cm]{geometry}
-\setlength{\belowcaptionskip}{4pt}
-\begin{document}"""
+__all__ = ["csv_text", "html_table", "markdown", "markdown_table"]
 
 
 def markdown(analysis: Analysis, made: Sequence[Table]) -> str:
     results = analysis.results
-    lines = [f"# {markdown_text(results.title)}"]
+    lines = [f"# {markdown_text(results.title)}", "", markdown_text(" ".join(answer(analysis))), ""]
+    lines.append(markdown_text(f"{basis(analysis)}; {made_on(results)}"))
     for table in made:
         lines += ["", f"## {markdown_text(table.title)}", "", *markdown_table(table)]
     lines += ["", "## How to read this", ""]
@@ -74,34 +69,3 @@ def _csv_value(value: Any) -> Any:
     if isinstance(value, str):
         return csv_cell(printable(value))
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def latex(analysis: Analysis, made: Sequence[Table]) -> str:
-    """Return a document that compiles as it is; its tables can be copied out (with booktabs and graphicx)."""
-    lines = [_PREAMBLE]
-    for table in made:
-        lines += ["", *_latex_table(table, f"{analysis.results.title}: {table.title[0].lower()}{table.title[1:]}")]
-    for note in reading_notes(analysis):
-        lines += ["", r"\noindent " + latex_text(note)]
-    for kind in KINDS:
-        if notes := footnotes(analysis.results, kind):
-            lines += ["", r"\noindent " + latex_text(f"{kind.symbol} {kind.heading}"), r"\begin{itemize}\raggedright"]
-            lines += [rf"\item {_latex_footnote(note)}" for note in notes]
-            lines.append(r"\end{itemize}")
-    return "\n".join([*lines, "", r"\end{document}"]) + "\n"
-
-
-def _latex_footnote(note: Footnote) -> str:
-    return rf"\texttt{{{latex_text(note.setting)}}}: {latex_text(note.reason)} ({latex_text(', '.join(note.systems))})"
-
-
-def _latex_table(table: Table, caption: str) -> list[str]:
-    alignment = "".join("r" if column.numeric else "l" for column in table.columns)
-    rows = [[column.header for column in table.columns], *table.cells]
-    header, *body = (" & ".join(latex_text(cell) for cell in row) + r" \\" for row in rows)
-    resize = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
-    return [
-        r"\begin{table}[htbp]", r"\centering", rf"\caption{{{latex_text(caption)}}}", rf"\label{{tab:{table.name}}}",
-        resize, rf"\begin{{tabular}}{{{alignment}}}", r"\toprule", header, r"\midrule", *body,
-        r"\bottomrule", r"\end{tabular}}", r"\end{table}",
-    ]  # fmt: skip

@@ -7,17 +7,18 @@ from statistics import median
 from typing import Any
 
 from bench.reporting.analysis import CLIPS_NEEDED, Analysis, is_simulated, no_ablations
+from bench.reporting.basis import commits
 from bench.reporting.coverage import held
 from bench.reporting.ensembles import MOST_SYSTEMS, ensembled
 from bench.reporting.grids import GridRanking, grid_ranking
 from bench.reporting.marks import KINDS, footnotes
-from bench.reporting.pareto import is_steady
+from bench.reporting.pareto import can_be_beaten, is_steady
 from bench.reporting.planning import detectable
 from bench.reporting.sampling import UPLOADERS_NEEDED, Units
 from bench.reporting.systems import FinishedRun, Results, System
 from bench.stats.inference import SEEDS_NEEDED, SHARED_SEEDS_NEEDED
 
-__all__ = ["origin", "reading_notes"]
+__all__ = ["leaders", "origin", "reading_notes"]
 
 
 def reading_notes(analysis: Analysis) -> list[str]:
@@ -93,7 +94,7 @@ def _fronts(analysis: Analysis) -> str:
         "'Not shown to be beaten' in P: no other system with no more parameters is significantly better; in M: none "
         "with no more MACs; in T: none that trains in no more time. It is no proof of being the best."
     )
-    if not any(pair.primary.difference.generalises for pair in analysis.pairs):
+    if not can_be_beaten(analysis):
         text += " Here no claim is about architectures, so nothing could be shown to be beaten."
     if analysis.ablations:
         text += " Ablations are compared with their base alone, and are in none of the three."
@@ -135,11 +136,14 @@ def _grid(ranking: GridRanking, metric: str) -> str:
         f"between two of them Kendall's tau is {low if low == high else f'{low} to {high}'} (1: the same order, -1: "
         "the reverse), which differences that are no more than noise lower, too."
     )
-    if not ranking.leaders:
-        return text
+    return f"{text} {leaders(ranking)}." if ranking.leaders else text
+
+
+def leaders(ranking: GridRanking) -> str:
+    """Return who leads on eval at how many points of a grid, of which one has all entries."""
     (first, most), *others = Counter(ranking.leaders.values()).most_common()
     rest = "".join(f", {entry} at {count}" for entry, count in others)
-    return f"{text} {first} leads at {most} of {len(ranking.leaders)} points{rest}."
+    return f"{first} leads at {most} of {len(ranking.leaders)} points{rest}"
 
 
 def _scored(results: Results) -> str:
@@ -300,6 +304,5 @@ def _cautions(results: Results) -> list[str]:
 def origin(results: Results) -> tuple[str, list[str]]:
     """Return device and commit in a sentence, and the commands."""
     made = [run.record.provenance for run in results.runs]
-    commits = {f"{(p.commit or 'unknown')[:10]}{' with uncommitted changes' if p.dirty else ''}" for p in made}
     devices = ", ".join(sorted({p.device for p in made}))
-    return f"Measured on {devices}, commit {', '.join(sorted(commits))}, by:", sorted({p.command for p in made})
+    return f"Measured on {devices}, commit {', '.join(commits(results))}, by:", sorted({p.command for p in made})

@@ -1,15 +1,26 @@
 """Score against cost: what a system costs, by all of its seeds, and which systems no other is shown to beat."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
 
+from bench.protocol.task import Metric
 from bench.reporting.analysis import Analysis
 from bench.reporting.systems import System
 
-__all__ = ["COSTS", "Cost", "is_steady", "least", "training_seconds", "unbeaten"]
+__all__ = [
+    "COSTS",
+    "MEASURED",
+    "Cost",
+    "can_be_beaten",
+    "is_steady",
+    "leading",
+    "least",
+    "training_seconds",
+    "unbeaten",
+]
 
 # by how much the slowest seed may exceed the fastest: beyond, it is the machine that was measured
 _STEADY = 1.5
@@ -17,11 +28,20 @@ _STEADY = 1.5
 
 @dataclass(frozen=True)
 class Cost:
-    """What a front is drawn over: its axis label, and how to read it off a system."""
+    """What a front is drawn over: how it is called, its unit on an axis, and how to read it off a system."""
 
-    axis: str
+    name: str
     # None where it was not measured, or not well enough
     of: Callable[[System], float | None]
+    unit: str = ""
+    # of a record's value, which gives it in that unit
+    scale: float = 1.0
+    # whether it is the machine's as much as the system's
+    is_measured: bool = False
+
+    @property
+    def axis(self) -> str:
+        return f"{self.name} ({self.unit})" if self.unit else self.name
 
 
 def least(system: System, field: str) -> float | None:
@@ -51,11 +71,31 @@ def _steady_seconds(system: System) -> float | None:
     return training_seconds(system)[0] if is_steady(system) else None
 
 
+# by the letters of the cost table
 COSTS = {
     "P": Cost("parameters", partial(least, field="parameters")),
-    "M": Cost("multiply-accumulates a second of a 10 s clip", partial(least, field="macs")),
-    "T": Cost("seconds of training, fastest seed", _steady_seconds),
+    "M": Cost("multiply-accumulates per second of a 10 s clip", partial(least, field="macs")),
+    "T": Cost("training time, fastest seed", _steady_seconds, "s", is_measured=True),
 }
+# others that are drawn, without a letter
+MEASURED = {
+    "latency": Cost("latency of a 10 s clip", partial(least, field="latency_seconds"), "ms", 1e3, is_measured=True),
+    "memory": Cost("memory of a training step", partial(least, field="train_memory_bytes"), "MiB", 2**-20),
+}
+
+
+def leading(costs: Mapping[str, float], scores: Mapping[str, float], metric: Metric) -> list[str]:
+    """Return which of some names, the cheapest first, score better than all that cost less or as much."""
+    led: list[str] = []
+    for name in sorted(costs, key=lambda name: (costs[name], metric.key(scores[name]))):
+        if not led or metric.better(scores[name], scores[led[-1]]):
+            led.append(name)
+    return led
+
+
+def can_be_beaten(analysis: Analysis) -> bool:
+    """Return whether anything can be shown at all: with few seeds, no claim is about architectures."""
+    return any(pair.primary.difference.generalises for pair in analysis.pairs)
 
 
 def unbeaten(analysis: Analysis, cost: Cost) -> set[str]:

@@ -1,6 +1,6 @@
 """The whole report of a results folder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -10,22 +10,28 @@ import pandas as pd
 
 from bench.data.dataset import Progress
 from bench.reporting.analysis import MARGIN, analyse
+from bench.reporting.answer import answer
 from bench.reporting.ensembles import ensembles
 from bench.reporting.figures.ablations import draw_ablations
 from bench.reporting.figures.contrasts import draw_contrasts
+from bench.reporting.figures.costs import draw_costs
 from bench.reporting.figures.ensembles import draw_ensembles
 from bench.reporting.figures.filters import filters_figure
 from bench.reporting.figures.grid import draw_grid
 from bench.reporting.figures.scores import draw_scores
 from bench.reporting.figures.search import draw_search
-from bench.reporting.formats import csv_text, html_table, latex, markdown, markdown_table
-from bench.reporting.page import data_uri, page
+from bench.reporting.formats import csv_text, html_table, markdown, markdown_table
+from bench.reporting.latex import latex_files
+from bench.reporting.page import page
 from bench.reporting.sampling import Sampling
+from bench.reporting.svg import data_uri
 from bench.reporting.systems import load_results
 from bench.reporting.tables.ensembles import ensemble_pair_table, ensemble_table
+from bench.reporting.tables.printed import chosen_columns, printed_tables
 from bench.reporting.tables.scores import class_table, tables
 from bench.reporting.tables.search import tuning_table
 from bench.reporting.tables.table import COSTS, Table
+from bench.store import ResultsFolder
 from bench.store.files import write_text
 
 __all__ = ["Figure", "Report", "Sampling", "write_report"]
@@ -75,6 +81,8 @@ class Report:
     # tuning, ensemble_pairs
     tables: Mapping[str, Table]
     figures: Mapping[str, Figure]
+    # what they say, in two or three sentences
+    answer: Sequence[str]
 
     @cached_property
     def scores(self) -> pd.DataFrame:
@@ -86,7 +94,7 @@ class Report:
         """A row a system: parameters, multiply-accumulates, seconds, bytes, and by which of them it is not shown to be
         beaten."""
         records = self._frame("cost")
-        return records[["architecture", "family", "seeds", self.tables["cost"].columns[1].field, *_COSTS]]
+        return records[["entry", "family", "seeds", self.tables["cost"].columns[1].field, *_COSTS]]
 
     @cached_property
     def contrasts(self) -> pd.DataFrame:
@@ -124,7 +132,8 @@ class Report:
     def _repr_html_(self) -> str:
         parts = [f"<h4>{escape(table.title)}</h4>{html_table(table)}" for table in self._shown]
         first = "ablations" if "ablations" in self.figures else "map_vs_parameters"
-        return "".join(parts) + (self.figures[first]._repr_html_() if first in self.figures else "")
+        said = f"<p>{escape(' '.join(self.answer))}</p>"
+        return said + "".join(parts) + (self.figures[first]._repr_html_() if first in self.figures else "")
 
     @property
     def _shown(self) -> list[Table]:
@@ -141,16 +150,20 @@ def write_report(
     *,
     mixed: bool = False,
     margin: float = MARGIN,
+    columns: Sequence[str] = (),
     progress: Progress = lambda *_: None,
 ) -> Report:
     """Write tables, figures and index.html into a results folder, and return what they say.
 
-    The tables are table.md, .csv and .tex; differences.csv, classes.csv, ensembles.csv, contrasts.csv if a suite
-    declared any, tuning.csv if there was a search, and ablations.csv if entries have bases. The same results give the
+    The tables are table.md and .csv; table_NAME.tex each, that of scores with these `columns`, captions.tex, and
+    report.tex, which shows them; differences.csv, classes.csv, ensembles.csv, contrasts.csv if a suite declared any,
+    tuning.csv if there was a search, and ablations.csv if entries have bases. The same results give the
     same bytes. Raises UserError where the folder holds no finished run, a damaged one, or runs that should not be
     compared.
     """
     results = load_results(folder, mixed=mixed)
+    # before clips are resampled
+    chosen = chosen_columns(results, columns)
     analysis = analyse(results, sampling or Sampling(), progress, margin)
     made = tables(analysis)
     if results.search and results.search["entries"]:
@@ -164,8 +177,6 @@ def write_report(
     store = results.folder
     write_text(store.report_file("table.md"), markdown(analysis, made))
     write_text(store.report_file("table.csv"), csv_text(by_name["scores"].records))
-    printed = [table for table in made if table.name != "published"]
-    write_text(store.report_file("table.tex"), latex(analysis, printed))
     if analysis.classes:
         by_name["classes"] = class_table(analysis.classes)
     if found:
@@ -178,10 +189,20 @@ def write_report(
             # of an earlier report with more systems
             path.unlink(missing_ok=True)
     figures = draw_contrasts(analysis) | draw_grid(analysis) | draw_ablations(analysis) | draw_search(store)
-    figures |= draw_scores(analysis) | draw_ensembles(results, found)
+    figures |= draw_costs(analysis) | draw_scores(analysis) | draw_ensembles(analysis, found)
     for run in results.runs:
         if run.folder.has_filters:
             filters_figure(run.folder)
+    _write_latex(store, latex_files(analysis, printed_tables(analysis, made, chosen), figures))
     write_text(store.page, page(analysis, list(by_name.values()), figures))
     drawn = {name: Figure(store.report_file(name), caption) for name, caption in figures.items()}
-    return Report(folder, by_name, drawn)
+    return Report(folder, by_name, drawn, answer(analysis))
+
+
+def _write_latex(store: ResultsFolder, files: Mapping[str, str]) -> None:
+    """Write the files of LaTeX, and remove those of an earlier report which had other tables."""
+    for old in [store.report_file("table.tex"), *store.path.glob("table_*.tex")]:
+        if old.name not in files:
+            old.unlink(missing_ok=True)
+    for name, text in files.items():
+        write_text(store.report_file(name), text)

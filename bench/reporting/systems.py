@@ -120,6 +120,10 @@ class Results:
     contrasts: tuple[PlannedContrast, ...]
     # fields and the values of each that the suite crossed over its entries
     grid: Mapping[str, list[Any]] = field(default_factory=dict)
+    # digest of a data set to its name, as packs have it
+    sources: Mapping[str, str] = field(default_factory=dict)
+    # entry to its theme, of those that have one
+    themes: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def labels(self) -> Labels:
@@ -184,7 +188,10 @@ def load_results(path: Path, *, mixed: bool = False) -> Results:
             f"{path}: not compared: {'; '.join(reasons)}. Remove the older runs' folders and run the suite again, "
             "or say --mixed to compare them all the same"
         )
-    return Results(folder, printable(plan.title), systems, failed, missing, reasons, plan.contrasts, plan.grid)
+    title = printable(plan.title)
+    return Results(
+        folder, title, systems, failed, missing, reasons, plan.contrasts, plan.grid, plan.sources, plan.themes
+    )
 
 
 def different_origins(systems: Sequence[System]) -> tuple[str, ...]:

@@ -48,6 +48,9 @@ class Tags:
     of_clip: Floats | None = None
     # what was done with a file shorter than that: the recipe's `short_clips`
     short_clips: str = "repeat"
+    # the class that was asked for, which is shown before the top tags; those that a clip of a data set is labelled with
+    asked: int | None = None
+    labels: frozenset[int] = frozenset()
 
     @cached_property
     def clip(self) -> Floats:
@@ -55,8 +58,9 @@ class Tags:
         return np.asarray(self.scores.mean(axis=0)) if self.of_clip is None else self.of_clip
 
     def top(self, count: int) -> list[int]:
-        """Return the classes with the highest scores, the highest first."""
-        return [int(k) for k in np.argsort(-self.clip, kind="stable")[:count]]
+        """Return the classes with the highest scores, the highest first, behind the one that was asked for."""
+        found = [int(k) for k in np.argsort(-self.clip, kind="stable")[:count]]
+        return found if self.asked is None else [self.asked, *(k for k in found if k != self.asked)][:count]
 
     @property
     def length(self) -> str:

@@ -11,16 +11,48 @@ __all__ = ["code_span", "figure_text", "latex_text", "markdown_text"]
 # underscore within a word is one, as are < before a space, and brackets that are neither a link's nor a footnote's.
 _MARKDOWN = re.compile(r"[\\`*|~$]|(?<![^\W_])_|_(?![^\W_])|<(?=[A-Za-z/!?])|&(?=#?\w+;)|\](?=[(\[:])|\[(?=\^)|#+$")
 _ENTITIES = {"<": "&lt;", "&": "&amp;"}
-_LATEX = str.maketrans({
+# signs of formulas, by their commands, which every engine and font knows
+_SIGNS = {
+    "≥": "geq", "≤": "leq", "≠": "neq", "≈": "approx", "≅": "cong", "≡": "equiv", "∼": "sim", "∝": "propto", "≪": "ll",
+    "≫": "gg", "∞": "infty", "√": "surd", "∑": "sum", "∏": "prod", "∫": "int", "∂": "partial", "∇": "nabla",
+    "∈": "in", "∉": "notin", "∩": "cap", "∪": "cup", "⊂": "subset", "⊆": "subseteq", "∅": "emptyset", "∀": "forall",
+    "∃": "exists", "∧": "wedge", "∨": "vee", "←": "leftarrow", "→": "to", "↑": "uparrow", "↓": "downarrow",
+    "↔": "leftrightarrow", "⇒": "Rightarrow", "⇔": "Leftrightarrow", "↦": "mapsto", "⋅": "cdot", "∘": "circ",
+    "⊕": "oplus", "⊗": "otimes", "∗": "ast", "⋯": "cdots", "∥": "parallel", "⟨": "langle", "⟩": "rangle",
+    "ℓ": "ell", "♯": "sharp", "♭": "flat", "♮": "natural",
+}  # fmt: skip
+# in Unicode's order; letters that Latin has, too, are written so
+_GREEK = {
+    "α": "alpha beta gamma delta varepsilon zeta eta theta iota kappa lambda mu nu xi o pi rho varsigma sigma tau "
+    "upsilon varphi chi psi omega",
+    "Α": "A B Gamma Delta E Z H Theta I K Lambda M N Xi O Pi P - Sigma T Upsilon Phi X Psi Omega",
+}
+_ACCENTS = {"\u0301": "acute", "\u0308": "ddot"}
+
+
+def _commands() -> dict[str, str]:
+    """Return what LaTeX writes otherwise than by the character itself."""
+    signs = {sign: rf"\{name}" for sign, name in _SIGNS.items()}
+    for first, names in _GREEK.items():
+        for place, name in enumerate(names.split()):
+            letter, command = chr(ord(first) + place), name if len(name) == 1 else rf"\{name}"
+            signs[letter] = command if command.startswith("\\") else rf"\mathrm{{{command}}}"
+            for accent, over in _ACCENTS.items():
+                signs[unicodedata.normalize("NFC", letter + accent)] = rf"\{over}{{{signs[letter]}}}"
+    # of letters without an accented form there are two characters, which stay apart
+    return {sign: rf"\ensuremath{{{command}}}" for sign, command in signs.items() if len(sign) == 1}
+
+
+_LATEX = str.maketrans(_commands() | {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
-    "†": r"\textdagger{}", "‡": r"\textdaggerdbl{}", "<": r"$<$", ">": r"$>$",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}", "±": r"$\pm$", "→": r"$\to$",
+    "†": r"\textdagger{}", "‡": r"\textdaggerdbl{}", "<": r"$<$", ">": r"$>$", "−": "$-$", "‐": "-", "‑": "-",
 })  # fmt: skip
 # What pdflatex has, beside ASCII, with no more than inputenc and fontenc: most of Latin, and a text's signs. On any
 # other character it would stop.
 _UNKNOWN_TO_LATEX = re.compile(
     "[^\n -~\u00a0-\u0125\u0128-\u0137\u0139-\u013e\u0141-\u0148\u014a-\u0165\u0168-\u017e\u0218-\u021b"
-    "\u2013\u2014\u2018-\u201a\u201c-\u201e\u2020-\u2022\u2026\u2030\u2039\u203a\u20ac\u2122]"
+    "\u2013\u2014\u2018-\u201a\u201c-\u201e\u2020-\u2022\u2026\u2030\u2039\u203a\u20ac\u2122]+"
 )
 
 
@@ -38,13 +70,19 @@ def code_span(text: str) -> str:
 
 
 def latex_text(text: str) -> str:
-    """Return a text for LaTeX; a hyphen before a number is a minus, a character that pdflatex lacks [U+4E2D]."""
-    known = _UNKNOWN_TO_LATEX.sub(
-        lambda found: f"[U+{ord(found[0]):04X}]", unicodedata.normalize("NFC", printable(text))
-    )
+    """Return a text for pdflatex and xelatex: -> is an arrow, a hyphen before a number a minus, between spaces a dash.
+
+    Letters of Greek and common signs are commands; other characters that either lacks are numbers: [U+4E2D U+6587].
+    """
+    composed = unicodedata.normalize("NFC", printable(text)).replace("->", "→")
+    known = _UNKNOWN_TO_LATEX.sub(_numbers, composed.translate(_LATEX))
     # after a line's end, these two would be taken as its options
     start = "{}" if known[:1] in ("[", "*") else ""
-    return start + re.sub(r"(?<![\w.])-(?=\d)", "$-$", known.translate(_LATEX))
+    return start + re.sub(r"(?<![\w.])-(?=\.?\d)", "$-$", known.replace(" - ", " -- "))
+
+
+def _numbers(found: re.Match[str]) -> str:
+    return f"[{' '.join(f'U+{ord(character):04X}' for character in found[0])}]"
 
 
 def figure_text(text: str, length: int = 60) -> str:

@@ -20,6 +20,7 @@ from bench.searching.search import Search, no_effect, pruner_settings
 from bench.searching.study import cause, counted, sampler_settings, seconds_spent, status, steps_spent
 from bench.store import ResultsFolder
 from bench.store.files import write_text
+from bench.store.search_record import FOR_IMPORTANCE
 from bench.suites.plan import contrasts
 from bench.suites.space import Budget
 from bench.suites.suite import Entry, Suite
@@ -28,9 +29,6 @@ __all__ = ["SearchResult", "export", "write_record"]
 
 # the first seed of retraining: no search has seen it
 _FRESH = 100
-# Complete trials without which importance is noise: it is what separates the best tenth, of which there should be at
-# least five, as Optuna's own notes on it say.
-_FOR_IMPORTANCE = 50
 
 
 @dataclass(frozen=True)
@@ -235,7 +233,7 @@ def _importance(study: Study, names: Sequence[str]) -> dict[str, float]:
     There is none of too few complete trials, and none if no parameter separates them.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(complete) < _FOR_IMPORTANCE or not names:
+    if len(complete) < FOR_IMPORTANCE or not names:
         return {}
     with warnings.catch_warnings():
         # its warnings say that the best tenth is of equal trials, for which there is no answer

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from string import ascii_lowercase
 from typing import Literal, get_args
 
 import networkx
@@ -15,8 +16,8 @@ from bench.stats.ranking import Floats
 
 __all__ = [
     "CHECKPOINTS_ONLY", "GENERALISES", "LEVEL", "SEEDS_NEEDED", "SHARED_SEEDS_NEEDED", "Equivalence", "Inference",
-    "Verdict", "absolute", "benjamini_hochberg", "critical", "difference", "equivalence", "group_letters", "holm",
-    "infer", "of_contrast", "variances_of_mean", "verdicts",
+    "Verdict", "absolute", "alike", "benjamini_hochberg", "critical", "difference", "equivalence", "group_letters",
+    "holm", "infer", "of_contrast", "variances_of_mean", "verdicts",
 ]  # fmt: skip
 
 # for a claim that generalises to architectures: a side, or where both sides have the same ones
@@ -220,16 +221,19 @@ def verdicts(p: Floats, adjusted: Floats, floor: float, *, generalises: bool = T
 def group_letters(names: Sequence[str], differ: Callable[[str, str], bool]) -> dict[str, str]:
     """Return letters that two systems share where their difference is not significant (compact letter display).
 
-    One letter for each largest set of systems without a difference between any two; `names` are in order of rank.
+    One letter for each set of `alike`; `names` are in order of rank. More sets than letters are no display, so that
+    all have '' then.
     """
+    groups = alike(names, differ)
+    sets = dict(zip(ascii_lowercase, groups, strict=False)) if len(groups) <= len(ascii_lowercase) else {}
+    return {name: "".join(letter for letter, group in sets.items() if name in group) for name in names}
+
+
+def alike(names: Sequence[str], differ: Callable[[str, str], bool]) -> list[list[str]]:
+    """Return the largest sets of systems without a difference between any two, in the order of `names`."""
     graph = networkx.Graph()
     graph.add_nodes_from(names)
     graph.add_edges_from((a, b) for a, b in itertools.combinations(names, 2) if not differ(a, b))
     place = {name: i for i, name in enumerate(names)}
     groups = sorted(sorted(place[name] for name in clique) for clique in networkx.find_cliques(graph))
-    letters = [_letter(i) for i in range(len(groups))]
-    return {name: "".join(x for x, g in zip(letters, groups, strict=True) if place[name] in g) for name in names}
-
-
-def _letter(i: int) -> str:
-    return chr(ord("a") + i) if i < 26 else _letter(i // 26 - 1) + _letter(i % 26)
+    return [[names[i] for i in group] for group in groups]

@@ -45,6 +45,7 @@ class _PlanFile(TypedDict):
 
 _PLAN = TypeAdapter(_PlanFile)
 _GRID = TypeAdapter(dict[str, list[Any]])
+_NAMES = TypeAdapter(dict[str, str])
 _TRIALS = TypeAdapter(list[dict[str, Any]])
 
 
@@ -58,6 +59,10 @@ class Plan:
     contrasts: tuple[PlannedContrast, ...] = ()
     # fields and the values of each that it crosses over its entries
     grid: Mapping[str, list[Any]] = field(default_factory=dict)
+    # digest of a data set to its name, as packs have it
+    sources: Mapping[str, str] = field(default_factory=dict)
+    # entry to its theme, of those that have one
+    themes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -151,10 +156,13 @@ class ResultsFolder:
             return Plan(self.path.name)
         values = read_json(self.plan_file)
         plan = checked(_PLAN, values, self.plan_file)
-        # older plans have neither contrasts nor a grid
+        # older plans have none of these
         contrasts = read_contrasts(values.get("contrasts", []), self.plan_file)
         grid = checked(_GRID, values.get("grid", {}), self.plan_file, within="grid")
-        return Plan(plan["title"], tuple(plan["planned"]), contrasts, grid)
+        sources, themes = (
+            checked(_NAMES, values.get(key, {}), self.plan_file, within=key) for key in ("sources", "themes")
+        )
+        return Plan(plan["title"], tuple(plan["planned"]), contrasts, grid, sources, themes)
 
     def add_to_plan(
         self,
@@ -162,17 +170,21 @@ class ResultsFolder:
         planned: Sequence[str],
         contrasts: Sequence[PlannedContrast] = (),
         grid: Mapping[str, list[Any]] | None = None,
+        *,
+        sources: Mapping[str, str] | None = None,
+        themes: Mapping[str, str] | None = None,
     ) -> None:
         """Add to what earlier commands planned here.
 
-        Of contrasts of one name the last counts. A grid over the same fields as before adds its values to theirs; over
-        others it takes the place of that one.
+        Of contrasts of one name the last counts, and so of an entry's theme and of a data set's name. A grid over the
+        same fields as before adds its values to theirs; over others it takes the place of that one.
         """
         with self.lock("suite"):
             before = self.plan()
-            runs = dict.fromkeys([*before.planned, *planned])
+            runs = tuple(dict.fromkeys([*before.planned, *planned]))
             by_name = {contrast.name: contrast for contrast in [*before.contrasts, *contrasts]}
-            self._write_plan(Plan(title, tuple(runs), tuple(by_name.values()), _joined(before.grid, grid or {})))
+            named = (dict(before.sources) | dict(sources or {}), dict(before.themes) | dict(themes or {}))
+            self._write_plan(Plan(title, runs, tuple(by_name.values()), _joined(before.grid, grid or {}), *named))
 
     def unfinished(self) -> list[str]:
         """Return the names of planned runs that are not finished, failed ones included."""
@@ -186,8 +198,9 @@ class ResultsFolder:
 
     def _write_plan(self, plan: Plan) -> None:
         contrasts = [contrast.record() for contrast in plan.contrasts]
-        values = {"title": plan.title, "planned": list(plan.planned), "contrasts": contrasts, "grid": {**plan.grid}}
-        write_json(self.plan_file, {"format": FORMAT, **values})
+        values = {"format": FORMAT, "title": plan.title, "planned": list(plan.planned), "contrasts": contrasts}
+        named = {"grid": {**plan.grid}, "sources": {**plan.sources}, "themes": {**plan.themes}}
+        write_json(self.plan_file, values | named)
 
     # --- searches
 

@@ -7,7 +7,11 @@ from typing_extensions import TypedDict
 
 from bench.store.record import Amount, Count, MetricValue
 
-__all__ = ["SEARCH"]
+__all__ = ["FOR_IMPORTANCE", "SEARCH"]
+
+# Complete trials without which importance is noise: it is what separates the best tenth, of which there should be at
+# least five, as Optuna's own notes on it say.
+FOR_IMPORTANCE = 50
 
 
 class _Result(TypedDict):

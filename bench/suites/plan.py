@@ -21,7 +21,7 @@ from bench.suites.contrasts import resolve
 from bench.suites.suite import MAX_RUNS, Entry, Suite, entry_name, same_names
 
 __all__ = [
-    "Run", "Selection", "check_name", "contrasts", "entries", "plan", "run_names", "sample_rates",
+    "Run", "Selection", "check_name", "contrasts", "entries", "plan", "run_names", "sample_rates", "themes",
 ]  # fmt: skip
 
 CPU = torch.device("cpu")
@@ -114,6 +114,11 @@ def contrasts(suite: Suite) -> tuple[PlannedContrast, ...]:
     They are those of the whole suite, whatever a command selects: of fewer entries they would be other contrasts.
     """
     return _resolved(suite, _crossed(suite))
+
+
+def themes(suite: Suite) -> dict[str, str]:
+    """Return the themes of the whole suite's entries by name, of those that have one."""
+    return {entry.name: entry.theme for of_entry in _crossed(suite).values() for entry in of_entry if entry.theme}
 
 
 def _crossed(suite: Suite) -> dict[str, list[Entry]]:

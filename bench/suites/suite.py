@@ -72,6 +72,8 @@ class Entry(Settings):
     rescores: _OfEntry = ""
     config: dict[str, Any] = {}
     question: Line = ""
+    # what it is shown with, among others of this theme; no base's
+    theme: Annotated[str, Field(max_length=80), AfterValidator(in_one_line)] = ""
     # the entry whose weights are the start
     init: str = ""
 
@@ -200,7 +202,7 @@ class Suite(Settings):
         return [self._at(point, entry) for point in points(self.grid)] if self.grid else [entry]
 
     def _at(self, point: Mapping[str, Any], entry: Entry) -> Entry:
-        values: dict[str, Any] = {name: getattr(entry, name) for name in ("architecture", "question", "init")}
+        values: dict[str, Any] = {name: getattr(entry, name) for name in ("architecture", "question", "theme", "init")}
         for table in ("train", "config"):
             values[table] = {field_of(name): value for name, value in point.items() if name.startswith(f"{table}.")}
         values |= {"name": f"{entry.name}-{point_name(point)}", "sample_rate": point.get("sample_rate")}

@@ -116,7 +116,8 @@ def _record(path: Path, name: str, folder: RunFolder | None, values: dict[str, A
 
 def readable_files(folder: Path) -> list[Path]:
     """Return what is sent of a folder, as it is."""
-    return [path for path in sorted(folder.iterdir()) if path.suffix in _SUFFIXES and path.name != "tracking.json"]
+    found = (path for path in sorted(folder.iterdir()) if path.suffix in _SUFFIXES and path.is_file())
+    return [path for path in found if path.name != "tracking.json"]
 
 
 def _flat(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:

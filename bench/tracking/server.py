@@ -4,6 +4,8 @@ Every run that is sent gets the tag `bench.sent` last, with the digest of what i
 being sent when the server, or the process that sent it, died: it is deleted, and sent anew.
 """
 
+import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -21,14 +23,19 @@ from mlflow.entities import (
     Metric,
     Param,
     Run,
+    RunTag,
 )
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils import get_results_from_paginated_fn
-from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
 
+from bench.tracking.overview import Overview
 from bench.tracking.records import Record
 
 SUITE, NAME, SENT, FILES, MODEL = "bench.suite", "bench.run", "bench.sent", "bench.files", "bench.model"
+# of a parent: the names of the files that were sent, and the digest of the description, which a user may have changed
+FILE_NAMES, NOTE = "bench.file_names", "bench.note"
 # the name of the results folder itself
 PARENT = "."
 # MLflow takes no more than 1000 metrics at once
@@ -128,12 +135,55 @@ class RemoteSuite:
         run = self.client.create_run(self.experiment, _ms(record.started), tags, record.name)
         run_id = run.info.run_id
         self.client.log_batch(run_id, params=[Param(name, value) for name, value in record.params().items()])
-        metrics = [Metric(name, value, _ms(record.started + at), step) for name, value, step, at in record.points()]
-        for start in range(0, len(metrics), BATCH):
-            self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+        measured = record.points()
+        self._log(run, [Metric(name, value, _ms(record.started + at), step) for name, value, step, at in measured])
         self.client.set_terminated(run_id, record.status, _ms(record.ended))
         self.client.set_tag(run_id, SENT, record.digest)
         self.children[record.name], self.sent[record.name] = run, record.digest
+        return True
+
+    def send_overview(self, overview: Overview) -> None:
+        """Give the parent its scores, tags and description, of which only what has changed is sent.
+
+        MLflow shows the latest of several values, and keeps those of systems that are gone.
+        """
+        now, known = _ms(time.time()), self.parent.data.metrics
+        changed = [Metric(name, value, now, 0) for name, value in overview.scores.items() if known.get(name) != value]
+        self._log(self.parent, changed)
+        tags = {MLFLOW_SOURCE_NAME: "bench", **overview.tags}
+        if "commit" in tags:
+            tags[MLFLOW_GIT_COMMIT] = tags["commit"]
+        written = self.parent.data.tags.get(MLFLOW_RUN_NOTE, "")
+        # what a user has written there stays
+        if overview.description and (not written or _digest(written) == self.parent.data.tags.get(NOTE)):
+            tags |= {NOTE: _digest(overview.description), MLFLOW_RUN_NOTE: overview.description}
+        self.set_parent_tags(tags)
+
+    def _log(self, run: Run, metrics: Sequence[Metric]) -> None:
+        for start in range(0, len(metrics), BATCH):
+            self.client.log_batch(run.info.run_id, metrics=metrics[start : start + BATCH])
+
+    def send_report(self, paths: Sequence[Path]) -> list[str]:
+        """Send the files of the folder itself; return the names of an earlier report's that could not be deleted.
+
+        What others have put beside them stays.
+        """
+        names = [path.name for path in paths]
+        before = json.loads(self.parent.data.tags.get(FILE_NAMES, "[]"))
+        # before they are sent, so that what was cut off is known, too
+        self.set_parent_tags({FILE_NAMES: json.dumps(sorted({*before, *names}))})
+        self.send_files(self.parent, paths)
+        left = [name for name in before if name not in names and not self._delete_file(name)]
+        self.set_parent_tags({FILE_NAMES: json.dumps(sorted({*left, *names}))})
+        return left
+
+    def _delete_file(self, name: str) -> bool:
+        """Delete an artifact of the parent; return False where its store cannot."""
+        store = get_artifact_repository(self.parent.info.artifact_uri, tracking_uri=self.client.tracking_uri)
+        try:
+            store.delete_artifacts(name)
+        except (MlflowException, NotImplementedError):
+            return False
         return True
 
     def send_files(self, run: Run, paths: Sequence[Path]) -> None:
@@ -166,9 +216,11 @@ class RemoteSuite:
         return uri
 
     def set_parent_tags(self, tags: dict[str, str]) -> None:
-        for name, value in tags.items():
-            if self.parent.data.tags.get(name) != value:
-                self.client.set_tag(self.parent.info.run_id, name, value)
+        """Set tags, all at once: a description without its digest would be taken for a user's."""
+        changed = {name: value for name, value in tags.items() if self.parent.data.tags.get(name) != value}
+        if changed:
+            self.client.log_batch(self.parent.info.run_id, tags=[RunTag(*tag) for tag in changed.items()])
+            self.parent.data.tags.update(changed)
 
     def set_parent_status(self, status: str) -> None:
         if self.parent.info.status != status:
@@ -202,3 +254,7 @@ def _all(search: Callable[..., Any]) -> list[Any]:
 
 def _ms(seconds: float) -> int:
     return round(1000 * seconds)
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()

@@ -16,6 +16,7 @@ from bench.store import ResultsFolder
 from bench.store.databases import sqlite_url
 from bench.store.files import read_json
 from bench.text import hide_secrets
+from bench.tracking.overview import read_overview
 from bench.tracking.records import Record, read_records, readable_files
 
 if TYPE_CHECKING:  # mlflow takes seconds to import, and reads the environment
@@ -141,7 +142,9 @@ def _send_all(results: ResultsFolder, outcome: SyncOutcome, progress: Progress) 
             outcome.sent.append(record.name)
             note()
         remote.send_files(remote.children[record.name], readable_files(record.folder.path) if record.folder else [])
-    remote.send_files(remote.parent, readable_files(folder))
+    remote.send_overview(read_overview(results))
+    for name in remote.send_report(readable_files(folder)):
+        outcome.warnings.append(f"{folder}: {name}, of an earlier report, stays in MLflow: its store deletes no files")
     remote.set_parent_status("RUNNING" if set(plan.planned) - records.keys() else "FINISHED")
     _send_best(remote, records, outcome)
     outcome.there = len(remote.children)

@@ -440,9 +440,9 @@ def results(case: Case) -> None:
     with no_figures():
         write_report(case.folder, Sampling(20, False))
     found = pd.read_csv(case.folder / "table.csv")
-    expected = pd.read_csv(case.original / "_table.csv").set_index("architecture")
+    expected = pd.read_csv(case.original / "_table.csv").set_index("entry")
     for _, row in found.iterrows():
-        name = row["architecture"]
+        name = row["entry"]
         if name in expected.index and row["seeds"] == expected.loc[name, "seeds"]:
             before = expected.loc[name, "map"]
             require(abs(row["map"] - before) < 1e-6, f"{name}: mAP {row['map']}, was {before}")

@@ -138,7 +138,8 @@ def test_a_checkpoint_of_an_older_format_is_kept(
     command, folder = COMMANDS["run"], tmp_path / "w"
     changes, _ = reference(command)
     command.prepare(inputs, folder)
-    command.run(processes, inputs, folder, fault=Fault(folder, "kill", changes // 2))
+    # early on: most of what the command changes is the report
+    command.run(processes, inputs, folder, fault=Fault(folder, "kill", changes // 8))
     (path,) = folder.rglob("checkpoint.pt")
     age = (
         "import torch\n"

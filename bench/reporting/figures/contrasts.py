@@ -1,85 +1,100 @@
 """The contrasts' figure: what a suite asked before any result was read, and what came of it (a forest plot)."""
 
 import textwrap
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from bench.reporting.analysis import Analysis, Contrast
-from bench.reporting.figures.forest import draw_claim, verdict_legend
-from bench.reporting.figures.style import draw, new_figure
+from bench.reporting.basis import basis
+from bench.reporting.contrasts import totals
+from bench.reporting.figures.forest import (
+    draw_claim,
+    forest,
+    numbers,
+    reading,
+    verdict_legend,
+    write_left,
+    write_right,
+)
+from bench.reporting.figures.style import COLUMN, FULL, draw
 from bench.reporting.tables.contrasts import contrast_table
-from bench.reporting.text import figure_text
 from bench.text import printable
 
 __all__ = ["draw_contrasts"]
 
-# a page's width, and a line of text, in inches; the characters that have room beside the panel
-_WIDTH, _LINE, _CHARACTERS = 6.9, 0.125, 46
+# the characters that have room beside the panel, in a figure as wide as a page and in a narrower one
+_WIDE, _NARROW = 52, 32
 # of a question; the table has all of it
 _MOST_LINES = 4
-_SHADE: dict[str, Any] = {"color": "#e4e4e4", "zorder": 0}
-_NARROWER: dict[str, Any] = {"color": "#7f7f7f", "linewidth": 4, "alpha": 0.5, "zorder": 1.5}
 
 
 def draw_contrasts(analysis: Analysis) -> dict[str, str]:
     """Draw the figure, or remove that of an earlier report; return file stem to caption."""
+    claims = [contrast.claim for contrast in analysis.contrasts if contrast.claim]
     caption = (
-        "What the suite asked before any result was read: each declared contrast as a weighted difference in {metric} "
-        "on eval, with its 95% interval. The shaded band is of differences within {margin}: a contrast is equivalent "
-        "to none where its 90% interval, drawn thick, lies in that band."
+        "What the suite asked before any result was read: each declared contrast, a weighted difference in {metric} on "
+        "eval, with its 95% interval.{sums} {reading} On {basis}."
     )
-    words = {"metric": analysis.primary.label, "margin": f"{analysis.margin:g}"}
+    sums = [
+        f"{total} is the sum of what follows it with = and +."
+        for total in totals([contrast.weighed.planned for contrast in analysis.contrasts])
+    ]
+    words = {"metric": analysis.primary.label, "sums": "".join(f" {text}" for text in sums)}
+    words |= {"reading": reading(claims, analysis.margin), "basis": basis(analysis)}
     return draw({"contrasts": (_forest, caption)}, analysis.results.folder, analysis, **words)
 
 
-def _forest(analysis: Analysis) -> Figure | None:
+def _forest(analysis: Analysis, *, width: float = FULL) -> Figure | None:
     """Draw a contrast below the other, as they were declared; y counts lines of text."""
     claims = [contrast.claim for contrast in analysis.contrasts if contrast.claim]
     if not claims:
         return None
-    cells = contrast_table(analysis.contrasts, analysis.margin).cells
-    texts = [(_wrapped(name), _wrapped(question)) for name, question, *_ in cells]
+    is_wide = width > COLUMN
+    signs, cells = _signs(analysis.contrasts), contrast_table(analysis.contrasts, analysis.margin).cells
+    blocks = []
+    for contrast, sign, (name, question, *_) in zip(analysis.contrasts, signs, cells, strict=True):
+        # numbers have a column of their own where there is room for one
+        value = [] if is_wide else [_value(contrast)]
+        blocks.append((_wrapped(sign + name, width), value, _wrapped(question, width)))
     # half a line between two
-    ends = [*accumulate((len(name) + len(question) + 0.5 for name, question in texts), initial=0.0)]
-    figure, axes = new_figure(_WIDTH, 1.2 + _LINE * ends[-1])
-    axes.axvspan(-analysis.margin, analysis.margin, **_SHADE)
-    axes.axvline(0, color="black", linewidth=0.8, zorder=1)
-    lines = zip(analysis.contrasts, texts, cells, pairwise(ends), strict=True)
-    for contrast, (name, question), (_, _, value, between, *_), (top, end) in lines:
+    ends = [*accumulate((sum(map(len, block)) + 0.5 for block in blocks), initial=0.0)]
+    figure, axes = forest(width, ends[-1], analysis.margin)
+    for contrast, block, (top, end) in zip(analysis.contrasts, blocks, pairwise(ends), strict=True):
+        _write(axes, block, top)
         middle = (top + end - 0.5) / 2
-        _write(axes, name, top + len(name) / 2, weight="bold")
-        _write(axes, question, top + len(name) + len(question) / 2, color="#444444")
-        _draw(axes, contrast, middle)
-        numbers = f"{value} ({between})" if value else "not computed"
-        axes.text(1.02, middle, numbers, transform=axes.get_yaxis_transform(), fontsize=7, va="center")
-    axes.set_ylim(ends[-1], -0.5)
-    axes.set_yticks([])
-    axes.set_xlabel(f"weighted difference in {analysis.primary.label} on eval, 95% interval", fontsize=8)
-    axes.set_title(figure_text(analysis.results.title))
-    others: list[Line2D | Patch] = [Patch(label=f"differences within {analysis.margin:g}", **_SHADE)]
-    if any(claim.difference.narrower for claim in claims):
-        others.append(Line2D([], [], label="90% interval", **_NARROWER))
-    verdict_legend(figure, {claim.verdict for claim in claims}, others)
+        if contrast.claim:
+            draw_claim(axes, contrast.claim, middle, printable(contrast.weighed.planned.name))
+        if is_wide:
+            write_right(axes, _value(contrast), middle)
+    axes.set_xlabel(f"weighted difference in {analysis.primary.label}" + (" on eval" if is_wide else ""))
+    verdict_legend(figure, claims, analysis.margin)
     return figure
 
 
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(printable(text), _CHARACTERS, max_lines=_MOST_LINES, placeholder=" ...")
+def _value(contrast: Contrast) -> str:
+    return numbers(contrast.claim) if contrast.claim else "not computed"
 
 
-def _write(axes: Axes, lines: list[str], middle: float, **look: Any) -> None:
-    """Write lines to the left of a panel, around a height."""
-    place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center"}
-    axes.text(-0.02, middle, "\n".join(lines), fontsize=7, **place, **look)
+def _wrapped(text: str, width: float) -> list[str]:
+    room = _WIDE if width > COLUMN else _NARROW
+    return textwrap.wrap(printable(text), room, max_lines=_MOST_LINES, placeholder=" ...")
 
 
-def _draw(axes: Axes, contrast: Contrast, y: float) -> None:
-    if claim := contrast.claim:
-        draw_claim(axes, claim, y)
-        if claim.difference.narrower:
-            axes.plot([float(end) for end in claim.difference.narrower], [y, y], **_NARROWER)
+def _write(axes: Axes, block: Sequence[list[str]], top: float) -> None:
+    """Write name, numbers and question to the left of a panel, from a height on downwards."""
+    for lines, look in zip(block, ({"weight": "bold"}, {}, {"color": "#5a5a5a"}), strict=True):
+        if lines:
+            write_left(axes, lines, top + len(lines) / 2, **look)
+        top += len(lines)
+
+
+def _signs(contrasts: Sequence[Contrast]) -> list[str]:
+    """Return what stands before each contrast's name, so that a sum reads as one: '', '= ', '+ '."""
+    signs, parts = ["" for _ in contrasts], totals([contrast.weighed.planned for contrast in contrasts])
+    for place, contrast in enumerate(contrasts):
+        for part in range(parts.get(contrast.weighed.planned.name, 0)):
+            signs[place + 1 + part] = "+ " if part else "= "
+    return signs

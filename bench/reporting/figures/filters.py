@@ -9,34 +9,35 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from bench.reporting.figures.style import new_figure, plain_ticks, save
+from bench.reporting.figures.style import FULL, GREY, INK, SMALL, new_figure, plain_ticks, save
 from bench.reporting.filters import STATES, Filters, fit_bandwidth, fit_scales, load_filters
-from bench.reporting.text import figure_text
 from bench.store import RunFolder
 
 __all__ = ["filters_figure"]
 
 # -3 dB bandwidth of a sinusoid of n samples, in units of sample_rate / n
 _SINUSOID = 0.886
-# colour, dashes: each scale is distinguished without colour too
+# colour, dashes: each scale is distinguished without colour too; these are no families, so neither are the colours
 _LINES: dict[str, tuple[str, Any]] = {
-    "linear": ("#949494", (0, (1, 1.2))),
-    "mel": ("#0173b2", (0, (6, 1.5))),
-    "bark": ("#de8f05", (0, (3, 1.2, 1, 1.2))),
-    "ERB": ("#029e73", (0, (2.5, 1.5))),
+    "linear": ("#6e6e6e", (0, (1, 1.2))),
+    "mel": ("#6a3d9a", (0, (6, 1.5))),
+    "bark": ("#9a6a00", (0, (3, 1.2, 1, 1.2))),
+    "ERB": ("#00806b", (0, (2.5, 1.5))),
 }
 # colour, marker: grey and hollow, black and filled, so that colour is left to the scales
-_STATE_LOOKS = {"untrained": ("#999999", "s"), "trained": ("black", "o")}
+_STATE_LOOKS = {"untrained": (GREY, "s"), "trained": (INK, "o")}
 _BELOW: dict[str, Any] = {  # of legends: the curves need all the room inside
     "loc": "upper center", "bbox_to_anchor": (0.45, -0.22), "handlelength": 2.5, "columnspacing": 1,
-    "fontsize": "small", "frameon": False,
 }  # fmt: skip
 
 
 def filters_figure(folder: RunFolder) -> None:
-    """Draw a run's filters into its folder. Raises UserError where filters.csv or filters.npz is missing or damaged."""
+    """Draw a run's filters into its folder, as wide as a page's text and as high as a page with a caption.
+
+    Raises UserError where filters.csv or filters.npz is missing or damaged.
+    """
     filters = load_filters(folder)
-    figure, axes = new_figure(7.2, 8.8)
+    figure, axes = new_figure(FULL, 8.2)
     axes.remove()
     top, middle, bottom = np.asarray(figure.subfigures(3, 1, height_ratios=(3.1, 3.3, 2)))
     _draw_responses(top, filters)
@@ -44,7 +45,6 @@ def filters_figure(folder: RunFolder) -> None:
     _draw_centres(left, filters)
     _draw_bandwidths(right, filters)
     _draw_shapes(bottom, filters)
-    figure.suptitle(f"{figure_text(filters.title)}: the {len(filters.of('trained')):,} filters of its first layer")
     save(figure, folder.filters_figure)
 
 
@@ -62,9 +62,9 @@ def _draw_responses(panel: SubFigure, filters: Filters) -> None:
             extent=(0, len(order), 0, filters.sample_rate / 2000),
         )  # fmt: skip
         axes.grid(False)
-        axes.set_title(f"responses, {state}" + (f" (the last {dead} are dead)" if dead else ""))
+        axes.set_title(f"responses, {state}" + (f" (the last {dead:,} are dead)" if dead else ""), loc="left")
     both[0].set_ylabel("frequency (kHz)")
-    panel.supxlabel("filter, in the order of the frequency of its maximum", fontsize="medium")
+    panel.supxlabel("filter, in the order of the frequency of its maximum")
     ticks = MaxNLocator(integer=True)
     panel.colorbar(image, ax=both, label="dB relative to own maximum", pad=0.02, extend="min", ticks=ticks)
 
@@ -78,10 +78,8 @@ def _draw_centres(axes: Axes, filters: Filters) -> None:
         colour, dashes = _LINES[name]
         label = f"{name}, R² = {fit.r2:.3f}"
         axes.plot(u, fit.curve(name, u) / 1000, color=colour, linestyle=dashes, linewidth=1.5, label=label)
-    axes.set(
-        title="centre frequencies; scales fitted to trained", xlabel="share of the filters", ylabel="frequency (kHz)",
-        xlim=(0, 1), ylim=(0, filters.sample_rate / 2000),
-    )  # fmt: skip
+    axes.set_title("centre frequencies; scales fitted to trained", loc="left")
+    axes.set(xlabel="share of the filters", ylabel="frequency (kHz)", xlim=(0, 1), ylim=(0, filters.sample_rate / 2000))
     axes.legend(**_BELOW, ncols=2)
 
 
@@ -105,7 +103,7 @@ def _draw_bandwidths(axes: Axes, filters: Filters) -> None:
         label=f"a sinusoid of {1000 * filters.taps / filters.sample_rate:.4g} ms",
     )  # fmt: skip
     axes.set(xlabel="frequency of the maximum (Hz)", ylabel="-3 dB bandwidth (Hz)", xscale="log", yscale="log")
-    axes.set_title("bandwidths")
+    axes.set_title("bandwidths", loc="left")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     plain_ticks(axes.xaxis, axes.yaxis)
     axes.legend(**_BELOW)
@@ -117,10 +115,10 @@ def _draw_shapes(panel: SubFigure, filters: Filters) -> None:
     grid = panel.subplots(2, 8, sharex=True, sharey=True).ravel()
     milliseconds = 1000 * np.arange(filters.taps) / filters.sample_rate
     for axes, place in zip(grid, np.argsort(peaks[numbers], kind="stable"), strict=False):
-        axes.plot(milliseconds, shapes[place] / np.abs(shapes[place]).max(), color="black", linewidth=0.5)
-        axes.set_title(f"{peaks[numbers[place]]:.0f} Hz", fontsize="small", pad=2)
+        axes.plot(milliseconds, shapes[place] / np.abs(shapes[place]).max(), color=INK, linewidth=0.5)
+        axes.set_title(f"{peaks[numbers[place]]:.0f} Hz", fontsize=SMALL, fontweight="normal", pad=2)
         axes.set_yticks([])
     for axes in grid[len(numbers) :]:
         axes.set_visible(False)
-    panel.suptitle("the trained filters of the highest gain", fontsize="medium")
-    panel.supxlabel("time (ms)", fontsize="medium")
+    panel.suptitle("the trained filters of the highest gain", fontweight="bold", x=0.01, ha="left")
+    panel.supxlabel("time (ms)")

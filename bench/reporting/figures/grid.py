@@ -1,32 +1,39 @@
-"""The grid's figure: what the values that a suite crosses do to each of its entries."""
+"""The grid's figure: what the values that a suite crosses do to each of its entries (an interaction plot)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 from scipy import stats
 
 from bench.reporting.analysis import Analysis
-from bench.reporting.figures.style import appearance, draw, set_style
+from bench.reporting.basis import basis
+from bench.reporting.figures.panels import End, family_colours, family_title, name_ends, short, wrapped
+from bench.reporting.figures.style import COLUMN, FULL, GREY, SMALL, Look, draw, hover, looks, set_style
 from bench.reporting.grids import GridPoint, grid_points, shown, varied
 from bench.reporting.systems import System
 from bench.reporting.text import figure_text
 from bench.stats.inference import LEVEL, SHARED_SEEDS_NEEDED
+from bench.suites.grid import field_of
 
 __all__ = ["draw_grid"]
 
-# of a page, in inches; panels beside each other, and in all
-_WIDTH, _COLUMNS, _MOST_PANELS = 6.9, 3, 6
-_STROKES = {"cnn": "-", "transformer": "--", "hybrid": ":"}
+# inches of a panel's height, and a name beside a line's end
+_HEIGHT, _NAME = 2.1, 0.125
+# panels beside each other, and in all; entries that one panel shows without being a clot
+_COLUMNS, _MOST_PANELS, _MOST_ENTRIES = 3, 6, 5
+# entries of which names have a line each
+_MANY = 12
 # of the way to the next value, which entries take up side by side
-_SPREAD = 0.2
+_SPREAD = 0.16
+# of the range of the scores, as far below them as the chance level is still shown
+_FLOOR = 0.35
 
 
 @dataclass(frozen=True)
@@ -55,100 +62,170 @@ class _Along:
         return x + share * min(b - a for a, b in pairwise(known))
 
 
+@dataclass(frozen=True)
+class _Panel:
+    """What one panel shows: its heading, and points by entry."""
+
+    heading: str
+    points: Sequence[GridPoint]
+
+    @property
+    def entries(self) -> dict[str, list[GridPoint]]:
+        found: dict[str, list[GridPoint]] = {}
+        for point in self.points:
+            found.setdefault(point.entry, []).append(point)
+        return found
+
+
 def draw_grid(analysis: Analysis) -> dict[str, str]:
     """Draw the figure, or remove that of an earlier report; return file stem to caption."""
     points = grid_points(analysis.results)
     caption = (
-        "{metric} on eval at each combination of the suite's grid ({fields}). A line joins the means of an entry "
-        "(solid: convolutional networks, dashed: transformers, dotted: hybrids), a dot is a seed, a bar the 95% "
-        "interval of the mean over seeds, on these clips, where there are {seeds} or more."
+        "{metric} on eval at each combination of {fields}. A line joins the means of an entry over its seeds, a dot is "
+        "a seed, a bar the 95% interval of the mean over seeds, on these clips, where there are {seeds} or more. "
+        "{colours} {floors}On {basis}."
     )
-    words = {"metric": analysis.primary.label, "fields": ", ".join(varied(points)), "seeds": str(SHARED_SEEDS_NEEDED)}
+    words = {"metric": analysis.primary.label, "fields": " and ".join(varied(points))}
+    words |= {"seeds": str(SHARED_SEEDS_NEEDED), "basis": basis(analysis)}
+    words["colours"] = family_colours(point.system.first.family for point in points) if points else ""
+    words["floors"] = "".join(f"{name.capitalize()}: {value:.3f}. " for name, value in analysis.results.floors.items())
     return draw({"grid": (_grid, caption)}, analysis.results.folder, analysis, points, **words)
 
 
-def _grid(analysis: Analysis, points: Sequence[GridPoint]) -> Figure | None:
+def _grid(analysis: Analysis, points: Sequence[GridPoint], *, width: float = FULL) -> Figure | None:
     """Draw the first field along x, the others as panels; where these would be too many, all fields along x."""
     fields = varied(points)
     if not fields:
         return None
-    along, panels = _Along.of(points, fields[:1]), _grouped(points, fields[1:])
+    along, panels = _Along.of(points, fields[:1]), _by_fields(points, fields[1:])
     if len(panels) > _MOST_PANELS:
-        along, panels = _Along.of(points, fields), {"": [*points]}
-    looks, floors = _looks(points), analysis.results.floors
-    figure, drawn = _panels(len(panels), len(looks) + len(floors))
-    for axes, (name, of_panel) in zip(drawn, panels.items(), strict=True):
-        _draw_panel(axes, of_panel, along, looks)
-        axes.set_title(figure_text(name), fontsize=8)
-        axes.set_xlabel(figure_text(", ".join(along.fields)), fontsize=8)
-        for value in floors.values():
-            axes.axhline(value, color="grey", linestyle=":", linewidth=0.8)
-    drawn[0].set_ylim(bottom=min(0.0, drawn[0].get_ylim()[0]))
-    handles = [Line2D([], [], label=figure_text(entry), **look) for entry, look in looks.items()]
-    handles += [Line2D([], [], color="grey", linestyle=":", label=floor) for floor in floors]
-    place: dict[str, Any] = {"loc": "outside lower center", "ncols": _COLUMNS}
-    figure.legend(handles=handles, frameon=False, fontsize=7, handlelength=4, **place)
-    figure.supylabel(f"{analysis.primary.label} on eval", fontsize=8)
-    figure.suptitle(figure_text(analysis.results.title), fontsize=9)
+        along, panels = _Along.of(points, fields), [_Panel("", points)]
+    if len(panels) == 1 and len(panels[0].entries) > _MOST_ENTRIES:
+        panels = _by_family(points)
+    of_entries = looks({point.entry: point.system.first.family for point in points})
+    # entries of one family have panels, and so names, of their own
+    are_same = all(panel.entries.keys() == panels[0].entries.keys() for panel in panels)
+    columns = min(len(panels), _COLUMNS if width > COLUMN else (2 if are_same else 1))
+    figure, drawn = _panels(width, panels, columns)
+    for axes, panel in zip(drawn, panels, strict=True):
+        _draw_panel(axes, panel, along, of_entries)
+        axes.set_title(figure_text(panel.heading, 30), loc="left", fontsize=SMALL)
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    _draw_floors(drawn[0], analysis.results.floors)
+    for axes in drawn[-columns:]:
+        axes.set_xlabel(figure_text(", ".join(map(_words, along.fields)), 40))
+        axes.tick_params(labelbottom=True)
+    for axes in drawn[::columns]:
+        axes.set_ylabel(f"{analysis.primary.label} on eval")
+    for place, (axes, panel) in enumerate(zip(drawn, panels, strict=True)):
+        if not are_same or place % columns == columns - 1 or place == len(panels) - 1:
+            _name(axes, panel, along, of_entries)
     return figure
 
 
-def _grouped(points: Sequence[GridPoint], fields: Sequence[str]) -> dict[str, list[GridPoint]]:
+def _power(value: float) -> str:
+    """Return a small number as in 5e-4, for which there is room where 0.0005 has none."""
+    if value >= 0.1:
+        return f"{value:g}"
+    exponent = math.floor(math.log10(value) + 1e-9)
+    return f"{value / 10**exponent:.3g}e{exponent}"
+
+
+def _words(field: str) -> str:
+    """Return a field's name as a reader would write it: learning rate."""
+    return field_of(field).replace("_", " ")
+
+
+def _by_fields(points: Sequence[GridPoint], fields: Sequence[str]) -> list[_Panel]:
     panels: dict[str, list[GridPoint]] = {}
     for point in points:
-        panels.setdefault(", ".join(f"{name} {shown(point, [name])}" for name in fields), []).append(point)
-    return panels
+        heading = ", ".join(f"{_words(name)} {shown(point, [name]).replace('_', ' ')}" for name in fields)
+        panels.setdefault(heading, []).append(point)
+    return [_Panel(heading, of_panel) for heading, of_panel in panels.items()]
 
 
-def _panels(count: int, handles: int) -> tuple[Figure, list[Axes]]:
-    """Return a figure and its panels, with room for a legend of so many."""
+def _by_family(points: Sequence[GridPoint]) -> list[_Panel]:
+    panels: dict[str, list[GridPoint]] = {}
+    for point in points:
+        panels.setdefault(family_title(point.system.first.family), []).append(point)
+    return [_Panel(heading, of_panel) for heading, of_panel in panels.items()]
+
+
+def _panels(width: float, panels: Sequence[_Panel], columns: int) -> tuple[Figure, list[Axes]]:
+    """Return a figure and its panels, each with room for its names one below the other."""
     set_style()
-    columns = min(_COLUMNS, count)
-    lines = -(-count // columns)
-    size = (_WIDTH, 0.8 + 2.6 * lines + 0.15 * -(-handles // _COLUMNS))
-    figure, grid = plt.subplots(lines, columns, figsize=size, layout="constrained", squeeze=False, sharey=True)
-    panels = list(grid.flat)
-    for axes in panels[count:]:
+    rows = -(-len(panels) // columns)
+    height = max(_HEIGHT, _NAME * max(len(panel.entries) for panel in panels))
+    size = (width, 0.2 + rows * (height + 0.5))
+    figure, grid = plt.subplots(
+        rows, columns, figsize=size, layout="constrained", squeeze=False, sharex=True, sharey=True
+    )
+    drawn = list(grid.flat)
+    for axes in drawn[len(panels) :]:
         axes.set_visible(False)
-    return figure, panels[:count]
+    return figure, drawn[: len(panels)]
 
 
-def _looks(points: Sequence[GridPoint]) -> dict[str, dict[str, Any]]:
-    """Return how each entry is drawn: by its own colour and marker, its family by the stroke."""
-    families = {point.entry: point.system.first.family for point in points}
-    looks = appearance(families)
-    return {
-        entry: {"color": looks[entry][0], "marker": looks[entry][1], "linestyle": _STROKES.get(family, "-")}
-        for entry, family in families.items()
-    }
-
-
-def _draw_panel(axes: Axes, points: Sequence[GridPoint], along: _Along, looks: Mapping[str, dict[str, Any]]) -> None:
-    for number, (entry, look) in enumerate(looks.items()):
-        share = _SPREAD * ((number + 0.5) / len(looks) - 0.5)
-        placed = sorted(
-            ((along.place(point, share), point.system) for point in points if point.entry == entry),
-            key=lambda pair: pair[0],
-        )
-        # several fields in one have no order that a line could follow
-        joined = {} if len(along.fields) == 1 else {"linestyle": ""}
-        means = [system.score for _, system in placed]
-        axes.plot([x for x, _ in placed], means, markersize=5, linewidth=1.1, zorder=3, **look | joined)
-        for x, system in placed:
-            _draw_seeds(axes, x, system, look["color"])
+def _draw_panel(axes: Axes, panel: _Panel, along: _Along, of_entries: Mapping[str, Look]) -> None:
+    shares = _shares(of_entries)
+    # several fields in one have no order that a line could follow
+    joined = {} if len(along.fields) == 1 else {"linestyle": ""}
+    for entry, points in panel.entries.items():
+        look = of_entries[entry]
+        placed = sorted(((along.place(point, shares[entry]), point) for point in points), key=lambda pair: pair[0])
+        axes.plot(
+            [x for x, _ in placed], [point.system.score for _, point in placed], markersize=4, zorder=3,
+            **look.line | joined,
+        )  # fmt: skip
+        for x, point in placed:
+            text = f"{entry}, {shown(point, along.fields)}: {short(point.system.score)}"
+            _draw_seeds(axes, x, point.system, look.colour, text)
     if along.is_log:
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
-    texts = [*map(figure_text, along.places)]
-    axes.set_xticks([*along.places.values()], texts, fontsize=7)
-    if sum(map(len, texts)) * 0.07 > axes.get_position().width * _WIDTH:
-        plt.setp(axes.get_xticklabels(), rotation=40, ha="right")
+    texts = [
+        _power(place) if along.is_log else figure_text(text).replace("_", " ") for text, place in along.places.items()
+    ]
+    axes.set_xticks([*along.places.values()], texts)
+    axes.margins(x=0.12)
+    room = axes.get_position().width * axes.figure.figure.get_figwidth()
+    if sum(map(len, texts)) * 0.06 > room:
+        plt.setp(axes.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
 
 
-def _draw_seeds(axes: Axes, x: float, system: System, colour: object) -> None:
+def _shares(of_entries: Mapping[str, Look]) -> dict[str, float]:
+    """Return by which share of the way to the next value each entry is moved, so that they stand side by side."""
+    return {entry: _SPREAD * ((number + 0.5) / len(of_entries) - 0.5) for number, entry in enumerate(of_entries)}
+
+
+def _draw_seeds(axes: Axes, x: float, system: System, colour: str, text: str) -> None:
     """Draw each seed, and where there are enough of them the interval of their mean (Student's t)."""
     values = np.array(system.values("metrics", system.task.primary.name))
-    axes.plot(np.full(len(values), x), values, ".", color=colour, markersize=3, alpha=0.6, zorder=2)
+    (dots,) = axes.plot(np.full(len(values), x), values, ".", color=colour, markersize=2.5, alpha=0.55, zorder=2)
+    hover(dots, figure_text(text, 160))
     if len(values) >= SHARED_SEEDS_NEEDED:
         half = stats.t.isf(LEVEL / 2, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-        axes.plot([x, x], [values.mean() - half, values.mean() + half], color=colour, linewidth=1, zorder=2)
+        axes.plot([x, x], [values.mean() - half, values.mean() + half], color=colour, linewidth=0.9, zorder=2)
+
+
+def _draw_floors(axes: Axes, floors: Mapping[str, float]) -> None:
+    """Draw what is scored without any learning, into all panels, if that is not far below all scores."""
+    low, high = axes.get_ylim()
+    for name, value in floors.items():
+        if value > low - _FLOOR * (high - low):
+            for each in axes.figure.figure.axes:
+                each.axhline(value, color=GREY, linestyle=":", linewidth=0.8, zorder=1)
+            axes.annotate(
+                name, (0, value), (2, 1.5), xycoords=("axes fraction", "data"), textcoords="offset points",
+                fontsize=SMALL, color="#5a5a5a", va="bottom",
+            )  # fmt: skip
+
+
+def _name(axes: Axes, panel: _Panel, along: _Along, of_entries: Mapping[str, Look]) -> None:
+    """Write the entries' names beside the ends of their lines."""
+    shares, lines = _shares(of_entries), 2 if len(of_entries) < _MANY else 1
+    ends = []
+    for entry, points in panel.entries.items():
+        last = max(points, key=lambda point: along.place(point, 0))
+        ends.append(End(along.place(last, shares[entry]), last.system.score, wrapped(entry, 20, lines)))
+    name_ends(axes, ends)

@@ -9,29 +9,36 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from bench.disk import whole_file
-from bench.reporting.figures.spectrograms import draw_spectrogram
-from bench.reporting.figures.style import new_figure
+from bench.reporting.figures.spectrograms import DOTS, draw_spectrogram
+from bench.reporting.figures.style import FULL, new_figure
 from bench.reporting.tags import SOFTWARE, Floats, Tags
-from bench.text import printable
+from bench.reporting.text import figure_text
 
 __all__ = ["tags_figure"]
+
+# inches of a line of tags
+_LINE = 0.2
 
 
 def tags_figure(tags: Tags, power: Floats, sample_rate: int, count: int, path: Path) -> None:
     """Draw a spectrogram (frequencies, columns) from 0 Hz to Nyquist, and below it the top tags over time, as PNG."""
     top = tags.top(count)
-    figure, axes = new_figure(7.2, 3.6 + 0.22 * len(top))
+    figure, axes = new_figure(FULL, 3.0 + _LINE * len(top))
     axes.remove()
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2.6, 0.4 + 0.22 * len(top)))
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2.0, 0.3 + _LINE * len(top)))
     unit, name = next(((u, name) for u, name in ((3600, "h"), (60, "min")) if tags.seconds >= 3 * u), (1, "s"))
     draw_spectrogram(upper, power, (0, _edges(tags)[-1] / unit, 0, sample_rate / 2000))
     _draw_tags(lower, tags, top, unit)
     lower.set_xlabel(f"time ({name})")
-    figure.suptitle(f"{printable(tags.file.name)} ({tags.length}), as heard by {tags.model}", wrap=True)
+    labelled = "; labels of the clip are bold" if tags.labels else ""
+    # no caption goes with the file
+    heard = f"as heard by {figure_text(tags.model, 90)}{labelled}"
+    heading = f"{figure_text(tags.file.name, 80)} ({tags.length}),\n{heard}"
+    upper.set_title(heading, loc="left", fontweight="normal")
     with warnings.catch_warnings(), whole_file(path) as temporary:
         # a file may be called anything
         warnings.filterwarnings("ignore", "Glyph .* missing")
-        figure.savefig(temporary, format="png", metadata={"Software": SOFTWARE})
+        figure.savefig(temporary, format="png", metadata={"Software": SOFTWARE}, dpi=DOTS)
     plt.close(figure)
 
 
@@ -46,5 +53,7 @@ def _draw_tags(axes: Axes, tags: Tags, top: Sequence[int], unit: float) -> None:
     mesh = axes.pcolormesh(edges, np.arange(len(top) + 1), scores, cmap="viridis", vmin=0, vmax=1)
     axes.grid(False)
     axes.invert_yaxis()
-    axes.set_yticks(np.arange(len(top)) + 0.5, [f"{tags.classes[k]} {tags.clip[k]:.2f}" for k in top])
+    axes.set_yticks(np.arange(len(top)) + 0.5, [f"{figure_text(tags.classes[k], 40)} {tags.clip[k]:.2f}" for k in top])
+    for tick, k in zip(axes.get_yticklabels(), top, strict=True):
+        tick.set_fontweight("bold" if k in tags.labels else "normal")
     axes.figure.colorbar(mesh, ax=axes, label="score", pad=0.02)

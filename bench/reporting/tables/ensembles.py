@@ -12,7 +12,7 @@ def ensemble_table(found: Ensembles) -> Table:
     """Return a line a system: one checkpoint, all its seeds, two of its own, and two with its best partner."""
     metric = found.metric.label
     columns = (
-        words("architecture"),
+        words("entry"),
         number(f"{metric}, one checkpoint", "score"),
         number("seeds", "seeds", "{:.0f}"),
         number("mean of all seeds", "all_seeds"),
@@ -46,7 +46,7 @@ def ensemble_pair_table(found: Ensembles) -> Table:
 def _member_record(found: Ensembles, member: Member) -> dict[str, Any]:
     partner, mixture = found.best_partner(member) or (None, None)
     return {
-        "architecture": member.system.label,
+        "entry": member.system.label,
         "score": member.system.score,
         "seeds": len(member.system.runs),
         "all_seeds": member.all_seeds,

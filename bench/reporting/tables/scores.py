@@ -1,7 +1,7 @@
 """The tables of scores, costs, differences, ablations and published figures."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -25,17 +25,17 @@ from bench.reporting.tables.table import (
     words,
 )
 
-__all__ = ["class_table", "tables", "unfinished"]
+__all__ = ["NAME", "as_published", "class_table", "ranked", "tables", "unfinished", "with_sd"]
 
 _OF_PAPERS = ("parameters", "source", "sample_rate", "chunks", "aggregation", "selection", "note")
 
 
 def _marked_name(record: Record) -> str:
     marks = symbols([kind.name for kind in KINDS if record[kind.name]])
-    return f"{record['architecture']} {marks}".rstrip()
+    return f"{record['entry']} {marks}".rstrip()
 
 
-_NAME = Column("architecture", "architecture", _marked_name, numeric=False)
+NAME = Column("entry", "entry", _marked_name, numeric=False)
 
 
 def tables(analysis: Analysis) -> list[Table]:
@@ -96,7 +96,7 @@ def _record(standing: Standing, analysis: Analysis, fronts: Mapping[str, set[str
     return {
         "rank": standing.rank,
         **dict(zip(("rank_low", "rank_high"), standing.rank_interval, strict=True)),
-        "architecture": system.label,
+        "entry": system.label,
         **{kind.name: bool(getattr(system.spec, kind.name)) for kind in KINDS},
         "family": first.family,
         "seeds": len(system.runs),
@@ -146,30 +146,38 @@ def _ablation_record(ablation: Ablation) -> dict[str, Any]:
     }
 
 
+def with_sd(field: str) -> Callable[[Record], str]:
+    """Return what writes a mean over seeds and its standard deviation, if there is one: 0.379 ± 0.040."""
+
+    def text(record: Record) -> str:
+        sd = record[f"{field}_sd"]
+        return f"{record[field]:.3f}" + ("" if sd is None or math.isnan(sd) else f" ± {sd:.3f}")
+
+    return text
+
+
+def ranked(record: Record) -> str:
+    """Return a rank, and those that it may be."""
+    low, high = record["rank_low"], record["rank_high"]
+    return f"{record['rank']}" if low == high else f"{record['rank']} ({low} to {high})"
+
+
 def _scores(analysis: Analysis) -> tuple[Column, ...]:
     primary, *others = analysis.results.task.metrics
-
-    def with_sd(record: Record) -> str:
-        sd = record[f"{primary.name}_sd"]
-        return f"{record[primary.name]:.3f}" + ("" if sd is None or math.isnan(sd) else f" ± {sd:.3f}")
-
-    def ranked(record: Record) -> str:
-        low, high = record["rank_low"], record["rank_high"]
-        return f"{record['rank']}" if low == high else f"{record['rank']} ({low} to {high})"
 
     trusted = analysis.standings[0].intervals is not None
     corrected = number(f"corrected {primary.label}", f"{primary.name}_corrected")
     published = any(system.published for system in analysis.results.systems)
     return (
-        _NAME,
+        NAME,
         Column("rank", "rank", ranked),
         number("seeds", "seeds", "{:.0f}"),
-        Column(primary.label, primary.name, with_sd),
+        Column(primary.label, primary.name, with_sd(primary.name)),
         interval(f"{primary.name}_") if trusted else corrected,
         words("group"),
         *(number(metric.label, metric.name) for metric in others),
         number(f"untrained {primary.label}", f"untrained_{primary.name}"),
-        *([_as_published(number(f"published {primary.label}", f"published_{primary.name}"))] if published else []),
+        *([as_published(number(f"published {primary.label}", f"published_{primary.name}"))] if published else []),
     )
 
 
@@ -181,10 +189,10 @@ def _cost(analysis: Analysis) -> tuple[Column, ...]:
     columns["train_seconds"] = replace(columns["train_seconds"], text=_spread)
     parameters, *others = columns.values()
     return (
-        _NAME,
+        NAME,
         number(analysis.primary.label, analysis.primary.name),
         parameters,
-        _as_published(number("published parameters", "published_parameters", "{:.2f}M", 1e-6)),
+        as_published(number("published parameters", "published_parameters", "{:.2f}M", 1e-6)),
         *others,
         words("not shown to be beaten in", "front"),
     )
@@ -203,10 +211,10 @@ def _published(analysis: Analysis) -> tuple[Column, ...]:
         number("sample rate", "published_sample_rate", "{:,} Hz"),
         *(words(field, f"published_{field}") for field in ("chunks", "aggregation", "selection", "source", "note")),
     )
-    return (words("architecture"), *map(_as_published, figures))
+    return (words("entry"), *map(as_published, figures))
 
 
-def _as_published(column: Column) -> Column:
+def as_published(column: Column) -> Column:
     """Return a column of published figures with marks at those that were not read in the paper itself."""
     field = column.field.removeprefix("published_")
 

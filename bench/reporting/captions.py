@@ -1,0 +1,159 @@
+"""The captions of printed tables: sentences with the data, clips, seeds, intervals and tests that numbers rest on."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from bench.reporting.analysis import Analysis, Claim
+from bench.reporting.basis import basis
+from bench.reporting.marks import KINDS
+from bench.reporting.tables.table import Column, Table
+
+__all__ = ["table_caption"]
+
+_TESTED = "bold: significant (p of .05 or less, corrected by Holm)"
+_CHECKPOINTS = (
+    "bold: these checkpoints differ (p of .05 or less, clips resampled alone; another seed may turn it around)"
+)
+_COSTS = {
+    "parameters": "Params: parameters in millions",
+    "macs": "MMAC/s: millions of multiply-accumulates a second of a clip",
+    "train_seconds": "Train: seconds of training, from the fastest seed to the slowest",
+    "latency_seconds": "Latency: the least for a clip of 10 s",
+    "train_memory_bytes": "Memory: the most that tensors take in a step of training",
+    "front": "Unbeaten in P, M, T: no other system with no more parameters, MACs, or time of training is significantly "
+    "better",
+}
+
+
+def table_caption(analysis: Analysis, table: Table, columns: Sequence[Column]) -> str:
+    """Return what a reader of a paper has to know of a table with these columns."""
+    sentences = {
+        "scores": _scores,
+        "cost": _costs,
+        "contrasts": _contrasts,
+        "ablations": _ablations,
+        "differences": _differences,
+        "tuning": _tuning,
+        "ensembles": _ensembles,
+        "published": _published,
+    }[table.name](analysis, columns)
+    data = "" if table.name == "published" else f" ({basis(analysis)})"
+    first, *others = sentences
+    return ". ".join([first + data, *others]) + "."
+
+
+def _scores(analysis: Analysis, columns: Sequence[Column]) -> list[str]:
+    label, fields = analysis.primary.label, {column.field for column in columns}
+    spread = any(len(standing.system.runs) > 1 for standing in analysis.standings)
+    sentences = ["Scores on eval, means over seeds"]
+    if analysis.primary.name in fields and spread:
+        sentences.append(f"{label}: ± is the standard deviation over seeds")
+    if f"{analysis.primary.name}_low" in fields:
+        sentences.append(f"In brackets: 95% interval of {label}, {_resampled(analysis)}")
+    if fields & {f"published_{analysis.primary.name}", "published_parameters"}:
+        sentences.append("Published: by the papers' own protocols, on all of FSD50K")
+    return [*sentences, *_emphasis(analysis), *_marks(analysis)]
+
+
+def _costs(analysis: Analysis, columns: Sequence[Column]) -> list[str]:
+    fields = {column.field for column in columns}
+    told = [text for field, text in _COSTS.items() if field in fields]
+    return [f"{analysis.primary.label} and costs", *told, *_emphasis(analysis), *_marks(analysis)]
+
+
+def _emphasis(analysis: Analysis) -> list[str]:
+    """Return what bold and underlined scores are."""
+    if len(analysis.standings) < 2:
+        return []
+    if not analysis.pairs:
+        return ["Bold: the best"]
+    generalises = {pair.primary.difference.generalises for pair in analysis.pairs}
+    worse = f"not significantly worse (Holm over {len(analysis.pairs)} pairs)"
+    if not all(generalises):
+        worse = "not shown to be worse (clips resampled alone: about these checkpoints only)"
+    ablations = ", ablations aside" if analysis.ablations else ""
+    return [f"Bold: the best; underlined: {worse}{ablations}"]
+
+
+def _marks(analysis: Analysis) -> list[str]:
+    """Return what the marks at names stand for."""
+    systems = analysis.results.systems
+    marked = [kind for kind in KINDS if any(getattr(system.spec, kind.name) for system in systems)]
+    told = [f"{kind.symbol} {'inferred' if kind.name == 'inferred' else 'second-hand'}" for kind in marked]
+    return [f"Some settings are {', '.join(told)}"] if told else []
+
+
+def _contrasts(analysis: Analysis, columns: Sequence[Column]) -> list[str]:
+    claims = [contrast.claim for contrast in analysis.contrasts if contrast.claim]
+    first = f"Declared contrasts: weighted differences in {analysis.primary.label}"
+    return [first, *_claimed(analysis, claims, columns)]
+
+
+def _ablations(analysis: Analysis, columns: Sequence[Column]) -> list[str]:
+    ablations = analysis.ablations
+    main = Counter(each.base.label for each in ablations).most_common(1)[0][0]
+    score = next(each.base.score for each in ablations if each.base.label == main)
+    first = (
+        f"Ablations of {main} ({analysis.primary.label} {_short(score)}), unless another base is named: what they "
+        f"change, and what that changes in {analysis.primary.label}"
+    )
+    return [
+        first,
+        "Params: as multiples of the base's",
+        *_claimed(analysis, [each.claim for each in ablations], columns),
+    ]
+
+
+def _differences(analysis: Analysis, columns: Sequence[Column]) -> list[str]:
+    first = f"All pairs of systems, exploratory: differences in {analysis.primary.label}, first less second"
+    return [first, *_claimed(analysis, [pair.primary for pair in analysis.pairs], columns)]
+
+
+def _tuning(analysis: Analysis, columns: Sequence[Column]) -> list[str]:
+    first = (
+        f"Best recipe that a search found against the default one, retrained on fresh seeds: {analysis.primary.label}"
+    )
+    claims = [pair.primary for pair in analysis.pairs]
+    return [first, *_claimed(analysis, claims, columns)]
+
+
+def _claimed(analysis: Analysis, claims: Sequence[Claim], columns: Sequence[Column]) -> list[str]:
+    """Return what intervals, bold numbers and equivalence mean."""
+    headers = {column.header for column in columns}
+    generalises = {claim.difference.generalises for claim in claims}
+    sentences = [f"In brackets: 95% interval, {_resampled(analysis, claims)}"] if claims else []
+    if generalises:
+        told = " or ".join([_TESTED] * (True in generalises) + [_CHECKPOINTS] * (False in generalises))
+        sentences.append(told[0].upper() + told[1:])
+    if "Eq." in headers:
+        sentences.append(f"Eq.: whether equivalent within {_short(analysis.margin)} (90% interval; ?: inconclusive)")
+    return sentences
+
+
+def _resampled(analysis: Analysis, claims: Sequence[Claim] = ()) -> str:
+    clips = "uploaders" if analysis.units.by_group else "clips"
+    generalises = {claim.difference.generalises for claim in claims} or {True}
+    seeds = " and seeds" if all(generalises) else ""
+    some = ", and seeds where there are enough" if len(generalises) > 1 else ""
+    return f"{clips}{seeds} resampled{some}"
+
+
+def _short(value: float) -> str:
+    """Return a number as tables print it: .193."""
+    return f"{value:.3g}".removeprefix("0")
+
+
+def _ensembles(analysis: Analysis, _: Sequence[Column]) -> list[str]:
+    return [
+        f"Ensembles, whose scores are averaged: {analysis.primary.label} of one checkpoint, of all seeds together with "
+        "what that gains, and of two seeds",
+        "Best partner: the system with which one checkpoint each gains most over two checkpoints of the better of the "
+        "two; of these checkpoints only",
+    ]
+
+
+def _published(analysis: Analysis, _: Sequence[Column]) -> list[str]:
+    return [
+        f"Published {analysis.primary.label} on FSD50K, each by its own protocol",
+        *(f"{kind.symbol}: {kind.legend}" for kind in KINDS),
+    ]
