@@ -56,6 +56,52 @@ class NextSampleConfig(ArchitectureConfig):
         return None
 
 
+@dataclass(frozen=True, kw_only=True)
+class CodecConfig(ArchitectureConfig):
+    """The fields of an architecture that makes codes of sounds; num_classes is the number of mel bands of a frame."""
+
+    # what the other tasks' models return is as wide as num_classes, and so is a frame
+    num_classes: int = 80
+    # in each codebook
+    num_codes: int = 256
+    # codebooks, each for what those before it leave
+    stages: int = 1
+
+    # frames of 10 ms that have a code in each stage: 25 codes a second
+    group: ClassVar[int] = 4
+
+    def __post_init__(self) -> None:
+        for name, value, most in (("num_codes", self.num_codes, 65_536), ("stages", self.stages, 16)):
+            if not 1 <= value <= most:
+                raise ValueError(f"{name}={value} must be 1 to {most:,}")
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """A model that makes codes of sounds, and sounds of codes: in eval mode, what `forward` rebuilds sounds from."""
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Return the codes of each group of frames: (b, t, m) -> (b, t / 4, stages) int64, 0 to num_codes - 1."""
+        ...
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return the frames that codes stand for: (b, t / 4, stages) -> (b, t, m)."""
+        ...
+
+
+@runtime_checkable
+class CodecFittedLast(Protocol):
+    """A codec that is trained without codes, which are fitted when training has ended."""
+
+    def latents(self, frames: Tensor) -> Tensor:
+        """Return a latent for each group of frames: (b, t, m) -> (b, t / 4, d)."""
+        ...
+
+    def fit_codebook(self, latents: Tensor, seed: int) -> None:
+        """Fit the codes to latents of train's windows, (n, d); the same for the same arguments."""
+        ...
+
+
 @runtime_checkable
 class Stepping(Protocol):
     """A model that predicts the next sample and keeps what it has computed of earlier ones."""

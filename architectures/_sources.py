@@ -239,7 +239,48 @@ _SAMPLE_TRANSFORMER_3_CONDITIONED = _sources(
     choices=("condition_layers", "condition_joins"),
 )
 
+# the same layers on a codec's codes: what others report of arXiv:2010.11459 names no size of its causal transformer
+_AT_25 = "chosen for 25 codes a second; arXiv:2010.11459 documents no size that could be read"
+_CODE_WAVENET = _sources(_WAVENET_10, inferred=dict.fromkeys(("channels", "layers", "stacks"), _AT_25))
+_CODE_TRANSFORMER = _sources(
+    _SAMPLE_TRANSFORMER_3,
+    inferred=dict.fromkeys(("embed_dim", "depth", "num_heads", "max_context", "condition_seconds"), _AT_25),
+)
+
+# --- codecs: nothing here is as published, but for how a codebook is learned
+
+_VQ_VAE = "arXiv:1711.00937"
+_SOUNDSTREAM = "arXiv:2107.03312"
+_LIBRARY = "github.com/lucidrains/vector-quantize-pytorch"
+_IN_WAVES = f"{_VQ_VAE} and {_SOUNDSTREAM} are codecs of waveforms; chosen to train in minutes"
+
+_CODEC_KMEANS = _sources(
+    second_hand={"codebook": "k-means on an autoencoder's latents, what others report of arXiv:2010.11459"},
+    inferred={
+        **dict.fromkeys(("width", "latent_dim", "layers"), _IN_WAVES),
+        "num_codes": f"8 bits a code; {_VQ_VAE} has 512, {_SOUNDSTREAM} 1,024",
+        "stages": f"one: 25 codes a second, where {_SOUNDSTREAM} has up to 24 stages at 75 a second",
+    },
+    choices=("codebook", "layers"),
+)
+_CODEC_VQ = _sources(
+    _CODEC_KMEANS,
+    second_hand={
+        "codebook": f"running means that begin with k-means, {_SOUNDSTREAM}, as {_LIBRARY} has it",
+        "least_use": f"{_SOUNDSTREAM}, as {_LIBRARY} has it",
+        "commitment": f"what others report of {_VQ_VAE}",
+    },
+    inferred={"decay": f"{_SOUNDSTREAM} has .99, for more steps than minutes have"},
+    choices=("codebook",),
+)
+_CODEC_RESIDUAL = _sources(
+    _CODEC_VQ, inferred={"stages": f"the fewest that leave something to the second; {_SOUNDSTREAM} has up to 24"}
+)
+
 SOURCES = {
+    "codec_kmeans": _CODEC_KMEANS,
+    "codec_residual": _CODEC_RESIDUAL,
+    "codec_vq": _CODEC_VQ,
     "crnn": _CRNN,
     "vgg_like": _VGG_LIKE,
     "resnet18": _RESNET18,
@@ -255,4 +296,6 @@ SOURCES = {
     "sample_transformer_3_conditioned": _SAMPLE_TRANSFORMER_3_CONDITIONED,
     "sample_transformer_6": _SAMPLE_TRANSFORMER_3,
     "sample_transformer_8": _SAMPLE_TRANSFORMER_3,
+    "code_wavenet": _CODE_WAVENET,
+    "code_transformer": _CODE_TRANSFORMER,
 }

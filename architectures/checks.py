@@ -7,6 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from architectures import (
+    Codec,
+    CodecConfig,
+    CodecFittedLast,
     ConfigError,
     NextSampleConfig,
     Stepping,
@@ -53,7 +56,19 @@ def _codes(x: Tensor) -> Tensor:
     return ((8 * x).clamp(-1, 1) * (_CLASSES // 2)).round().long() + _CLASSES // 2
 
 
+def _frames(x: Tensor) -> Tensor:
+    # louder in higher bands, so that no two are alike
+    return (3 * x).clamp(-1, 1).unsqueeze(2) * torch.linspace(0.5, 1, _CLASSES)
+
+
 _CONTRACTS = {
+    "codec": _Contract(
+        takes="frames",
+        size=lambda _: _WINDOW,
+        longer=3 * _WINDOW + CodecConfig.group,
+        encoded=_frames,
+        logits=lambda b, n: (b, n, _CLASSES),
+    ),
     "tagging": _Contract(
         takes="waveforms",
         size=lambda sample_rate: sample_rate,
@@ -69,6 +84,9 @@ _CONTRACTS = {
         logits=lambda b, n: (b, n, _CLASSES),
     ),
 }
+# what predicts codes takes and returns the same, whatever these stand for
+_ALIKE = {"next_code": "next_sample"}
+_CONTRACTS |= {task: _CONTRACTS[other] for task, other in _ALIKE.items()}
 
 
 class CheckFailed(AssertionError):
@@ -79,8 +97,8 @@ def checks_of(name: str) -> dict[str, _Check]:
     """Return the checks that hold for an architecture's task, by text. Raises ConfigError for a task without any."""
     task = get_architecture(name).task
     if task not in _CONTRACTS:
-        raise ConfigError(f"{name}: there are checks for {' and '.join(_CONTRACTS)}, none for task {task}")
-    return {text: check for text, check in CHECKS.items() if _task_of.get(text, task) == task}
+        raise ConfigError(f"{name}: there are checks for {', '.join(_CONTRACTS)}, none for task {task}")
+    return {text: check for text, check in CHECKS.items() if _task_of.get(text, task) in (task, _ALIKE.get(task))}
 
 
 def failed_checks(name: str) -> dict[str, str]:
@@ -141,8 +159,15 @@ def _extremes(name: str) -> Tensor:
     return contract.encoded(x)
 
 
-def _loss(logits: Tensor) -> Tensor:
-    return nn.functional.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
+def _loss(outputs: Tensor | tuple[Tensor, ...]) -> Tensor:
+    logits, *added = outputs if isinstance(outputs, tuple) else (outputs,)
+    return nn.functional.binary_cross_entropy_with_logits(logits, torch.ones_like(logits)) + sum(added)
+
+
+def _logits(model: nn.Module, x: Tensor) -> Tensor:
+    """Return what a model makes of x: of several outputs the first."""
+    outputs = model(x)
+    return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
 def _trained(name: str, seed: int = 0) -> nn.Module:
@@ -161,7 +186,8 @@ def _require(condition: bool, text: str) -> None:
         raise CheckFailed(text)
 
 
-def _require_logits(name: str, logits: object, what: str, n: int) -> None:
+def _require_logits(name: str, outputs: object, what: str, n: int) -> None:
+    logits = _without_loss(outputs, what) if get_architecture(name).task == "codec" else outputs
     _require(isinstance(logits, Tensor), f"{what} a {type(logits).__name__}, should be a tensor of logits")
     assert isinstance(logits, Tensor)
     shape, right = tuple(logits.shape), _contract(name).logits(2, n)
@@ -169,6 +195,16 @@ def _require_logits(name: str, logits: object, what: str, n: int) -> None:
     _require(logits.is_floating_point(), f"{what} {str(logits.dtype).removeprefix('torch.')}, should be floats")
 
 
+def _without_loss(outputs: object, what: str) -> object:
+    """Return the frames that a codec gives. Raises CheckFailed if there is no loss () beside them."""
+    pair = isinstance(outputs, tuple) and len(outputs) == 2
+    _require(pair, f"{what} a {type(outputs).__name__}, should be a tuple of two tensors: frames and a loss")
+    assert isinstance(outputs, tuple)
+    _require(isinstance(outputs[1], Tensor) and outputs[1].shape == (), "the loss should be a tensor of shape ()")
+    return outputs[0]
+
+
+@_check("takes (b, t, k) frames and returns (b, t, k) frames and a loss ()", "codec")
 @_check("takes (b, n) waveforms and returns (b, k) logits", "tagging")
 @_check("takes (b, before + n) codes and returns (b, n, k) logits", "next_sample")
 def _check_shape(name: str) -> None:
@@ -184,6 +220,7 @@ def _check_shape(name: str) -> None:
         _require_logits(name, model.eval()(x), "eval mode gives", n)
 
 
+@_check("takes any number of groups of frames", "codec")
 @_check("takes clips longer than a second", "tagging")
 @_check("takes windows of any length up to its max_context", "next_sample")
 def _check_longer(name: str) -> None:
@@ -198,6 +235,28 @@ def _check_config(name: str) -> None:
     _require(isinstance(config, NextSampleConfig), f"its config is a {type(config).__name__}: begin with that one")
     assert isinstance(config, NextSampleConfig)
     _require(config.receptive_field > 0, f"receptive_field is {config.receptive_field}")
+
+
+@_check("rebuilds frames from codes, a number of each group and stage", "codec")
+def _check_codes(name: str) -> None:
+    model, x = _trained(name), _noise(name, 32)
+    config = getattr(model, "config", None)
+    _require(isinstance(config, CodecConfig), f"its config is a {type(config).__name__}: begin with CodecConfig")
+    _require(isinstance(model, Codec), "it has no encode and decode")
+    assert isinstance(config, CodecConfig)
+    assert isinstance(model, Codec)
+    model.eval()
+    with torch.inference_mode():
+        if isinstance(model, CodecFittedLast):
+            model.fit_codebook(model.latents(x).flatten(0, 1), 0)
+        codes, right = model.encode(x), (len(x), _WINDOW // config.group, config.stages)
+        _require(codes.shape == right, f"codes have shape {tuple(codes.shape)}, should have {right}")
+        _require(codes.dtype == torch.int64, f"codes are {codes.dtype}, should be torch.int64")
+        low, high = int(codes.min()), int(codes.max())
+        _require(low >= 0 and high < config.num_codes, f"codes are {low} to {high}, of num_codes={config.num_codes}")
+        _require(low < high, "all codes are the same")
+        difference = (model.decode(codes) - _logits(model, x)).abs().max()
+    _require(bool(difference < 1e-5), f"forward differs by {difference:.2g} from decode(encode(x)) in eval mode")
 
 
 @_check("predicts from what came before", "next_sample")
@@ -232,7 +291,7 @@ def _check_steps(name: str) -> None:
 @_check("returns logits, not probabilities")
 def _check_logits(name: str) -> None:
     # after the sigmoid, or a softmax, no output is negative, whatever the weights
-    outputs = torch.cat([_model(name, seed).eval()(_noise(name)) for seed in range(4)])
+    outputs = torch.cat([_logits(_model(name, seed).eval(), _noise(name)) for seed in range(4)])
     _require(bool((outputs < 0).any()), "no output is negative: leave out the sigmoid")
 
 
@@ -240,7 +299,7 @@ def _check_logits(name: str) -> None:
 def _check_finite(name: str) -> None:
     model, x = _model(name), _extremes(name)
     for training in (False, True):
-        logits = model.train(training)(x)
+        logits = _logits(model.train(training), x)
         outputs = logits.flatten(0, -2)
         bad = outputs[~outputs.isfinite().all(dim=1)][:4].tolist()
         _require(not bad, f"{'training' if training else 'eval'} mode gives {bad}")
@@ -269,7 +328,7 @@ def _check_gradients(name: str) -> None:
 def _check_alone(name: str) -> None:
     # else a clip's score would depend on which clips happen to be evaluated with it
     model, x = _model(name).eval(), _noise(name)
-    together, alone = model(x), torch.cat([model(clip.unsqueeze(0)) for clip in x])
+    together, alone = _logits(model, x), torch.cat([_logits(model, clip.unsqueeze(0)) for clip in x])
     difference = (together - alone).abs().max()
     _require(torch.allclose(together, alone, atol=1e-4), f"clips differ by up to {difference:.2g}")
 
@@ -280,7 +339,7 @@ def _check_repeats(name: str) -> None:
     model, x = _trained(name).eval(), _noise(name, 2)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with torch.inference_mode():
-        first, again = model(x), model(x)
+        first, again = _logits(model, x), _logits(model, x)
     _require(torch.equal(x, _noise(name, 2)), f"the {_contract(name).takes} that it is given are changed")
     difference = (first - again).abs().max()
     _require(torch.allclose(first, again, atol=1e-5), f"logits differ by {difference:.2g} the second time")
@@ -321,4 +380,7 @@ def _check_round_trip(name: str) -> None:
     first, second = _trained(name, 1).eval(), _model(name, 2).eval()
     pass_on(first, second)
     with torch.inference_mode():
-        _require(torch.equal(first(_noise(name)), second(_noise(name))), "a copy of the weights gives other logits")
+        _require(
+            torch.equal(_logits(first, _noise(name)), _logits(second, _noise(name))),
+            "a copy of the weights gives other logits",
+        )

@@ -97,7 +97,61 @@ class Model(nn.Module):
         return self.head(x.transpose(1, 2))  # (b, n, k) logits: no softmax
 '''
 
-_TEMPLATES = {"tagging": _TAGGING, "next_sample": _NEXT_SAMPLE}
+_CODEC = '''"""NAME: what it is, and where it comes from.
+
+`bench check NAME.py` tells whether it passes all checks.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from architectures import CodecConfig, register
+from architectures.codec import nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(CodecConfig):
+    latent_dim: int = 16
+
+
+# family: "cnn", "transformer" or "hybrid"
+@register("NAME", family="cnn", task="codec", config=Config())
+class Model(nn.Module):
+    """A dense layer on each group of frames, the nearest code of a codebook that is learned, and a dense layer back."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        size = config.group * config.num_classes
+        self.encoder, self.decoder = nn.Linear(size, config.latent_dim), nn.Linear(config.latent_dim, size)
+        self.codebooks = nn.Parameter(0.1 * torch.randn(config.stages, config.num_codes, config.latent_dim))
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        latents = self.encoder(frames.unflatten(1, (-1, self.config.group)).flatten(2))  # (b, t, k) -> (b, t / 4, d)
+        codes = nearest(latents, self.codebooks)[0]
+        found = self._sums(codes)
+        # codes move to their latents, and these to their codes; the error's gradient goes straight through
+        loss = (found - latents.detach()).square().mean() + 0.25 * (found.detach() - latents).square().mean()
+        return self._rebuilt(latents + (found - latents).detach()), loss
+
+    def encode(self, frames: Tensor) -> Tensor:
+        latents = self.encoder(frames.unflatten(1, (-1, self.config.group)).flatten(2))
+        return nearest(latents, self.codebooks)[0]  # (b, t / 4, stages)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return self._rebuilt(self._sums(codes))  # (b, t, k)
+
+    def _sums(self, codes: Tensor) -> Tensor:
+        return self.codebooks[torch.arange(self.config.stages, device=codes.device), codes].sum(dim=2)
+
+    def _rebuilt(self, latents: Tensor) -> Tensor:
+        return self.decoder(latents).unflatten(2, (self.config.group, -1)).flatten(1, 2)
+'''
+
+_NEXT_CODE = _NEXT_SAMPLE.replace('task="next_sample"', 'task="next_code"').replace("samples", "codes")
+_TEMPLATES = {"codec": _CODEC, "next_code": _NEXT_CODE, "next_sample": _NEXT_SAMPLE, "tagging": _TAGGING}
 
 
 def write_architecture(name: str, folder: Path, taken: Container[str], task: str = "tagging") -> Path:
@@ -106,7 +160,7 @@ def write_architecture(name: str, folder: Path, taken: Container[str], task: str
     Raises ConfigError for a name that can't be one or is taken, a file that is there, and a task without a template.
     """
     if task not in _TEMPLATES:
-        raise ConfigError(f"task {task!r}: there is a file to begin with for {' and for '.join(_TEMPLATES)}")
+        raise ConfigError(f"task {task!r}: there is a file to begin with for {', '.join(_TEMPLATES)}")
     if not (name.isidentifier() and name.isascii() and name[0] != "_") or keyword.iskeyword(name):
         raise ConfigError(f"{name!r} can't name a Python module: use letters, digits and _, and a letter first")
     if name in taken:

@@ -21,6 +21,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
 # for type checkers and editors, which do not see what is imported at its first use
 if TYPE_CHECKING:
     from bench.api.datasets import duplicates, gallery, pack
+    from bench.api.generation import generate
     from bench.api.merging import merge
     from bench.api.models import create, filters, hardest, list_architectures, load, predict
     from bench.api.planning import plan
@@ -32,13 +33,14 @@ if TYPE_CHECKING:
     from bench.runner.display import Display
 
 __all__ = [
-    "Display", "UserError", "compare", "cost", "create", "duplicates", "filters", "gallery", "hardest",
-    "list_architectures", "load", "merge", "missing", "pack", "plan", "predict", "report", "reproduce", "run", "search",
-    "synth",
+    "Display", "UserError", "compare", "cost", "create", "duplicates", "filters", "gallery", "generate",
+    "hardest", "list_architectures", "load", "merge", "missing", "pack", "plan", "predict", "report", "reproduce",
+    "run", "search", "synth",
 ]  # fmt: skip
 
 _PLACES = {
     "bench.api.datasets": ("duplicates", "gallery", "pack"),
+    "bench.api.generation": ("generate",),
     "bench.api.merging": ("merge",),
     "bench.api.models": ("create", "filters", "hardest", "list_architectures", "load", "predict"),
     "bench.api.planning": ("plan",),

@@ -17,7 +17,7 @@ from bench.locks import alone
 
 __all__ = [
     "explain_full_disk", "machine_fault", "on_one_disk", "partial_path", "refuse_odd", "refuse_target", "require_space",
-    "set_aside", "size_text", "space_taken", "sync_folder", "whole_file", "write_json",
+    "set_aside", "size_text", "space_taken", "sync_folder", "whole_file", "write_bytes", "write_json",
 ]  # fmt: skip
 
 _AGAIN = "run the same command again"
@@ -184,6 +184,16 @@ def sync_folder(folder: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all.
+
+    What libraries make is made in memory first: one that is interrupted by a full disk tends to fail once more as it
+    cleans up, and to hide the reason.
+    """
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_json(path: Path, value: Any) -> None:

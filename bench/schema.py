@@ -71,7 +71,7 @@ def validated(model: type[Model], values: Mapping[str, Any], where: str) -> Mode
 def _explain(error: Any, model: type[BaseModel]) -> str:
     field = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        known = ", ".join(model.model_fields) if len(error["loc"]) == 1 else "see bench/suites for examples"
+        known = (", ".join(model.model_fields) or "none") if len(error["loc"]) == 1 else "see bench/suites for examples"
         return f"unknown field {field!r} (known: {known})"
     text = str(error["msg"]).removeprefix("Value error, ")
     return f"{field}={_SHOWN.repr(error['input'])}: {text}" if field else text

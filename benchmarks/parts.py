@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from copy import deepcopy
 from functools import partial
 from os import cpu_count
 from pathlib import Path
@@ -18,7 +19,7 @@ import soxr
 import torch
 from torch import nn
 
-from architectures import create, get_architecture, list_architectures
+from architectures import Stepping, create, get_architecture, list_architectures
 from bench.data.packing import pack
 from bench.protocol.cuda_graphs import Step
 from bench.protocol.evaluate import evaluation_batch_size
@@ -198,7 +199,7 @@ class _Trained:
         """Return what turns say, with operations and bytes of a step."""
         x, y = self.batch()
         # backward is twice the forward
-        flops = 3 * 2 * count_macs(create(self.name), 16_000) * len(x)
+        flops = 3 * 2 * count_macs(create(self.name), torch.zeros(1, 16_000)) * len(x)
         peak = self.setup.machine.flops_bf16 if self.recipe.precision == "bf16" else self.setup.machine.flops_fp32
         share = flops / min(turns.ours) / peak
         target = 3.0 if self.family == "cnn" else 1.5
@@ -222,11 +223,11 @@ def _variants(setup: Setup) -> Iterator[Row]:
     """Compare what pooling and averages at several scales cost beside the plain transformer."""
     plain = _Trained(setup, "transformer_large")
     x, y = plain.batch()
-    macs = count_macs(create("transformer_large"), 16_000)
+    macs = count_macs(create("transformer_large"), torch.zeros(1, 16_000))
     for name in ("transformer_pooled", "transformer_multiscale"):
         variant = _Trained(setup, name)
         turns = in_turns(partial(plain.ours, x, y), partial(variant.ours, x, y), seconds=setup.seconds)
-        share = count_macs(create(name), 16_000) / macs
+        share = count_macs(create(name), torch.zeros(1, 16_000)) / macs
         pair = Pair(name, name, "the plain large one's step", f"{name}'s step", target=1.15, at_most=True)
         yield row(pair, turns, f"{share:.2f} of its multiply-accumulates")
 
@@ -341,6 +342,33 @@ def _compiled(setup: Setup) -> Iterator[Row]:
         yield row(Pair("compile", name, "our step", "our step, torch.compile"), turns, f"start {start:.0f} s: {pays}")
 
 
+def _generation(setup: Setup) -> Iterator[Row]:
+    """Predict the last samples of a context of 1,600, each by a full pass or by one step from what is cached."""
+    context, steps = 1600, 10 if setup.quick else 100
+    for name, target in (("sample_transformer_3", 20.0), ("wavenet_11", 10.0)):
+        model = create(name).to(setup.device).eval()
+        assert isinstance(model, Stepping)
+        codes = torch.randint(256, (1, context), generator=torch.Generator().manual_seed(0)).to(setup.device)
+        # a turn that takes the last steps alone: what precedes them is computed once, whichever way
+        with torch.inference_mode():
+            _, begun = model.begin(codes[:, : context - steps])
+
+        def other(model: nn.Module = model, codes: torch.Tensor = codes) -> None:
+            with torch.inference_mode():
+                synchronize(model(codes))
+
+        def ours(model: Stepping = model, codes: torch.Tensor = codes, begun: object = begun) -> None:
+            state = deepcopy(begun)
+            with torch.inference_mode():
+                for code in codes[:, context - steps :].T:
+                    logits, state = model.step(code, state)
+                synchronize(logits)
+
+        turns = in_turns(other, ours, seconds=setup.seconds).per_unit(1, steps)
+        pair = Pair(f"generation, {name}", name, "a full pass", "a sample from what is cached", target=target)
+        yield row(pair, turns, f"{1 / median(turns.ours):,.0f} samples a second")
+
+
 PARTS: dict[str, Callable[[Setup], Iterator[Row]]] = {
     "data": _data_path,
     "resample": _resampling,
@@ -353,4 +381,5 @@ PARTS: dict[str, Callable[[Setup], Iterator[Row]]] = {
     "bootstrap": _resamples,
     "startup": _start_up,
     "compile": _compiled,
+    "generation": _generation,
 }

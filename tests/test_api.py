@@ -53,6 +53,7 @@ def calls(results, packed, dataset, tmp_path):
         "duplicates": ((packed.folder,), {"display": QUIET}, pd.DataFrame),
         "filters": ((run / "none",), {}, bench.UserError),
         "gallery": ((packed.folder, tmp_path / "gallery"), {"split": "val", "display": QUIET}, Gallery),
+        "generate": ((run,), {"display": QUIET}, bench.UserError),
         "hardest": ((run, packed.labels[0]), {"display": QUIET}, pd.DataFrame),
         "list_architectures": ((), {}, list),
         "load": ((run,), {}, torch.nn.Module),

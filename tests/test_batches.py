@@ -125,7 +125,7 @@ def resident(monkeypatch, sizes, free, total=100):
 
     def ask(pack, split):
         fake = SimpleNamespace(fingerprint=pack, samples=lambda split: arrays[pack, split])
-        found = batching._resident(fake, split, gpu)
+        found = batching.resident(fake, split, gpu)
         return found if isinstance(found, str) else "mapped"
 
     return ask

@@ -316,7 +316,7 @@ def test_growth_gives_points(what, value, tmp_path):
     assert point["megabytes"] > 0
 
 
-@pytest.mark.parametrize("part", ["data", "resample", "evaluation", "bootstrap", "variants"])
+@pytest.mark.parametrize("part", ["data", "resample", "evaluation", "bootstrap", "variants", "generation"])
 def test_a_part_gives_rows(part, dataset, packed, tmp_path, monkeypatch):
     from benchmarks import parts
 

@@ -36,7 +36,7 @@ def one_line(done, message):
     [
         (["runn"], "No such command 'runn'"),
         (["run", "--foo"], "No such option"),
-        (["run", "demoo"], "no suite 'demoo' (did you mean 'demo'?): use one of ablations, controlled, demo, factors"),
+        (["run", "demoo"], "no suite 'demoo' (did you mean 'demo'?): use one of ablations, codecs, codes, "),
         (["run", "nothing.toml"], "nothing.toml: no such file"),
         (["run", "demo", "--data", GONE], "is no pack"),
         (["run", "controlled"], "needs a pack at 16000 Hz, given: none"),

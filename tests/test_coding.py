@@ -5,8 +5,8 @@ import pytest
 import torch
 import torchaudio.functional as F
 
-from bench.data.coding import CODES, CODINGS, get_coding
 from bench.errors import UserError
+from bench.protocol.sounds.coding import CODES, CODINGS, get_coding
 
 SAMPLES = np.arange(-32768, 32768).astype(np.int16)
 

@@ -155,10 +155,10 @@ def paths(values, within=()):
 
 # these may be missing from older runs, or were not measured everywhere
 OPTIONAL = {
-    *("spec.task", "spec.fold", "spec.init", "spec.source", "spec.second_hand", "spec.inferred", "spec.base"),
-    *("spec.question", "spec.inferred.n_fft", "spec.inferred.drop_rate", "cost.macs", "cost.train_memory_bytes"),
-    *("cost.latency_seconds", "data.sample_rate", "data.fingerprint", "provenance.threads", "scores"),
-    *("provenance.source.protocol", "provenance.source.architecture", "spec.recipe.compile", "spec.rescores"),
+    *("spec.task", "spec.task_settings", "spec.fold", "spec.init", "spec.source", "spec.second_hand", "spec.inferred"),
+    *("spec.base", "spec.question", "spec.inferred.n_fft", "spec.inferred.drop_rate", "cost.macs"),
+    *("cost.train_memory_bytes", "cost.latency_seconds", "data.sample_rate", "data.fingerprint", "provenance.threads"),
+    *("provenance.source.protocol", "provenance.source.architecture", "spec.recipe.compile", "spec.rescores", "scores"),
     *("spec.recipe.short_clips", "spec.recipe.top_k", "spec.recipe.last_chunk_weight"),
 }
 

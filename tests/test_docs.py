@@ -14,7 +14,7 @@ import pytest
 import typer.main
 
 import bench
-from architectures import load_file
+from architectures import create, list_architectures, load_file
 from architectures._registry import forget
 from architectures.checks import failed_checks
 from bench.api.options import RunOptions
@@ -22,6 +22,7 @@ from bench.cli.app import _with_address, app
 from bench.data.readers.fsd50k import read_dataset
 from bench.protocol.recipe import Recipe
 from bench.protocol.spec import RunSpec
+from bench.protocol.tasks.next_sample import NextSampleSettings
 from bench.store import Labels, RunRecord
 from bench.store.record import Provenance
 from bench.suites.contrasts import Contrast
@@ -231,6 +232,23 @@ def test_the_data_set_that_is_shown_can_be_read(tmp_path):
         ("eval/c01", (2,), None),
     ]
     assert found.problems == ()
+
+
+def test_the_settings_of_next_sample_are_those_of_the_task():
+    assert first_column(section(PAGES["generation.md"], "The task")) == set(NextSampleSettings.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("page", "heading"), [("generation.md", "The architectures"), ("architectures.md", "Architectures")]
+)
+def test_the_sizes_of_predictors_are_told(page, heading):
+    cells = re.findall(r"^\| `(\w+)` \| .+? \| ([\d,]+) \| ([\d,]+)", section(PAGES[page], heading), re.MULTILINE)
+    told = {name: tuple(int(number.replace(",", "")) for number in numbers) for name, *numbers in cells}
+    names = list_architectures(task="next_sample")
+    assert set(names) <= set(told)
+    for name in names:
+        model = create(name)
+        assert told[name] == (sum(p.numel() for p in model.parameters()), model.config.receptive_field), name
 
 
 def test_the_keys_of_run_json_are_documented():

@@ -15,7 +15,7 @@ from tests.test_cli import one_line
 from tests.test_imports import loaded
 
 KEPT = Path(__file__).parent / "format1"
-SUITES = ["ablations", "controlled", "demo", "factors", "paper", "rates", "tuned"]
+SUITES = ["ablations", "codecs", "codes", "controlled", "demo", "factors", "generation", "paper", "rates", "tuned"]
 
 
 @pytest.fixture

@@ -3,18 +3,22 @@
 Skipped where there is none: `pytest -m gpu` runs these alone.
 """
 
+from functools import partial
+
 import pytest
 import torch
 
-from architectures import create, list_architectures
+from architectures import config_values, configure, create, list_architectures
 from bench.protocol import batches, compiled
+from bench.protocol.build import build
 from bench.protocol.compiled import CompiledStep, MeasuredStep
 from bench.protocol.cuda_graphs import RecordedStep
 from bench.protocol.optim import optimizer_of
 from bench.protocol.precision import computes_bf16, computes_tf32, fp32_means_fp32
 from bench.protocol.recipe import Recipe
-from bench.protocol.task import get_task
-from bench.protocol.train import step_of, train, train_step
+from bench.protocol.spec import RunSpec
+from bench.protocol.task import get_task, task_of
+from bench.protocol.train import batch_of, step_of, train, train_step
 from bench.runner.run import execute
 from tests.conftest import make_run
 
@@ -116,7 +120,6 @@ def test_a_run_on_the_gpu_is_a_run(packed, tmp_path, monkeypatch):
 
 
 def test_training_resumes_on_the_gpu(packed, tmp_path):
-    from bench.protocol.build import build
     from bench.protocol.checkpoint import Checkpoint
     from tests.conftest import make_spec
 
@@ -138,3 +141,74 @@ def test_training_resumes_on_the_gpu(packed, tmp_path):
     whole = train(build(spec, GPU), data, val, TASK, spec.recipe, seed=0)
     assert state.step == 30
     assert [line["loss"] for line in state.history] == pytest.approx([line["loss"] for line in whole.history], rel=1e-3)
+
+
+def make_next_sample(packed, model, **recipe):
+    """A tiny run of the task next_sample, of windows of 64 samples."""
+    name, config = model
+    fields = {"sample_rate": packed.sample_rate, "num_classes": 256, **config}
+    return RunSpec(
+        name="tiny",
+        task="next_sample",
+        task_settings={"context": 64},
+        architecture=name,
+        config=config_values(configure(name, **fields)),
+        recipe=Recipe(**{"loss": "cross_entropy", "max_steps": 20, "batch_size": 8, "evaluations": 2, **recipe}),
+        seed=0,
+        pack=packed.fingerprint,
+    )
+
+
+NEXT_SAMPLE = {
+    "wavenet": ("wavenet_10", {"channels": 8, "layers": 4}),
+    "transformer": ("sample_transformer_3", {"embed_dim": 16, "mlp_dim": 16, "depth": 1, "num_heads": 2}),
+    "conditioned": ("sample_transformer_3_conditioned", {"embed_dim": 16, "mlp_dim": 16, "depth": 1, "num_heads": 2}),
+}
+
+
+@pytest.mark.parametrize("fits", [True, False])
+@pytest.mark.parametrize("data", ["pack", "generated"])
+def test_windows_on_the_gpu_are_those_of_the_cpu(packed, monkeypatch, fits, data):
+    """To the bit, whether or not the pack has room there."""
+    monkeypatch.setattr(batches, "_kept", {})
+    monkeypatch.setattr(batches, "_fits", lambda size, device: fits)
+    spec = make_next_sample(packed, NEXT_SAMPLE["conditioned"])
+    task = task_of(spec.model_copy(update={"task_settings": {"context": 64, "data": data}}))
+    for split in ("train", "eval"):
+        here, there = (task.data(packed, split, spec.recipe, device) for device in ("cpu", GPU))
+        for step in range(3):
+            if split == "train":
+                ids = here.draw(step, 32, 0)
+                assert torch.equal(ids, there.draw(step, 32, 0))
+            else:
+                ids = torch.arange(32) + 100 * step
+            on_cpu, on_gpu = here.batch(ids), there.batch(ids)
+            assert all(values.device == GPU for values in on_gpu)
+            assert all(torch.equal(*both) for both in zip(on_cpu, (v.cpu() for v in on_gpu), strict=True))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", NEXT_SAMPLE)
+def test_the_next_sample_is_learned_on_the_gpu(packed, name, precision):
+    """By recorded steps; and the scores of the weights are those of the CPU."""
+    spec = make_next_sample(packed, NEXT_SAMPLE[name], precision=precision, learning_rate=3e-3)
+    task, told = task_of(spec), []
+    fp32_means_fp32()
+    # as two of one seed, one step by step
+    models, losses = [build(spec, GPU).train() for _ in range(2)], []
+    data = task.data(packed, "train", spec.recipe, GPU)
+    for model, recorded in zip(models, (True, False), strict=True):
+        optimizer = optimizer_of(model, spec.recipe)
+        step = step_of(model, optimizer, task, spec.recipe, GPU, 20, told.append)
+        steps = [batch_of(data, spec.recipe, 0, number) for number in range(20)]
+        if not recorded:
+            step = partial(train_step, model, optimizer, task=task, recipe=spec.recipe)
+        losses.append(torch.stack([step(*batch) for batch in steps]).cpu())
+    assert told == []
+    torch.testing.assert_close(*losses, rtol=2e-2, atol=2e-2)
+    assert losses[0][-5:].mean() < losses[0][:5].mean()
+    scored = [
+        task.score(model.to(device), task.data(packed, "eval", spec.recipe, device))
+        for device, model in ((GPU, models[0]), ("cpu", models[0]))
+    ]
+    torch.testing.assert_close(*map(torch.from_numpy, scored), rtol=1e-3, atol=1e-2)

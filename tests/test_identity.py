@@ -1,6 +1,7 @@
 """What a run is known by: digests of the code that decides its numbers, hashes of its settings."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from architectures import ArchitectureConfig, config_values, later
 from bench.protocol.recipe import Recipe
 from bench.protocol.spec import RunSpec
+from bench.protocol.task import get_task
 from bench.runner import source
 from bench.runner.provenance import command
 from bench.runner.source import architecture_files, protocol_files, source_digest
@@ -110,7 +112,7 @@ def tree(tmp_path, monkeypatch):
 
     def digests():
         return (
-            source_digest(protocol_files(tmp_path / "bench/protocol/tasks/tagging.py")),
+            source_digest(protocol_files([tmp_path / "bench/protocol/tasks/tagging.py"])),
             source_digest(architecture_files(tmp_path / "architectures/vgg.py")),
         )
 
@@ -127,6 +129,8 @@ def tree(tmp_path, monkeypatch):
         # what decides no number of this architecture
         ("architectures/crnn.py", "forwards + backwards", "forwards - backwards", (False, False)),
         ("architectures/_registry.py", "is registered twice", "has been registered before", (False, False)),
+        ("bench/protocol/tasks/next_sample.py", "_FIT = 1600", "_FIT = 800", (False, False)),
+        ("bench/protocol/sounds/coding.py", "mu = CODES - 1", "mu = CODES", (False, False)),
         ("bench/data/packing.py", "cannot be used", "is of no use", (False, False)),
         ("bench/store/files.py", "damaged", "broken", (False, False)),
         ("bench/runner/run.py", "perf_counter", "monotonic", (False, False)),
@@ -139,6 +143,22 @@ def test_a_change_counts_where_it_may_change_a_number(file, old, new, changed, t
     assert old in path.read_text(), f"{file} has no {old!r} any more: choose another change"
     path.write_text(path.read_text().replace(old, new))
     assert tuple(a != b for a, b in zip(before, digests(), strict=True)) == changed
+
+
+SHARED = r"from (bench\.protocol\.(?:sounds|tasks)\.\w+|bench\.data\.(?:synthetic\.\w+|codes)) "
+
+
+@pytest.mark.parametrize("name", ["codec", "next_code", "next_sample", "tagging"])
+def test_a_task_names_the_modules_beside_its_own_file_that_decide_its_numbers(name):
+    task = get_task(name)
+    # what is imported, and what that imports in turn, of what is shared by some tasks alone
+    found, left = set(), [type(task).__module__]
+    for module in left:
+        text = (ROOT / f"{module.replace('.', '/')}.py").read_text()
+        shared = set(re.findall(SHARED, text))
+        left += sorted(shared - found)
+        found |= shared
+    assert found <= {*task.modules, "bench.data.synthetic.voices"}
 
 
 def test_a_new_task_changes_no_digest(tree):

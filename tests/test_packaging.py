@@ -90,7 +90,7 @@ def test_every_table_of_others_has_its_licence():
 
 def direct_requirements():
     extras = PROJECT["optional-dependencies"]
-    texts = [*PROJECT["dependencies"], *extras["notebook"], *extras["postgres"], *extras["ray"], *extras["test"]]
+    texts = [*PROJECT["dependencies"], *(text for of_extra in extras.values() for text in of_extra)]
     return [found for found in map(Requirement, texts) if found.name != PROJECT["name"]]
 
 

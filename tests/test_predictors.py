@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from bench.data.coding import CODINGS
+from bench.protocol.sounds.coding import CODINGS
 from bench.stats.predictors import NGrams, floors, histogram, last_value, linear_prediction, straight_line
 
 MU_LAW, LINEAR = CODINGS["mu_law"], CODINGS["linear"]

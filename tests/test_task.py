@@ -124,7 +124,8 @@ def test_a_task_of_a_plugin_runs_resumes_compares_and_reports(task, metric, best
     table = pd.read_csv(out / "table.csv")
     assert list(table["rank"]) == [1, 2, 3]
     assert table[metric].is_monotonic_decreasing if best is max else table[metric].is_monotonic_increasing
-    assert (out / "map_vs_parameters.png").is_file()
+    assert (out / f"{metric}_vs_parameters.png").is_file()
+    assert not (out / "map_vs_parameters.png").exists()
     assert not (out / "class_ap.png").exists()
     label = get_task(task).primary.label
     assert f"| {label} |" in done.out

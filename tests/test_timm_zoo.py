@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from architectures import ConfigError, configure, create, get_architecture, list_architectures
-from architectures.checks import CHECKS
+from architectures.checks import checks_of
 from architectures.timm_zoo import _CNNS, _TRANSFORMERS, timm_architecture
 from bench.errors import UserError
 from bench.runner.cost import count_macs
@@ -62,10 +62,10 @@ def test_a_batch_through_models_of_all_kinds(body, family, size):
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", checks_of("vgg_like"))
 @pytest.mark.parametrize("name", ["timm:mobilenetv3_small_050", "timm:vit_tiny_patch16_224"])
 def test_they_pass_all_checks(name, check):
-    CHECKS[check](name)
+    checks_of(name)[check](name)
 
 
 def test_looking_a_model_up_draws_no_random_numbers():
@@ -86,7 +86,7 @@ def test_a_sound_is_the_mean_of_its_seconds():
     ((spectrum, of_seconds),) = spectra
     assert spectrum.shape == (6, 1, 96, 96)
     torch.testing.assert_close(logits, torch.stack([of_seconds[:3].mean(dim=0), of_seconds[3:].mean(dim=0)]))
-    assert count_macs(model, 16_000) > 1e6
+    assert count_macs(model, torch.zeros(1, 16_000)) > 1e6
 
 
 def test_families_go_by_timms_modules():

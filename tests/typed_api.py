@@ -3,6 +3,7 @@
 An ignore that is not needed is an error, so these lines hold that the slips are found.
 """
 
+from pathlib import Path
 from typing import assert_type
 
 import pandas as pd
@@ -14,6 +15,7 @@ assert_type(bench.report("runs/demo").scores, pd.DataFrame)
 assert_type(bench.predict("runs/demo/crnn-s0", ["a.wav"]), pd.DataFrame)
 assert_type(bench.hardest("runs/demo/crnn-s0", "Bell", count=3), pd.DataFrame)
 assert_type(bench.gallery("data/demo-16000", split="eval").table, pd.DataFrame)
+assert_type(bench.generate("runs/generation/wavenet_11-s0")[0].wav, Path)
 assert_type(bench.load("runs/demo/crnn-s0"), nn.Module)
 assert_type(bench.list_architectures(), list[str])
 bench.run("demo", seeds=2, only=["crnn"])

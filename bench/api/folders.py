@@ -162,8 +162,22 @@ def _metrics(found: Mapping[str, Any]) -> dict[str, Any]:
     floors = ", ".join(f"{_number(value)} ({name})" for name, value in found["floors"].items())
     if floors:
         shown["without learning"] = f"{primary} {floors}"
+    if names := _not_beaten(found):
+        shown["no better than"] = ", ".join(names)
     kept = f"after {found['best_step']} of {found['steps']} steps, val {primary} {_number(found['val_score'])}"
     return shown | {"kept": kept}
+
+
+def _not_beaten(found: Mapping[str, Any]) -> list[str]:
+    """Return the floors that the run's score is no better than."""
+    try:
+        metric = get_task(found["spec"]["task"]).primary
+    except UserError:
+        # of a plugin that is not loaded
+        return []
+    score = found["metrics"].get(metric.name)
+    floors = {name: value for name, value in found["floors"].items() if value is not None}
+    return [name for name, value in floors.items() if score is not None and not metric.better(score, value)]
 
 
 def _primary(task: str) -> str:
@@ -179,8 +193,9 @@ def _number(value: float | None) -> str:
 
 
 def _cost(cost: Mapping[str, Any]) -> dict[str, str]:
-    patterns = {"parameters": "{:,}"}
-    known = {name: of for name, of in {**COSTS, "seconds": ("s in all", 1)}.items() if cost.get(name) is not None}
+    patterns = {"parameters": "{:,}", "receptive_field": "{:,}"}
+    others = {"receptive_field": ("receptive field", 1), "seconds": ("s in all", 1)}
+    known = {name: of for name, of in {**COSTS, **others}.items() if cost.get(name) is not None}
     return {label: patterns.get(name, "{:.1f}").format(cost[name] * unit) for name, (label, unit) in known.items()}
 
 

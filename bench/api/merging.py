@@ -3,11 +3,9 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from bench.api.console import shown
 from bench.api.folders import results_folder
@@ -107,12 +105,10 @@ def _checked(folder: ResultsFolder) -> Results:
 def _check_labels(folders: Sequence[ResultsFolder]) -> None:
     """Raise UserError for folders of different data, by their eval split."""
     first, labels = folders[0], folders[0].labels()
-    names = [each.name for each in fields(Labels)]
     for results in folders[1:]:
-        others = results.labels()
-        if differ := [name for name in names if not np.array_equal(getattr(labels, name), getattr(others, name))]:
+        if differing := labels.differing(results.labels()):
             raise UserError(
-                f"{results.path} holds runs on other data than {first.path} ({differ[0]} in labels.npz): "
+                f"{results.path} holds runs on other data than {first.path} ({differing} in labels.npz): "
                 "they can't be compared, so they are not merged"
             )
 
@@ -200,7 +196,9 @@ def _check_scores(runs: Sequence[FinishedRun], labels: Labels, display: Display)
         for done, of_system in enumerate(systems.values()):
             progress(done, len(systems))
             system = System(of_system[0].record.spec.name, tuple(of_system))
-            scores = {run.record.spec.seed: run.folder.scores(labels.targets.shape) for run in of_system}
+            scores = {
+                run.record.spec.seed: run.folder.scores(system.task.score_shape(labels.targets)) for run in of_system
+            }
             check_data([system], labels, of_system[0].folder.path.parent / "labels.npz")
             for run in of_system:
                 check_scores(run, scores[run.record.spec.seed], labels, system.task)

@@ -35,7 +35,8 @@ from bench.runner.weights import load_model
 from bench.store import RunFolder
 
 __all__ = [
-    "PredictOptions", "create", "filters", "hardest", "iterate_tags", "list_architectures", "load", "predict",
+    "PredictOptions", "create", "filters", "hardest", "iterate_tags", "list_architectures", "load", "pack_of",
+    "predict",
 ]  # fmt: skip
 
 
@@ -72,8 +73,9 @@ def create(name: str, **config: Any) -> nn.Module:
 def load(run: str | Path, device: str = "cpu", plugins: Paths = ()) -> nn.Module:
     """Return the model that a run trained, in eval mode: (b, n) float waveforms in [-1, 1] to (b, k) logits.
 
-    `run` is a run's folder or RESULTS/ENTRY[-sSEED]. Raises UserError for no finished run, no or damaged weights, or
-    an architecture that is not there or another than then.
+    That of a run of task next_sample takes (b, n) codes and returns (b, n, k) logits. `run` is a run's folder or
+    RESULTS/ENTRY[-sSEED]. Raises UserError for no finished run, no or damaged weights, or an architecture that is not
+    there or another than then.
     """
     load_plugins(paths_of(plugins))
     folder = find_run(run)
@@ -219,7 +221,7 @@ def hardest(
         return found
     if data is None:
         raise UserError(f"--plot {plot}: the clips' sounds are in the run's pack; name it with --data")
-    pack = _pack_of(folder, Path(data), display)
+    pack = pack_of(folder, Path(data), display)
     names = [Path(f"{name}.png") for name in figure_names(label, found)]
     paths = [*figure_paths(names, Path(plot)).values()]
     tagger = Tagger(folder, device_of(device))
@@ -231,7 +233,7 @@ def hardest(
     return found.assign(figure=pd.Series(paths, found.index, dtype=object))
 
 
-def _pack_of(folder: RunFolder, data: Path, display: Display) -> Pack:
+def pack_of(folder: RunFolder, data: Path, display: Display) -> Pack:
     """Return the pack of a run. Raises UserError for another one."""
     spec = folder.record().spec
     (pack,) = packs_of([data], [spec.config["sample_rate"]], display)

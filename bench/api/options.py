@@ -54,6 +54,8 @@ class RunOptions(TypedDict, total=False):
     """Report the results; without, that is left to `report`."""
     overrides: Mapping[str, Any]
     """Fields of the recipe, for all: {"max_steps": 300}."""
+    task_settings: Mapping[str, Any]
+    """Settings of the suite's task, for all entries that have none of their own: {"context": 400}."""
     jobs: int | Literal["auto"]
     """How many processes of this machine train at the same time; "auto" is one a core, or one a GPU."""
     ray: str | None
@@ -159,6 +161,7 @@ class Options:
     part: str | None = None
     report: bool = True
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    task_settings: Mapping[str, Any] = field(default_factory=dict)
     jobs: int | Literal["auto"] = 1
     ray: str | None = None
     cpus: float | None = None
@@ -216,9 +219,10 @@ class Options:
     @property
     def selection(self) -> Selection:
         """What the options take of a suite, and what they set otherwise."""
-        if not self.quick:
-            return Selection(self.only, self.seeds, self.overrides, self.seed)
-        return Selection(self.only, self.seeds or 1, {**_QUICK, **self.overrides}, self.seed)
+        seeds, overrides = self.seeds, self.overrides
+        if self.quick:
+            seeds, overrides = seeds or 1, {**_QUICK, **overrides}
+        return Selection(self.only, seeds, overrides, self.task_settings, self.seed)
 
     def folder(self, suite: str) -> Path:
         """Return the results folder of a suite. Raises UserError if it can't be one."""

@@ -13,6 +13,7 @@ from bench.api.plugins import Paths, device_of, load_plugins, paths_of
 from bench.data.pack import Pack
 from bench.errors import UserError
 from bench.protocol.spec import RunSpec
+from bench.protocol.task import task_of
 from bench.reporting.reproduction import Reproduction, weigh
 from bench.runner.display import Display
 from bench.runner.executors import LocalExecutor
@@ -63,7 +64,8 @@ def reproduce(
         raise UserError(f"{folder.path}: scores the weights of {trained.name}: reproduce {trained.path} instead")
     require_source(folder, record, "reproduce it with the code that made it")
     pack = _pack_of(record.spec, packs_of(paths_of(data), [int(record.data["sample_rate"])], shows))
-    shape = (len(pack.clips("eval")), len(pack.labels))
+    task = task_of(record.spec)
+    shape = task.score_shape(task.split_targets(pack, "eval"))
     # what can't be compared is not trained
     folder.scores(shape)
     again = Run(record.spec, pack, RunFolder(results.path / record.spec.folder))

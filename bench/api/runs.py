@@ -31,6 +31,7 @@ from bench.runner.preflight import check_checkpoints, check_runs, refuse_other_c
 from bench.runner.provenance import python_call
 from bench.runner.run import checkpoint_of
 from bench.runner.runs import Outcome, costs_of, run_all
+from bench.runner.weights import load_trained
 from bench.searching.finals import run_finals
 from bench.searching.record import SearchResult, export, write_record
 from bench.searching.search import Search, run_search, searches, trials_spent
@@ -145,10 +146,18 @@ class _Job:
         return JobsExecutor(devices, threads, partial(load_plugins, _plugins(self.suite, self.options)))
 
     def preflight(self) -> None:
+        self.results.check_labels(self.runs[0].pack, self.runs[0].task)
         if not self.options.mixed:
             refuse_other_code(self.runs, self.results)
         check_checkpoints(self.runs, self.results, restart=self.options.restart, display=self.display)
         check_runs(self.runs, self.results, self.device)
+
+    def prepare(self) -> None:
+        """Make what the runs' data are made of, of tasks that need the model of another run for it."""
+        for run in self.runs:
+            if run.built_on:
+                with self.display.bar(f"the clips of {run.pack.folder} by {run.built_on.folder}") as progress:
+                    run.task.prepare(run.pack, run.built_on, partial(load_trained, device=self.device), progress)
 
     def estimate(self, entries: Sequence[Remaining], seconds: float) -> list[Estimate]:
         with self.display.bar("measuring a few steps of each entry") as progress:
@@ -226,6 +235,7 @@ def run(suite: str = "demo", **options: Unpack[RunOptions]) -> SuiteOutcome:
 
 def _run(job: _Job, executor: Executor, tracker: Tracker) -> Outcome:
     job.preflight()
+    job.prepare()
     job.results.add_labels(job.runs[0].pack, job.runs[0].task)
     names = [run.folder.name for run in job.planned]
     sources = {pack.dataset: str(pack.manifest["source"]) for pack in job.packs}
@@ -331,6 +341,7 @@ def _finish(tracker: Tracker, display: Display) -> None:
 def cost(suite: str = "demo", **options: Unpack[RunOptions]) -> SuiteCost:
     """Estimate how long a suite takes here by a few steps of each entry; options and errors are those of `run`."""
     job = _Job.of(load_suite(suite), suite, Options.of(options))
+    job.prepare()
     left = estimating.remaining(job.runs)
     if job.budget:
         # the best recipe is retrained as often as the default one
@@ -393,6 +404,7 @@ def _search(job: _Job, budget: Budget, executor: Executor, tracker: Tracker) -> 
     # what is wrong with the last one's is said before the first one trains
     for each in planned:
         trials_spent(each, storage, recorded)
+    job.prepare()
     job.display.notice(f"{job.suite.title}: {len(planned)} searches, {budget} each, on {executor.where}")
     # before the first searches in a folder; an hour's budget takes an hour
     if budget.hours is None and not results.search_file.exists():

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from bench.data.audio import probe_file, spectrogram
 from bench.data.synthetic.voices import LOWEST, VOICES, highest, play
-from bench.disk import whole_file
+from bench.disk import write_bytes
 from bench.errors import UserError
 from bench.reporting.figures.spectrograms import PIXELS, spectrogram_figure
 
-__all__ = ["synth", "write_sound"]
+__all__ = ["require_wav", "synth", "write_sound"]
 
 # a note: its file is small, and its spectrogram has something to show
 _SECONDS = (0.05, 60.0)
@@ -41,7 +41,7 @@ def synth(
     if seed < 0:
         raise UserError(f"seed {seed}: seeds are 0 or more")
     # before there is work to lose
-    path = None if out is None else _wav(Path(out))
+    path = None if out is None else require_wav(Path(out))
     samples = np.rint(32_767 * play(voice, pitch, seconds, seed, sample_rate)).astype(np.int16)
     if path:
         write_sound(path, samples, sample_rate, f"{voice}, {pitch:g} Hz, seed {seed}")
@@ -61,7 +61,8 @@ def _require(voice: str, pitch: float, seconds: float, sample_rate: int) -> None
         raise UserError(f"pitch {pitch:g}: voices play {LOWEST:g} to {most}")
 
 
-def _wav(path: Path) -> Path:
+def require_wav(path: Path) -> Path:
+    """Return a path as it is; raise UserError if it does not end in .wav."""
     if path.suffix.lower() != ".wav":
         raise UserError(f"{path}: sounds are written as WAV; name a file that ends in .wav")
     return path
@@ -75,8 +76,7 @@ def write_sound(path: Path, samples: NDArray[np.int16], sample_rate: int, title:
     # libsndfile does not say why it can't write a file; the system says it to us
     sound = io.BytesIO()
     soundfile.write(sound, samples, sample_rate, "PCM_16", format="WAV")
-    with whole_file(_wav(path)) as temporary:
-        temporary.write_bytes(sound.getvalue())
+    write_bytes(require_wav(path), sound.getvalue())
     info = probe_file(path)
     power = spectrogram(path, info, sample_rate, PIXELS, least=0)
     spectrogram_figure(power, len(samples) / sample_rate, sample_rate, title, picture := path.with_suffix(".png"))

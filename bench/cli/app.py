@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli import architectures, datasets, folders, models, planning, results, suites, synth
+from bench.cli import architectures, datasets, folders, generate, models, planning, results, suites, synth
 from bench.cli.entry import run_app
 from bench.cli.output import echo
 from bench.renamed import OPTIONS
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (suites, planning, results, folders, models, architectures, synth):
+for module in (suites, planning, results, folders, models, generate, architectures, synth):
     app.registered_commands += module.app.registered_commands
 app.add_typer(datasets.app, name="data")
 app.add_typer(results.tracking, name="track")

@@ -86,7 +86,7 @@ def _document(name: str) -> dict[str, Any]:
 def new(
     name: Annotated[str, typer.Argument(help="Of the architecture, and of its file.")],
     out: Annotated[Path, typer.Option(help="The file's folder.")] = Path(),
-    task: Annotated[str, typer.Option(help="What it is for: tagging or next_sample.")] = "tagging",
+    task: Annotated[str, typer.Option(help="What it is for: codec, next_sample or tagging.")] = "tagging",
 ) -> None:
     """Write an architecture to begin with.
 

@@ -37,7 +37,9 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
         str | None, None, metavar="ENTRY-sSEED", help="This run only, and what scores its weights; planned are all."
     ),
     "report": _option(bool, True, "--report/--no-report", help="Report the results; else `bench report` does later."),
-    "fields": _option(list[str], [], "--set", help="train.FIELD=VALUE, for all; repeatable."),
+    "fields": _option(
+        list[str], [], "--set", help="train.FIELD=VALUE or task_settings.FIELD=VALUE, for all; repeatable."
+    ),
     "precision": _option(str | None, None, help="fp32, tf32, bf16 or auto, for all."),
     "jobs": _option(
         str | None, None, metavar="N|auto", help="Train in N processes; auto: one a core, or one a GPU [default: 1]."

@@ -149,10 +149,13 @@ def _reproduce(run: Path, suite: str | None, given: dict[str, Any]) -> None:
 
 
 def _with_overrides(given: dict[str, Any], suite: str) -> dict[str, Any]:
-    """Replace --set and --precision by the recipe fields that they mean; raise UserError for these, or for no suite."""
-    from bench.suites.suite import parse_overrides, suite_path
+    """Replace --set and --precision by the fields that they mean; raise UserError for these, or for no suite."""
+    from bench.suites.suite import parse_overrides, parse_task_settings, suite_path
 
     # now, since all else has to wait for torch
     suite_path(suite)
     fields, precision = given.pop("fields"), given.pop("precision", None)
-    return given | {"overrides": parse_overrides(fields + ([f"train.precision={precision}"] if precision else []))}
+    of_task = [text for text in fields if text.lstrip().startswith("task_settings")]
+    of_recipe = [text for text in fields if text not in of_task]
+    recipe = parse_overrides(of_recipe + ([f"train.precision={precision}"] if precision else []))
+    return given | {"overrides": recipe, "task_settings": parse_task_settings(of_task)}

@@ -23,7 +23,7 @@ from bench.protocol.build import build
 from bench.protocol.evaluate import evaluation_batch_size
 from bench.protocol.task import get_task
 from bench.reporting.filters import COLUMNS, FLOOR_DB, STATES, STEP_DB, summarise
-from bench.runner.weights import load_model
+from bench.runner.weights import load_model, require_waveforms
 from bench.store import RunFolder
 from bench.store.files import write_arrays, write_table
 
@@ -52,6 +52,7 @@ def measure_filters(folder: RunFolder, pack: Pack | None = None) -> dict[str, An
     if pack is not None and pack.fingerprint != spec.pack:
         raise UserError(f"{pack.folder}: not the pack that {folder.path} was trained on; give that one, or none")
     trained = load_model(folder, record, torch.device("cpu"))
+    require_waveforms(folder, record)
     untrained = build(spec, torch.device("cpu"))
     chunks = None if pack is None else get_task(spec.task).data(pack, "val", spec.recipe)
     try:

@@ -1,6 +1,7 @@
 """A data set to look at: of each class one typical clip, as a spectrogram. No torch."""
 
 import base64
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 from bench.data.audio import spectrogram_of
 from bench.data.dataset import SPLITS, Progress
 from bench.data.pack import Pack
-from bench.disk import refuse_odd, whole_file
+from bench.disk import refuse_odd, write_bytes
 from bench.errors import UserError
 from bench.reporting.figures.gallery import COLUMNS, Picture, gallery_pages, mel_bands, pictures_on_page
 from bench.reporting.figures.style import save
@@ -113,13 +114,14 @@ def _power(pack: Pack, split: str, clip: "pd.Series[Any]") -> npt.NDArray[np.flo
 
 def _write(pages: Iterator[Figure], out: Path) -> tuple[Path, ...]:
     """Write pages, all as one PDF and each as a PNG; those of an earlier gallery, which had more, go."""
-    pngs = []
+    pngs, file = [], io.BytesIO()
     dateless = {"CreationDate": None, "Creator": None, "Producer": None}
-    with whole_file(out / "gallery.pdf") as temporary, PdfPages(temporary, metadata=dateless) as pdf:
+    with PdfPages(file, metadata=dateless) as pdf:
         for number, page in enumerate(pages, start=1):
             pdf.savefig(page)
             pngs.append(out / f"gallery_{number}.png")
             save(page, pngs[-1], [".png"])
+    write_bytes(out / "gallery.pdf", file.getvalue())
     for path in out.iterdir():
         if _PAGE.fullmatch(path.name) and path not in pngs:
             path.unlink()

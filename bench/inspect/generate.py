@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from architectures import NextSampleConfig, Stepping
+from bench.data.dataset import Progress
 
 __all__ = ["Sampling", "generate"]
 
@@ -28,6 +29,8 @@ class Sampling:
 
 
 _BY_CHANCE = Sampling()
+# samples from one report of how far it is to the next
+_REPORTED = 100
 
 
 @torch.inference_mode()
@@ -39,6 +42,8 @@ def generate(
     sampling: Sampling = _BY_CHANCE,
     context: int | None = None,
     generator: torch.Generator | None = None,
+    num_codes: int | None = None,
+    progress: Progress = lambda *_: None,
 ) -> Tensor:
     """Return the samples that a model in eval mode adds to a prompt: (b, p) codes -> (b, steps), on the same device.
 
@@ -51,6 +56,8 @@ def generate(
         context: the samples of a window, as in training; a model does not take more than its max_context. One that saw
             all of its receptive field in training has windows without end.
         generator: what codes are drawn with, on the prompt's device; None is torch's global one.
+        num_codes: of the model's classes, the first so many are drawn from; None: all.
+        progress: takes how many samples there are, of how many.
     """
     config = _config_of(model, prompt, context)
     before, most = config.condition_samples, _most(config, context)
@@ -69,7 +76,9 @@ def generate(
             logits, state = stepping.begin(window)
         else:
             logits, state = stepping.step(window[:, -1], state)
-        codes[:, end] = _choose(logits, sampling, generator)
+        codes[:, end] = _choose(logits[:, :num_codes], sampling, generator)
+        if (done := end + 1 - start) % _REPORTED == 0:
+            progress(done, steps)
     return codes[:, start:]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import UserError
+from bench.protocol.task import task_of
 from bench.store import Labels, ResultsFolder, RunFolder
 
 __all__ = ["describe_hardest", "figure_names", "hardest_clips"]
@@ -22,6 +23,9 @@ def hardest_clips(folder: RunFolder, label: str, count: int) -> pd.DataFrame:
     place (of the clip in eval). Raises UserError for a class that there is none of, and for a run without scores.
     """
     record, results = folder.record(), ResultsFolder(folder.path.parent)
+    # where scores are those of classes, without any there are none
+    if task_of(record.spec).score_shape(np.empty((0, 0), bool)) != (0, 0):
+        raise UserError(f"{folder.path}: of task {record.spec.task}, which scores no classes; give a run of tagging")
     known = results.labels()
     if known.dataset != record.dataset:
         fix = "move the run's folder back to where it was made"

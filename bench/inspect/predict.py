@@ -19,7 +19,7 @@ from bench.protocol.evaluate import evaluation_batch_size, mean_of_highest
 from bench.protocol.precision import fp32_means_fp32
 from bench.protocol.task import get_task
 from bench.reporting.tags import Tags
-from bench.runner.weights import load_model, weights_folder
+from bench.runner.weights import load_model, require_waveforms, weights_folder
 from bench.schema import digest
 from bench.store import ResultsFolder, RunFolder
 
@@ -77,6 +77,7 @@ class Tagger:
         self.name = f"{self.spec.name}, seed {self.spec.seed}"
         fp32_means_fp32()
         self.model = load_model(folder, record, device).eval()
+        require_waveforms(folder, record)
         config = configure(self.spec.architecture, **self.spec.config)
         if config.num_classes != len(self.classes):
             fix = "put that of its results folder beside it"

@@ -17,7 +17,7 @@ from torch import Tensor
 from bench.data.pack import Pack
 from bench.protocol.recipe import Recipe
 
-__all__ = ["Batches", "chunk_size", "chunk_starts", "chunk_weights", "to_device"]
+__all__ = ["Batches", "chunk_size", "chunk_starts", "chunk_weights", "resident", "to_device"]
 
 
 class Batches:
@@ -57,7 +57,7 @@ class Batches:
         if (length < size).any():
             # short clips begin anew after so many samples, or end; those that packing has repeated, as it has begun
             self.period = torch.from_numpy(np.where(length < size, real, size)[clip])
-        self.samples = _resident(pack, split, self.device)
+        self.samples = resident(pack, split, self.device)
         self.targets = torch.from_numpy(targets).float().to(self.device)  # (clips, k)
 
     def __len__(self) -> int:
@@ -165,7 +165,7 @@ def _generator(*numbers: int) -> torch.Generator:
 _kept: dict[tuple[str, str, torch.device], Tensor] = {}
 
 
-def _resident(pack: Pack, split: str, device: torch.device) -> Tensor:
+def resident(pack: Pack, split: str, device: torch.device) -> Tensor:
     """Return a split's samples: in the memory of a GPU, if it is one and they fit, else as they are mapped."""
     key = (pack.fingerprint, split, device)
     if key in _kept:

@@ -19,6 +19,8 @@ class RunSpec(Strict):
     # of the entry in the suite
     name: str
     task: Annotated[str, LATER] = "tagging"
+    # what the task leaves open, as `Task.checked_settings` has it
+    task_settings: Annotated[dict[str, Any], LATER] = {}
     architecture: str
     # every field, defaults included
     config: dict[str, Any]

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -127,7 +128,8 @@ def step_of(
     if recipe.compile == "auto" and device.type == "cuda":
         shapes = (repr(model), *((name, tensor.shape) for name, tensor in model.state_dict().items()))
         fields = (recipe.loss, recipe.batch_size, recipe.chunk_seconds, recipe.precision, recipe.channels_last)
-        return MeasuredStep(lambda: step_with(loss), compiled, steps, (type(model), shapes, fields, device), Timer())
+        kind = (type(model), shapes, fields, repr(task.settings), device)
+        return MeasuredStep(lambda: step_with(loss), compiled, steps, kind, Timer())
     return step_with(loss)
 
 
@@ -141,10 +143,15 @@ def train_step(
 def _loss_of(model: nn.Module, task: Task, recipe: Recipe) -> Loss:
     def loss(x: Tensor, y: Tensor) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            logits = model(x)
-        return task.loss(recipe, logits.float(), y)
+            outputs = model(x)
+        return task.loss(recipe, _in_fp32(outputs), y)
 
     return loss
+
+
+def _in_fp32(outputs: Any) -> Any:
+    """Return what a model makes, a tensor or a tuple of some, in fp32."""
+    return tuple(output.float() for output in outputs) if isinstance(outputs, tuple) else outputs.float()
 
 
 def _take(loss: Loss, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, recipe: Recipe) -> Tensor:

@@ -14,6 +14,7 @@ from bench.errors import UserError
 from bench.protocol.task import Metric, Task
 from bench.reporting.contrasts import WeighedContrast, weigh
 from bench.reporting.evidence import check_data
+from bench.reporting.floors import Estimates, Floor, floors_of, less_floor
 from bench.reporting.sampling import Sampling, Units, compare_units
 from bench.reporting.systems import Results, System, ranked_on_val
 from bench.stats import inference
@@ -23,15 +24,16 @@ from bench.stats.ranks import rank_intervals
 from bench.store import Labels
 
 __all__ = [
-    "CLIPS_NEEDED", "MARGIN", "Ablation", "Analysis", "Claim", "ClassDifferences", "Contrast", "Pair", "Standing",
-    "analyse", "check_margin", "class_differences", "is_simulated", "judge", "no_ablations",
+    "CLAIMED", "CLIPS_NEEDED", "MARGIN", "Ablation", "Analysis", "Claim", "ClassDifferences", "Contrast", "OverFloor",
+    "Pair", "Standing", "analyse", "check_margin", "class_differences", "is_simulated", "judge", "no_ablations",
 ]  # fmt: skip
 
 # the smallest difference in mAP that the field takes for one
 MARGIN = 0.01
 # for an interval of a single mAP: on fewer, average precision is biased by as much as the interval is wide
 CLIPS_NEEDED = 5_000
-Estimates = Mapping[str, Mapping[str, Estimate]]
+# verdicts by which two systems, or two sets of checkpoints, differ
+CLAIMED: tuple[Verdict, ...] = ("significant", "checkpoints differ")
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,30 @@ class Contrast:
 
 
 @dataclass(frozen=True)
+class OverFloor:
+    """A system, and what is claimed of system - the best floor in the primary metric, among all systems."""
+
+    system: System
+    claim: Claim
+
+    @property
+    def is_better(self) -> bool:
+        """Whether it is shown to be better."""
+        return self.is_told_apart and self.system.task.primary.better(float(self.claim.difference.value), 0)
+
+    @property
+    def is_told_apart(self) -> bool:
+        return self.claim.verdict in CLAIMED
+
+    @property
+    def beats(self) -> str:
+        """Whether it beats the floor, for tables: 'yes', 'no', or 'not shown', where neither is shown to be better."""
+        if not self.is_told_apart:
+            return "not shown"
+        return "yes" if self.is_better else "no"
+
+
+@dataclass(frozen=True)
 class ClassDifferences:
     """Two systems, class by class: `table` has a line a class."""
 
@@ -125,10 +151,19 @@ class Analysis:
     contrasts: tuple[Contrast, ...]
     # of the best of each family; None with a single system, or a task without values by class
     classes: ClassDifferences | None
+    # of a task that has scores of clips that need no training, the best first
+    floors: tuple[Floor, ...] = ()
+    # of all systems, best first, if a floor has the primary metric
+    over_floor: tuple[OverFloor, ...] = ()
 
     @property
     def primary(self) -> Metric:
         return self.results.task.primary
+
+    @property
+    def best_floor(self) -> Floor:
+        """The floor that `over_floor` compares with."""
+        return self.floors[0]
 
     @property
     def compared(self) -> tuple[Standing, ...]:
@@ -160,7 +195,11 @@ def analyse(
     of_primary = {label: estimates[label][task.primary.name] for label in statistics}
     units = compare_units(sampling, labels, statistics, couples, of_primary, task.primary)
     standings = _standings(ranked, estimates, _letters(compared, pairs), len(labels.clips))
-    return Analysis(results, sampling, margin, units, standings, pairs, ablations, contrasts, classes)
+    floors = floors_of(results)
+    over_floor = _compare_floor(floors, ranked, estimates, results, sampling, margin)
+    return Analysis(
+        results, sampling, margin, units, standings, pairs, ablations, contrasts, classes, floors, over_floor
+    )
 
 
 def _standings(
@@ -206,6 +245,17 @@ def _judge_contrasts(weighed: Sequence[WeighedContrast], margin: float) -> tuple
     """Judge those that could be computed together: they were declared, whatever other pairs there are."""
     claims = iter(judge([each.found for each in weighed if each.found], margin))
     return tuple(Contrast(each, next(claims) if each.found else None) for each in weighed)
+
+
+def _compare_floor(
+    floors: Sequence[Floor], ranked: Sequence[System], estimates: Estimates, analysed: Results, sampling: Sampling,
+    margin: float,
+) -> tuple[OverFloor, ...]:  # fmt: skip
+    """Compare each system with the best floor; p is corrected over the systems."""
+    if not floors or math.isnan(floors[0].scores[ranked[0].task.primary.name]):
+        return ()
+    found = less_floor(floors[0], ranked, estimates, analysed, sampling.resampler(analysed.labels))
+    return tuple(OverFloor(system, claim) for system, claim in zip(ranked, judge(found, margin), strict=True))
 
 
 def no_ablations(systems: Sequence[System]) -> list[System]:

@@ -8,13 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from bench.reporting.analysis import Ablation, Analysis, Claim, Contrast, Pair
+from bench.reporting.analysis import CLAIMED, Ablation, Analysis, Claim, Contrast, OverFloor, Pair
 from bench.reporting.basis import FAMILY_NAMES, setting
 from bench.reporting.contrasts import totals
 from bench.reporting.grids import grid_ranking
 from bench.reporting.notes import leaders
 from bench.reporting.systems import System
-from bench.reporting.tables.table import CLAIMED
 from bench.text import printable
 
 __all__ = ["answer"]
@@ -28,13 +27,14 @@ _ANOTHER_SEED = "these checkpoints only: another seed may turn it around"
 
 
 def answer(analysis: Analysis) -> list[str]:
-    """Return what the declared contrasts say, and the ablations; without either, what pairs of systems do.
+    """Return what the declared contrasts say, and the ablations; without either, what pairs of systems do. Where a task
+    has floors, also which systems beat them.
 
     Plain text; the first sentence names the data, the number of clips, and that of seeds.
     """
     sentences = [*_of_contrasts(analysis), *_of_ablations(analysis)] or [*_of_grid(analysis), *_of_pairs(analysis)]
     first, *others = sentences or _of_one(analysis)
-    return [f"On {setting(analysis)}, {first}", *others]
+    return [f"On {setting(analysis)}, {first}", *_of_floors(analysis), *others]
 
 
 def _of_contrasts(analysis: Analysis) -> list[str]:
@@ -102,7 +102,17 @@ class _Judged:
         if not all(math.isclose(abs(weight) * len(sides[weight < 0]), 1) for weight in weighed.weights.values()):
             return None
         words = [self._side(side) for side in sides]
+        if not (words[0] and words[1]) and not self.analysis.primary.higher_is_better:
+            # a sign alone does not tell who is ahead where lower is better
+            words = [word or name for word, name in zip(words, self._named_sides(sides), strict=True)]
         return (words[0], words[1]) if words[0] and words[1] else None
+
+    def _named_sides(self, sides: Sequence[set[str]]) -> list[str]:
+        """Return what a contrast that is called 'A - B' calls its sides."""
+        named = printable(self.contrast.weighed.planned.name).split(" - ")
+        if len(named) != 2:
+            return ["", ""]
+        return [name + (_AVERAGE if len(side) > 1 else "") for name, side in zip(named, sides, strict=True)]
 
     def _best(self, positive: Sequence[str]) -> tuple[str, str]:
         groups = sorted(self.contrast.weighed.chosen.items(), key=lambda chosen: chosen[0] not in positive)
@@ -135,7 +145,8 @@ class _Judged:
         """It as an item of a list, with its interval."""
         if not self.sides:
             return f"{_quoted(self.contrast)}, {_signed(self.claim, self.analysis)} ({_span(self.claim)})"
-        first, second = self.sides if self.claim.difference.value >= 0 else reversed(self.sides)
+        is_ahead = not self.analysis.primary.better(0, float(self.claim.difference.value))
+        first, second = self.sides if is_ahead else reversed(self.sides)
         value = _number(abs(float(self.claim.difference.value)))
         return f"{_joined(first, 'over', second)}, by {value} ({_span(self.claim, upwards=True)})"
 
@@ -190,6 +201,46 @@ def _largest(which: str, ablations: Sequence[Ablation], analysis: Analysis) -> s
     changed = printable(f" ({_listed(changes)})") if changes else ""
     clause = _higher(f"{most.system.label}{changed}", most.base.label, most.claim, analysis)
     return f"{which}: {clause}."
+
+
+def _of_floors(analysis: Analysis) -> list[str]:
+    """Return which systems beat the best predictor that learns nothing, by how much at most, and which do not."""
+    if not analysis.over_floor:
+        return []
+    floor, systems = analysis.best_floor, len(analysis.over_floor)
+    beat = [each for each in analysis.over_floor if each.is_better]
+    worse = [each for each in analysis.over_floor if each.is_told_apart and not each.is_better]
+    untold = [each for each in analysis.over_floor if not each.is_told_apart]
+    which = f"the best predictor that learns nothing ({floor.name}, "
+    which += f"{_number(floor.scores[analysis.primary.name])} {analysis.primary.label})"
+    text = f"{_share(len(beat), systems)} {which}{_by_at_most(beat)}"
+    groups = ((worse, "scored worse"), (untold, "could not be told apart from it"))
+    rest = [f"{_all_or_listed(of, systems)} {what}" for of, what in groups if of]
+    if rest and systems > 1:
+        text += f": {'; '.join(rest)}"
+    sure = all(each.claim.difference.generalises for each in analysis.over_floor)
+    return [f"{text}.{'' if sure else f' That is of {_ANOTHER_SEED}.'}"]
+
+
+def _all_or_listed(some: Sequence[OverFloor], systems: int) -> str:
+    return "all" if len(some) == systems else _listed([each.system.label for each in some])
+
+
+def _share(beat: int, systems: int) -> str:
+    if systems == 1:
+        return "It beats" if beat else "It is not shown to beat"
+    if beat in (0, systems):
+        return f"All {systems} systems beat" if beat else f"None of the {systems} systems is shown to beat"
+    return f"{beat} of {systems} systems beat{'s' if beat == 1 else ''}"
+
+
+def _by_at_most(beat: Sequence[OverFloor]) -> str:
+    """Return by how much the one that is furthest ahead is, with its interval."""
+    if not beat:
+        return ""
+    most = max(beat, key=lambda each: abs(float(each.claim.difference.value)))
+    size = f"by {_number(abs(float(most.claim.difference.value)))} (95% interval {_span(most.claim, upwards=True)})"
+    return f", {size}" if len(beat) == 1 else f", {most.system.label} {size}"
 
 
 def _of_grid(analysis: Analysis) -> list[str]:
@@ -250,7 +301,7 @@ def _of_one(analysis: Analysis) -> list[str]:
     system, floors = analysis.standings[0].system, analysis.results.floors
     spread = system.spread("metrics", analysis.primary.name)
     deviation = "" if spread is None else f" ± {_number(spread)}"
-    floor = "".join(f"; {name} is {_number(value)}" for name, value in floors.items())
+    floor = "".join(f"; {name} is {_number(value)}" for name, value in floors.items() if not analysis.over_floor)
     return [f"{system.label} scored {_number(system.score)}{deviation} {analysis.primary.label}{floor}."]
 
 
@@ -261,6 +312,8 @@ def _higher(first: str, second: str, claim: Claim, analysis: Analysis) -> str:
     """Return which side scored higher or lower than the other, and by how much."""
     value = float(claim.difference.value)
     way = "higher" if value >= 0 else "lower"
+    if not analysis.primary.higher_is_better:
+        way += " (worse)" if value > 0 else " (better)" if value < 0 else ""
     size = f"{_number(abs(value))} {analysis.primary.label}"
     return f"{_joined(first, f'scored {size} {way} than', second)} (95% interval {_span(claim, upwards=True)})"
 

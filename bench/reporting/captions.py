@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from bench.reporting.analysis import Analysis, Claim
-from bench.reporting.basis import basis
-from bench.reporting.marks import KINDS
+from bench.reporting.basis import asked, basis, beginning, is_tagging
+from bench.reporting.marks import KINDS, NO_BETTER
 from bench.reporting.tables.table import Column, Table
 
 __all__ = ["table_caption"]
@@ -16,6 +16,7 @@ _CHECKPOINTS = (
 )
 _COSTS = {
     "parameters": "Params: parameters in millions",
+    "receptive_field": "Field: how much an output sees at most, in windows of this context",
     "macs": "MMAC/s: millions of multiply-accumulates a second of a clip",
     "train_seconds": "Train: seconds of training, from the fastest seed to the slowest",
     "latency_seconds": "Latency: the least for a clip of 10 s",
@@ -29,6 +30,8 @@ def table_caption(analysis: Analysis, table: Table, columns: Sequence[Column]) -
     """Return what a reader of a paper has to know of a table with these columns."""
     sentences = {
         "scores": _scores,
+        "floors": _floors,
+        "over_floor": _over_floor,
         "cost": _costs,
         "contrasts": _contrasts,
         "ablations": _ablations,
@@ -47,18 +50,23 @@ def _scores(analysis: Analysis, columns: Sequence[Column]) -> list[str]:
     spread = any(len(standing.system.runs) > 1 for standing in analysis.standings)
     sentences = ["Scores on eval, means over seeds"]
     if analysis.primary.name in fields and spread:
-        sentences.append(f"{label}: ± is the standard deviation over seeds")
+        sentences.append(f"{beginning(label)}: ± is the standard deviation over seeds")
     if f"{analysis.primary.name}_low" in fields:
         sentences.append(f"In brackets: 95% interval of {label}, {_resampled(analysis)}")
-    if fields & {f"published_{analysis.primary.name}", "published_parameters"}:
-        sentences.append("Published: by the papers' own protocols, on all of FSD50K")
-    return [*sentences, *_emphasis(analysis), *_marks(analysis)]
+    if fields & {f"published_{analysis.results.published_metric.name}", "published_parameters"}:
+        on = "on all of FSD50K" if is_tagging(analysis.results.task) else "on other data"
+        sentences.append(f"Published: by the papers' own protocols, {on}")
+    return [*sentences, *_asked(analysis), *_emphasis(analysis), *_marks(analysis)]
+
+
+def _asked(analysis: Analysis) -> list[str]:
+    return [asked(analysis)] if asked(analysis) else []
 
 
 def _costs(analysis: Analysis, columns: Sequence[Column]) -> list[str]:
     fields = {column.field for column in columns}
     told = [text for field, text in _COSTS.items() if field in fields]
-    return [f"{analysis.primary.label} and costs", *told, *_emphasis(analysis), *_marks(analysis)]
+    return [f"{beginning(analysis.primary.label)} and costs", *told, *_emphasis(analysis), *_marks(analysis)]
 
 
 def _emphasis(analysis: Analysis) -> list[str]:
@@ -80,13 +88,35 @@ def _marks(analysis: Analysis) -> list[str]:
     systems = analysis.results.systems
     marked = [kind for kind in KINDS if any(getattr(system.spec, kind.name) for system in systems)]
     told = [f"{kind.symbol} {'inferred' if kind.name == 'inferred' else 'second-hand'}" for kind in marked]
-    return [f"Some settings are {', '.join(told)}"] if told else []
+    sentences = [f"Some settings are {', '.join(told)}"] if told else []
+    if any(not each.is_better for each in analysis.over_floor):
+        sentences.append(f"{NO_BETTER} not shown to beat {analysis.best_floor.name}, which learns nothing")
+    return sentences
+
+
+def _floors(analysis: Analysis, _: Sequence[Column]) -> list[str]:
+    return ["Floors: predictors that learn nothing, on the same clips as the systems, best first", *_asked(analysis)]
+
+
+def _over_floor(analysis: Analysis, columns: Sequence[Column]) -> list[str]:
+    best, label = analysis.best_floor, analysis.primary.label
+    first = (
+        f"Each system against {best.name}, the best predictor that learns nothing "
+        f"({_short(best.scores[analysis.primary.name])} {label}): differences in {label}, the system's less the floor's"
+    )
+    claims = [each.claim for each in analysis.over_floor]
+    return [first, *_direction(analysis), *_claimed(analysis, claims, columns)]
+
+
+def _direction(analysis: Analysis) -> list[str]:
+    """Return which sign is whose, where it is not the usual one."""
+    return [] if analysis.primary.higher_is_better else ["Lower is better: below 0 what comes first is ahead"]
 
 
 def _contrasts(analysis: Analysis, columns: Sequence[Column]) -> list[str]:
     claims = [contrast.claim for contrast in analysis.contrasts if contrast.claim]
     first = f"Declared contrasts: weighted differences in {analysis.primary.label}"
-    return [first, *_claimed(analysis, claims, columns)]
+    return [first, *_direction(analysis), *_claimed(analysis, claims, columns)]
 
 
 def _ablations(analysis: Analysis, columns: Sequence[Column]) -> list[str]:
@@ -106,7 +136,7 @@ def _ablations(analysis: Analysis, columns: Sequence[Column]) -> list[str]:
 
 def _differences(analysis: Analysis, columns: Sequence[Column]) -> list[str]:
     first = f"All pairs of systems, exploratory: differences in {analysis.primary.label}, first less second"
-    return [first, *_claimed(analysis, [pair.primary for pair in analysis.pairs], columns)]
+    return [first, *_direction(analysis), *_claimed(analysis, [pair.primary for pair in analysis.pairs], columns)]
 
 
 def _tuning(analysis: Analysis, columns: Sequence[Column]) -> list[str]:
@@ -154,6 +184,7 @@ def _ensembles(analysis: Analysis, _: Sequence[Column]) -> list[str]:
 
 def _published(analysis: Analysis, _: Sequence[Column]) -> list[str]:
     return [
-        f"Published {analysis.primary.label} on FSD50K, each by its own protocol",
+        f"Published {analysis.results.published_metric.label} on "
+        f"{'FSD50K' if is_tagging(analysis.results.task) else 'other data'}, each by its own protocol",
         *(f"{kind.symbol}: {kind.legend}" for kind in KINDS),
     ]

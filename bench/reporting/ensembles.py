@@ -105,9 +105,9 @@ def ensembled(results: Results) -> list[System]:
     """Return the systems whose scores are averaged, in the suite's order.
 
     They are all that are no ablations, or of many the MOST_SYSTEMS that are best on val; none where a single system has
-    a single seed.
+    a single seed, or whose task has none.
     """
-    systems = no_ablations(results.systems)
+    systems = no_ablations(results.systems) if results.task.has_ensembles else []
     best = {system.label for system in ranked_on_val(systems)[:MOST_SYSTEMS]}
     chosen = [system for system in systems if system.label in best]
     return chosen if sum(len(system.runs) for system in chosen) > 1 else []

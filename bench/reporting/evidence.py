@@ -102,7 +102,11 @@ def check_scores(run: "FinishedRun", scores: npt.NDArray[np.floating], labels: L
         metrics = task.evaluate(labels.targets, scores, labels.leaf)
     except ValueError as error:
         raise damaged(run.folder.path.parent / "labels.npz", error) from None
-    found: dict[str, Mapping[str, Any]] = {"metrics": metrics, "floors": task.floors(labels.targets)}
+    for name, floor in labels.floors.items():
+        if floor.shape != (shape := task.floor_shape(labels.targets)):
+            reason = f"floors: {name} should be of shape {shape}, is {floor.shape}"
+            raise damaged(run.folder.path.parent / "labels.npz", reason)
+    found: dict[str, Mapping[str, Any]] = {"metrics": metrics, "floors": task.all_floors(labels.targets, labels.floors)}
     # older runs have none
     if task.class_metric and record.class_scores:
         values = task.class_scores(labels.targets, scores)

@@ -3,7 +3,8 @@
 import re
 
 from bench.reporting.analysis import Analysis
-from bench.reporting.tables.table import Column
+from bench.reporting.basis import asked, is_tagging
+from bench.reporting.tables.table import Column, heading
 
 __all__ = ["hint"]
 
@@ -22,6 +23,12 @@ _HINTS = {
     "corrected": "Without the bias that average precision has on few clips, as resamples show it.",
     "p (Holm)": f"{_P} (Holm).",
     "p (Benjamini-Hochberg)": f"{_P} (Benjamini-Hochberg).",
+    "windows/s": "Windows trained on in a second, at most.",
+    "field": "How many samples, or codes, an output sees at most, in windows of this context.",
+    "top-5": "How often what comes next is among the five likeliest codes.",
+    "top-1": "How often what comes next is the likeliest code.",
+    "beats it": "Whether it is shown to be better than the floor; 'no': it is shown to be worse.",
+    "what it predicts": "As its first choice, then its next ones; or the probability of every code.",
     "verdict": "Significant: corrected p of .05 or less. Of few seeds it is about these checkpoints only.",
     "equivalent within": "Whether the 90% interval lies within this margin, beyond it, or neither.",
     "generalises to": "Architectures, where seeds were resampled; else these checkpoints only.",
@@ -45,11 +52,21 @@ _HINTS = {
 
 def hint(column: Column, analysis: Analysis) -> str:
     """Return what a column's header means; '' where it says so itself."""
-    primary = analysis.primary
-    if column.field == primary.name and column.header == primary.label:
-        definition = analysis.results.task.definition(
-            analysis.results.systems[0].first.metrics, len(analysis.results.labels.clips)
-        )
+    primary, task = analysis.primary, analysis.results.task
+    if column.field == primary.name and column.header in (primary.label, heading(primary, task)):
+        first, clips = analysis.results.systems[0].first, len(analysis.results.labels.clips)
+        definition = f"{asked(analysis)}." if asked(analysis) else task.definition(first.metrics, clips)
         return f"{definition} ± is the standard deviation over seeds."
-    found = [text for start, text in _HINTS.items() if re.match(rf"{re.escape(start)}(?!\w)", column.header)]
-    return found[0] if found else ""
+    if column.header.startswith("published") and not is_tagging(task):
+        return "As the paper reports it, on data of its own, under another protocol."
+    if analysis.over_floor and column.header == f"entry - {analysis.best_floor.name}":
+        found = ["The entry's score less the floor's."]
+    else:
+        found = [text for start, text in _HINTS.items() if re.match(rf"{re.escape(start)}(?!\w)", column.header)]
+    return found[0] + _direction(column, analysis) if found else ""
+
+
+def _direction(column: Column, analysis: Analysis) -> str:
+    """Return which sign of a difference is whose, where it is not the usual one."""
+    is_difference = column.field in ("difference", "weighted_difference") or column.header == "first - second"
+    return " Below 0 what comes first is ahead." if is_difference and not analysis.primary.higher_is_better else ""

@@ -18,7 +18,7 @@ __all__ = ["latex_files"]
 _LINES = 58
 _NUMBER = re.compile(r"[+-]?[\d,]*\.?\d+")
 _INTERVAL = re.compile(r"([+-]?[\d.]+) to ([+-]?[\d.]+)")
-_MARKS = re.compile("( [†‡]+)$")
+_MARKS = re.compile("( [†‡§]+)$")
 # characters: of a text that takes no share of a table's width, of a name that may be broken, of LaTeX for a long name
 _SHORT, _UNBROKEN, _LONG = 8, 16, 40
 _BREAK = r"\allowbreak{}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from bench.reporting.analysis import no_ablations
 from bench.reporting.systems import Results, System
 
-__all__ = ["KINDS", "Footnote", "Kind", "footnotes", "symbols"]
+__all__ = ["KINDS", "NO_BETTER", "Footnote", "Kind", "footnotes", "symbols"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,9 @@ KINDS = (
         "what is known second-hand, from somebody else's account of a paper",
     ),
 )
+
+# at a system that is not shown to beat the best floor
+NO_BETTER = "§"
 
 
 @dataclass(frozen=True)

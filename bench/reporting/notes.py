@@ -7,11 +7,11 @@ from statistics import median
 from typing import Any
 
 from bench.reporting.analysis import CLIPS_NEEDED, Analysis, is_simulated, no_ablations
-from bench.reporting.basis import commits
+from bench.reporting.basis import asked, commits, is_tagging
 from bench.reporting.coverage import held
 from bench.reporting.ensembles import MOST_SYSTEMS, ensembled
 from bench.reporting.grids import GridRanking, grid_ranking
-from bench.reporting.marks import KINDS, footnotes
+from bench.reporting.marks import KINDS, NO_BETTER, footnotes
 from bench.reporting.pareto import can_be_beaten, is_steady
 from bench.reporting.planning import detectable
 from bench.reporting.sampling import UPLOADERS_NEEDED, Units
@@ -25,7 +25,7 @@ def reading_notes(analysis: Analysis) -> list[str]:
     """Return chance, intervals, groups, costs, and why published figures are no reference."""
     results, systems = analysis.results, analysis.results.systems
     notes = [*_cautions(results), *_copies(results), *units_cautions(analysis.units)]
-    notes += [*_unfinished_learning(results.runs), _scored(results), _intervals(analysis)]
+    notes += [*_unfinished_learning(results.runs), _scored(analysis), *_floors(analysis), _intervals(analysis)]
     if analysis.pairs or analysis.ablations:
         notes += [_claims(analysis), _smallest(analysis)]
     if analysis.contrasts:
@@ -48,12 +48,18 @@ def reading_notes(analysis: Analysis) -> list[str]:
     if legend := [f"{kind.symbol} marks {kind.legend}" for kind in KINDS if footnotes(results, kind)]:
         notes.append(f"{'; '.join(legend)}. Of a system that is some of its settings, listed below.")
     if any(system.published for system in systems):
-        notes.append(
-            "Published figures can't be compared with these runs directly: they were obtained on all of FSD50K, with "
-            "200 outputs, each paper with its own sample rate, chunks, training and selection."
-            + ("" if results.labels.is_fsd50k else " The runs here are on other data altogether.")
-        )
+        notes.append(_published(results))
     return notes
+
+
+def _published(results: Results) -> str:
+    """Return why published figures are no reference."""
+    text = "Published figures can't be compared with these runs directly: they were obtained on "
+    if is_tagging(results.task):
+        text += "all of FSD50K, with 200 outputs, each paper with its own sample rate, chunks, training and selection."
+        return text + ("" if results.labels.is_fsd50k else " The runs here are on other data altogether.")
+    found = {system.published.get("data") or "other data" for system in results.systems if system.published}
+    return f"{text}{'; '.join(sorted(found))}, with the paper's own context, training and selection."
 
 
 def _searched(search: Mapping[str, Any]) -> str:
@@ -80,12 +86,18 @@ def _rescored(analysis: Analysis) -> list[str]:
 
 def _costs(results: Results) -> str:
     batches = sorted({system.spec.recipe.batch_size for system in results.systems})
+    what, rate, field = results.task.inputs, "samples", ""
+    of_a_clip = "chunks that a clip of 10 s is scored in, also where these overlap"
+    if what == "windows":
+        rate = what
+        of_a_clip = "windows that a clip of 10 s is cut into, each part of it being in one"
+        if any("receptive_field" in system.first.cost for system in results.systems):
+            field = f" 'Field' is how many {results.task.unit} an output sees at most, in windows of this context."
     return (
-        "MMACs are millions of multiply-accumulates, attention and spectrogram included, of all chunks that a clip of "
-        "10 s is scored in, also where these overlap, divided by 10. Training time is that of the fastest seed, in "
-        "brackets that of the slowest, since other work on a machine only adds; so samples/s are the most, and the "
-        "latency of a clip is the least. 'MiB to train' is the most that tensors take in a step of "
-        f"{' or '.join(map(str, batches))} chunks."
+        f"MMACs are millions of multiply-accumulates, attention and spectrogram included, of all {of_a_clip}, divided "
+        "by 10. Training time is that of the fastest seed, in brackets that of the slowest, since other work on a "
+        f"machine only adds; so {rate}/s are the most, and the latency of a clip is the least. 'MiB to train' is the "
+        f"most that tensors take in a step of {' or '.join(map(str, batches))} {what}.{field}"
     )
 
 
@@ -146,14 +158,38 @@ def leaders(ranking: GridRanking) -> str:
     return f"{first} leads at {most} of {len(ranking.leaders)} points{rest}"
 
 
-def _scored(results: Results) -> str:
-    first, task = results.systems[0].first, results.task
-    floors = "".join(f" {floor.capitalize()}: {value:.3f}." for floor, value in results.floors.items())
-    if "chance" in results.floors:
+def _scored(analysis: Analysis) -> str:
+    results, first, in_table = analysis.results, analysis.results.systems[0].first, analysis.results.labels.floors
+    known = {floor: value for floor, value in results.floors.items() if floor not in in_table}
+    floors = "".join(f" {floor.capitalize()}: {value:.3f}." for floor, value in known.items())
+    if "chance" in known:
         floors = floors.replace("Chance: ", "Chance (exact expectation of random scores): ")
-    sentence = task.definition(first.metrics, len(results.labels.clips))
+    told = asked(analysis)
+    sentence = f"{told}." if told else results.task.definition(first.metrics, len(results.labels.clips))
     untrained = "'Untrained' is each architecture as its seed draws it."
     return f"{sentence} ± is the standard deviation over seeds.{floors} {untrained}"
+
+
+def _floors(analysis: Analysis) -> list[str]:
+    """Return what floors are, and how systems are compared with the best of them."""
+    if not analysis.floors:
+        return []
+    text = (
+        "Floors are predictors that learn nothing, or only count, scored on the same clips as the systems. A system "
+        "that is no better has learned nothing that is not to be had without learning."
+    )
+    if analysis.over_floor:
+        best, systems = analysis.best_floor, len(analysis.over_floor)
+        label, way = analysis.primary.label, "above" if analysis.primary.higher_is_better else "below"
+        text += (
+            f" The best of them is {best.name}, {best.scores[analysis.primary.name]:.3f} {label}: each system is "
+            f"compared with it on the same resamples, as with a system that has the same scores for every seed; {way} "
+            f"0 the system is better. p is corrected over "
+            f"{'the one system' if systems == 1 else f'the {systems} systems'} (Holm)."
+        )
+        if any(not each.is_better for each in analysis.over_floor):
+            text += f" {NO_BETTER} marks systems that are not shown to be better."
+    return [text]
 
 
 def _intervals(analysis: Analysis) -> str:

@@ -1,6 +1,7 @@
 """One self-contained index.html: no network, no file beside it."""
 
 import re
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,11 @@ from markupsafe import Markup, escape
 from bench.reporting.analysis import Analysis
 from bench.reporting.answer import answer
 from bench.reporting.basis import basis, made_on
+from bench.reporting.figures.spectrograms import small_spectrogram
 from bench.reporting.hints import hint
 from bench.reporting.marks import KINDS, footnotes
 from bench.reporting.notes import origin, reading_notes
+from bench.reporting.sounds import FoundSound, sounds_of, way_of_all
 from bench.reporting.svg import inline_svg
 from bench.reporting.systems import FinishedRun, System
 from bench.reporting.tables.scores import unfinished
@@ -28,16 +31,19 @@ __all__ = ["page"]
 _SHORT, _FOLDED = 12, ("differences", "published", "classes", "ensemble_pairs")
 # By table, the fields that a narrow screen shows beside the names in the first column; {} is the primary metric.
 _FIRST = {
+    "over_floor": ("difference", "low", "beats_floor", "verdict"),
     "scores": ("{}", "{}_low", "{}_corrected", "rank", "group"),
     "ablations": ("difference", "low", "verdict", "changed"),
     "contrasts": ("weighted_difference", "low", "verdict", "question"),
     "differences": ("second", "{}", "{}_low", "{}_verdict"),
     "classes": ("difference", "low", "verdict"),
-    "published": ("published_{}",),
+    "published": ("published_{published}",),
 }
 # suffixes of a figure's files, the second of the one as wide as a column
 _FILES = {"PNG": ".png", "SVG": ".svg", "PDF": ".pdf", "PDF, one column wide": "_column.pdf"}
 Facts = dict[str, dict[str, str]]
+# bytes of a page beyond which it takes no more sounds, and of what stands around one
+_MOST, _AROUND = 3_000_000, 2_000
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,33 @@ class _Drawn:
 
 
 @dataclass(frozen=True)
+class _Played:
+    """A sound as the page has it, with its picture."""
+
+    name: str
+    found: FoundSound
+    # beside the page
+    file: str
+    wav: str
+    picture: str
+
+
+@dataclass(frozen=True)
+class _Sounds:
+    """The sounds that the page has room for, and how the generated ones were made, if alike."""
+
+    played: Sequence[_Played]
+    alike: str
+    # the others, and their files; and the files of the figure of all
+    left: Mapping[str, str]
+    files: Mapping[str, str]
+
+    @property
+    def taggers(self) -> list[str]:
+        return sorted({tagger for each in self.played if (tagger := each.found.record.tagger)})
+
+
+@dataclass(frozen=True)
 class _OfSystem:
     """A system's runs: the facts that they share, and of each run its folder, the others, history and filters."""
 
@@ -84,25 +117,33 @@ def page(analysis: Analysis, made: Sequence[Table], figures: Mapping[str, str]) 
     shown = [_shown(table, analysis) for table in made]
     drawn = {name: _drawn(analysis, name, caption) for name, caption in figures.items()}
     first = [drawn.pop(name) for name in _headlines(analysis, figures)]
+    # its spectrograms stand beside their sounds
+    of_sounds = drawn.pop("sounds", None)
     common, systems = _facts_of_all(analysis)
-    return _environment().get_template("page.html").render(
-        title=results.title,
-        answer=answer(analysis),
-        basis=f"{basis(analysis)}; {made_on(results)}",
-        short=[table for table in shown if table.is_short],
-        folded=[table for table in shown if not table.is_short],
-        first=first,
-        figures=list(drawn.values()),
-        notes=reading_notes(analysis),
-        origin=sentence,
-        commands=commands,
-        marked=[(kind, notes) for kind in KINDS if (notes := footnotes(results, kind))],
-        unfinished=unfinished(results),
-        common=common,
-        systems=systems,
-        run_count=len(results.runs),
-        metric=analysis.primary,
-    )  # fmt: skip
+    content = {
+        "title": results.title,
+        "answer": answer(analysis),
+        "basis": f"{basis(analysis)}; {made_on(results)}",
+        "short": [table for table in shown if table.is_short],
+        "folded": [table for table in shown if not table.is_short],
+        "first": first,
+        "figures": list(drawn.values()),
+        "notes": reading_notes(analysis),
+        "origin": sentence,
+        "commands": commands,
+        "marked": [(kind, notes) for kind in KINDS if (notes := footnotes(results, kind))],
+        "unfinished": unfinished(results),
+        "common": common,
+        "systems": systems,
+        "run_count": len(results.runs),
+        "metric": analysis.primary,
+    }
+    template = _environment().get_template("page.html")
+    html = template.render(**content, sounds=None)
+    if not (found := sounds_of(results, [standing.system for standing in analysis.standings])):
+        return html
+    room, files = _MOST - len(html.encode()), of_sounds.files if of_sounds else {}
+    return template.render(**content, sounds=_sounds(found, results.folder.path, room, files))
 
 
 def _environment() -> Environment:
@@ -134,12 +175,16 @@ def _headlines(analysis: Analysis, figures: Mapping[str, str]) -> list[str]:
     """Return the figures that belong to the answer: the contrasts of a grid, ablations; else what mAP costs."""
     by_kind = {"ablations": bool(analysis.ablations), "contrasts": bool(analysis.results.grid), "grid": True}
     kinds = [name for name, is_asked in by_kind.items() if is_asked and name in figures]
-    return kinds or [name for name in ("map_vs_parameters", *figures) if name in figures][:1]
+    first = f"{analysis.primary.name}_vs_parameters"
+    return kinds or [name for name in (first, *figures) if name in figures][:1]
 
 
 def _drawn(analysis: Analysis, name: str, caption: str) -> _Drawn:
     path = analysis.results.folder.report_file(name)
-    title = re.sub("^map_vs_", f"{analysis.primary.label} against ", name).replace("_", " ")
+    labels = {metric.name: metric.label for metric in analysis.results.task.metrics}
+    metric, vs, cost = name.partition("_vs_")
+    title = f"{labels[metric]} against {cost}" if vs and metric in labels else name
+    title = title.replace("_", " ")
     narrow = path.with_name(f"{name}_column.svg")
     files = {what: f"{name}{suffix}" for what, suffix in _FILES.items()}
     caption_id = f"{name}-caption"
@@ -153,12 +198,36 @@ def _drawn(analysis: Analysis, name: str, caption: str) -> _Drawn:
     )
 
 
+# --- sounds ---
+
+
+def _sounds(found: Mapping[str, FoundSound], folder: Path, room: int, files: Mapping[str, str]) -> _Sounds:
+    """Return the sounds for which there is room, in bytes: the real one, then those of the best systems."""
+    played: list[_Played] = []
+    left: dict[str, str] = {}
+    for name, sound in found.items():
+        file = sound.path.relative_to(folder).as_posix()
+        wav = b64encode(sound.wav).decode()
+        # before it is drawn, which takes far longer
+        if left or len(wav) + _AROUND > room:
+            left[name] = file
+            continue
+        picture = b64encode(small_spectrogram(sound.power, sound.seconds, sound.sample_rate)).decode()
+        if (needed := len(wav) + len(picture) + _AROUND) > room:
+            left[name] = file
+            continue
+        room -= needed
+        played.append(_Played(name, sound, file, wav, picture))
+    return _Sounds(played, way_of_all(found), left, files)
+
+
 # --- tables ---
 
 
 def _shown(table: Table, analysis: Analysis) -> _Shown:
     names, *others = table.columns
-    first = [field.format(analysis.primary.name) for field in _FIRST.get(table.name, ())]
+    of_papers = analysis.results.published_metric.name
+    first = [field.format(analysis.primary.name, published=of_papers) for field in _FIRST.get(table.name, ())]
     places = {field: place for place, field in enumerate(first)}
     alike = {column.header: text for column in others if column.field not in places and (text := _alike(column, table))}
     by_importance = sorted(others, key=lambda column: places.get(column.field, len(first)))

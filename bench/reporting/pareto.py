@@ -80,6 +80,7 @@ COSTS = {
 # others that are drawn, without a letter
 MEASURED = {
     "latency": Cost("latency of a 10 s clip", partial(least, field="latency_seconds"), "ms", 1e3, is_measured=True),
+    "field": Cost("receptive field", partial(least, field="receptive_field")),
     "memory": Cost("memory of a training step", partial(least, field="train_memory_bytes"), "MiB", 2**-20),
 }
 
@@ -98,25 +99,27 @@ def can_be_beaten(analysis: Analysis) -> bool:
     return any(pair.primary.difference.generalises for pair in analysis.pairs)
 
 
-def unbeaten(analysis: Analysis, cost: Cost) -> set[str]:
+def unbeaten(analysis: Analysis, cost: Cost, metric: Metric | None = None) -> set[str]:
     """Return the labels of the systems that no other is shown to beat: none that costs no more is significantly better.
 
-    Of those that are compared with each other and whose cost is known; so an ablation is none of them.
+    Of those that are compared with each other and whose cost is known; so an ablation is none of them. Better is in the
+    primary metric unless another is given.
     """
     costs = {standing.system.label: cost.of(standing.system) for standing in analysis.compared}
     known = {label: value for label, value in costs.items() if value is not None}
     beaten = {
         loser
-        for winner, loser in _significant(analysis)
+        for winner, loser in _significant(analysis, metric or analysis.primary)
         if winner in known and loser in known and known[winner] <= known[loser]
     }
     return known.keys() - beaten
 
 
-def _significant(analysis: Analysis) -> Iterator[tuple[str, str]]:
+def _significant(analysis: Analysis, metric: Metric) -> Iterator[tuple[str, str]]:
     """Yield the labels of two systems of which the first is significantly better."""
     for pair in analysis.pairs:
-        if pair.primary.verdict == "significant":
+        if pair.claims[metric.name].verdict == "significant":
             labels = pair.first.label, pair.second.label
             # by the seeds that both have, which may say otherwise than all
-            yield labels if analysis.primary.better(float(pair.primary.difference.value), 0) else labels[::-1]
+            value = float(pair.claims[metric.name].difference.value)
+            yield labels if metric.better(value, 0) else labels[::-1]

@@ -20,6 +20,7 @@ from bench.reporting.figures.filters import filters_figure
 from bench.reporting.figures.grid import draw_grid
 from bench.reporting.figures.scores import draw_scores
 from bench.reporting.figures.search import draw_search
+from bench.reporting.figures.sounds import draw_sounds
 from bench.reporting.formats import csv_text, html_table, markdown, markdown_table
 from bench.reporting.latex import latex_files
 from bench.reporting.page import page
@@ -37,10 +38,10 @@ from bench.store.files import write_text
 __all__ = ["Figure", "Report", "Sampling", "write_report"]
 
 # fields of a record of scores that are its costs; the entry and its score are told in both tables
-_COSTS = (*COSTS, "train_seconds_most", "front")
+_COSTS = (*COSTS, "receptive_field", "train_seconds_most", "front")
 # CSV files that not every folder has, and the tables whose records they hold
 _FILES = {
-    **{name: name for name in ("contrasts", "differences", "classes", "tuning", "ablations")},
+    **{name: name for name in ("contrasts", "differences", "classes", "tuning", "ablations", "floors", "over_floor")},
     "ensembles": "ensemble_pairs",
 }
 
@@ -77,8 +78,8 @@ class Report:
     """
 
     folder: Path
-    # by name, as far as there are any: scores, contrasts, cost, ensembles, differences, published, classes, ablations,
-    # tuning, ensemble_pairs
+    # by name, as far as there are any: scores, floors, over_floor, contrasts, cost, ensembles, differences, published,
+    # classes, ablations, tuning, ensemble_pairs
     tables: Mapping[str, Table]
     figures: Mapping[str, Figure]
     # what they say, in two or three sentences
@@ -87,14 +88,29 @@ class Report:
     @cached_property
     def scores(self) -> pd.DataFrame:
         """A row a system, best first: rank, seeds, every metric with its interval, chance, untrained, published."""
-        return self._frame("scores").drop(columns=list(_COSTS))
+        return self._frame("scores").drop(columns=self._costs)
 
     @cached_property
     def costs(self) -> pd.DataFrame:
         """A row a system: parameters, multiply-accumulates, seconds, bytes, and by which of them it is not shown to be
         beaten."""
         records = self._frame("cost")
-        return records[["entry", "family", "seeds", self.tables["cost"].columns[1].field, *_COSTS]]
+        return records[["entry", "family", "seeds", self.tables["cost"].columns[1].field, *self._costs]]
+
+    @property
+    def _costs(self) -> list[str]:
+        known = self.tables["scores"].records[0]
+        return [field for field in _COSTS if field in known]
+
+    @cached_property
+    def floors(self) -> pd.DataFrame:
+        """A row a predictor that learns nothing, best first: its metrics, and what it predicts; empty without any."""
+        return self._frame("floors")
+
+    @cached_property
+    def over_floor(self) -> pd.DataFrame:
+        """A row a system, best first: its difference to the best floor, interval, p, verdict, whether it is better."""
+        return self._frame("over_floor")
 
     @cached_property
     def contrasts(self) -> pd.DataFrame:
@@ -131,13 +147,13 @@ class Report:
 
     def _repr_html_(self) -> str:
         parts = [f"<h4>{escape(table.title)}</h4>{html_table(table)}" for table in self._shown]
-        first = "ablations" if "ablations" in self.figures else "map_vs_parameters"
+        first = "ablations" if "ablations" in self.figures else f"{self.tables['cost'].columns[1].field}_vs_parameters"
         said = f"<p>{escape(' '.join(self.answer))}</p>"
         return said + "".join(parts) + (self.figures[first]._repr_html_() if first in self.figures else "")
 
     @property
     def _shown(self) -> list[Table]:
-        shown = ("ablations", "scores", "contrasts", "tuning", "cost")
+        shown = ("ablations", "scores", "floors", "over_floor", "contrasts", "tuning", "cost")
         return [self.tables[name] for name in shown if name in self.tables]
 
     def _frame(self, name: str) -> pd.DataFrame:
@@ -157,9 +173,9 @@ def write_report(
 
     The tables are table.md and .csv; table_NAME.tex each, that of scores with these `columns`, captions.tex, and
     report.tex, which shows them; differences.csv, classes.csv, ensembles.csv, contrasts.csv if a suite declared any,
-    tuning.csv if there was a search, and ablations.csv if entries have bases. The same results give the
-    same bytes. Raises UserError where the folder holds no finished run, a damaged one, or runs that should not be
-    compared.
+    tuning.csv if there was a search, ablations.csv if entries have bases, floors.csv and over_floor.csv if the task has
+    predictors that learn nothing. The same results give the same bytes. Raises UserError where the folder holds no
+    finished run, a damaged one, or runs that should not be compared.
     """
     results = load_results(folder, mixed=mixed)
     # before clips are resampled
@@ -190,6 +206,7 @@ def write_report(
             path.unlink(missing_ok=True)
     figures = draw_contrasts(analysis) | draw_grid(analysis) | draw_ablations(analysis) | draw_search(store)
     figures |= draw_costs(analysis) | draw_scores(analysis) | draw_ensembles(analysis, found)
+    figures |= draw_sounds(analysis)
     for run in results.runs:
         if run.folder.has_filters:
             filters_figure(run.folder)

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.errors import UserError
 from bench.protocol.spec import RunSpec
-from bench.protocol.task import Task, get_task
+from bench.protocol.task import Metric, Task, task_of
 from bench.reporting.evidence import (
     check_record,
     check_rescored,
@@ -55,20 +55,27 @@ class System:
     def name(self) -> str:
         return self.spec.name
 
-    @property
+    @cached_property
     def task(self) -> Task:
-        return get_task(self.spec.task)
+        return task_of(self.spec)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All fields of recipe (as train.FIELD) and config."""
-        return {f"train.{k}": v for k, v in self.spec.recipe.model_dump(mode="json").items()} | dict(self.spec.config)
+        """All fields of recipe (as train.FIELD), of the task (as task_settings.FIELD) and of config."""
+        recipe, task = (settings.model_dump(mode="json") for settings in (self.spec.recipe, self.task.settings))
+        tables = {f"train.{k}": v for k, v in recipe.items()} | {f"task_settings.{k}": v for k, v in task.items()}
+        return tables | dict(self.spec.config)
 
     @property
     def published(self) -> dict[str, Any] | None:
         """The figures of the architecture as it was published: on this task, and not of an ablation of it."""
+        return self.first.published if self.published_metric and not self.spec.base else None
+
+    @property
+    def published_metric(self) -> Metric | None:
+        """The metric of the task that the paper of the architecture has, if there is one."""
         published = self.first.published or {}
-        return published if self.task.primary.name in published and not self.spec.base else None
+        return next((metric for metric in self.task.metrics if metric.name in published), None)
 
     @property
     def score(self) -> float:
@@ -97,7 +104,7 @@ class System:
 
         Raises UserError for missing or damaged scores, and for those that give other numbers than the runs' records.
         """
-        scores = {run.record.spec.seed: run.folder.scores(labels.targets.shape) for run in self.runs}
+        scores = {run.record.spec.seed: run.folder.scores(self.task.score_shape(labels.targets)) for run in self.runs}
         for run in self.runs:
             check_scores(run, scores[run.record.spec.seed], labels, self.task)
         check_twins(self, scores)
@@ -142,6 +149,12 @@ class Results:
         return self.systems[0].task
 
     @property
+    def published_metric(self) -> Metric:
+        """The metric of published figures, which need not be the primary one."""
+        found = (system.published_metric for system in self.systems if system.published)
+        return next((metric for metric in found if metric), self.task.primary)
+
+    @property
     def floors(self) -> dict[str, float]:
         """The primary metric without any learning, by name."""
         return self.systems[0].first.floors
@@ -177,6 +190,7 @@ def load_results(path: Path, *, mixed: bool = False) -> Results:
     systems = tuple(sorted(_group(runs), key=lambda system: (places.get(system.name, len(places)), system.label)))
     if len(tasks := sorted({system.spec.task for system in systems})) > 1:
         raise UserError(f"{path}: runs of different tasks ({', '.join(tasks)}): nothing compares them")
+    _require_one_question(path, systems)
     for system in systems:
         check_seeds(system)
         for run in system.runs:
@@ -192,6 +206,16 @@ def load_results(path: Path, *, mixed: bool = False) -> Results:
     return Results(
         folder, title, systems, failed, missing, reasons, plan.contrasts, plan.grid, plan.sources, plan.themes
     )
+
+
+def _require_one_question(path: Path, systems: Sequence[System]) -> None:
+    """Raise UserError if runs of one task were judged on different things."""
+    questions = {system.label: system.task.judged_on() for system in systems}
+    for name in next(iter(questions.values())):
+        values = {str(question[name]): label for label, question in questions.items()}
+        if len(values) > 1:
+            shown = ", ".join(f"{system} has {value}" for value, system in values.items())
+            raise UserError(f"{path}: runs with different {name} ({shown}): nothing compares them")
 
 
 def different_origins(systems: Sequence[System]) -> tuple[str, ...]:

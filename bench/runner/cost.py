@@ -27,12 +27,13 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def count_macs(model: nn.Module, size: int) -> int:
-    """Return the multiply-accumulates of a chunk of `size` samples: half the operations of products and FFTs.
+def count_macs(model: nn.Module, x: Tensor) -> int:
+    """Return the multiply-accumulates of an input (1, n): half the operations of products and FFTs.
 
     PyTorch's counter knows neither fused attention on a CPU nor the FFT, which would flatter transformers and CNNs in
     turn: attention is taken apart into its two products, and a real FFT of n samples counts as 2.5 n log2(n)
-    operations (FFTW's convention). Sums, norms and activations are left out, as is usual. `model` lies on the CPU.
+    operations (FFTW's convention). Sums, norms and activations are left out, as is usual. `model` and `x`
+    lie on the CPU.
     """
     was_training = model.training
     model.eval()
@@ -40,18 +41,18 @@ def count_macs(model: nn.Module, size: int) -> int:
         # without memory, of which attention over a long chunk would take much, in its two products
         meta = torch.device("meta")
         named = (*model.named_parameters(), *model.named_buffers())
-        return _macs(model, {name: torch.empty_like(tensor, device=meta) for name, tensor in named}, size, meta)
+        return _macs(model, {name: torch.empty_like(tensor, device=meta) for name, tensor in named}, x.to(meta))
     # not every operation has it
     except Exception:
-        return _macs(model, {}, size, torch.device("cpu"))
+        return _macs(model, {}, x)
     finally:
         model.train(was_training)
 
 
-def _macs(model: nn.Module, weights: dict[str, Tensor], size: int, device: torch.device) -> int:
+def _macs(model: nn.Module, weights: dict[str, Tensor], x: Tensor) -> int:
     counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten._fft_r2c: _fft_flops})
     with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:
-        functional_call(model, weights, (torch.zeros(1, size, device=device),))
+        functional_call(model, weights, (x,))
     return int(counter.get_total_flops()) // 2
 
 
@@ -61,16 +62,16 @@ def _fft_flops(shape: Any, dim: Any, *_: Any, **__: Any) -> int:
 
 
 @torch.inference_mode()
-def latency(model: nn.Module, size: int, device: torch.device, chunks: int = CLIP_SECONDS) -> float:
-    """Return the seconds from the samples of one clip, in chunks of `size` samples, to its scores: median of 5."""
-    x = torch.randn(chunks, size, generator=torch.Generator().manual_seed(0)).mul(0.1).to(device)
+def latency(model: nn.Module, x: Tensor) -> float:
+    """Return the seconds that a clip in chunks (b, n), on the model's device, takes to its scores: median of 5."""
     was_training = model.training
     model.eval()
     seconds = []
     for _ in range(1 + REPEATS):
         started = time.perf_counter()
+        outputs = model(x)
         # reading the scores waits for the device
-        torch.sigmoid(model(x)).mean(dim=0).cpu()
+        torch.sigmoid(outputs[0] if isinstance(outputs, tuple) else outputs).mean(dim=0).cpu()
         seconds.append(time.perf_counter() - started)
     model.train(was_training)
     return statistics.median(seconds[1:])

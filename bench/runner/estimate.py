@@ -23,7 +23,7 @@ from bench.protocol.optim import optimizer_of
 from bench.protocol.precision import fp32_means_fp32
 from bench.protocol.recipe import Recipe
 from bench.protocol.spec import RunSpec
-from bench.protocol.task import get_task
+from bench.protocol.task import task_of
 from bench.protocol.train import REPORT_EVERY, batch_of, step_of
 from bench.runner.cost import CLIP_SECONDS, REPEATS
 from bench.runner.memory import require_memory
@@ -180,7 +180,7 @@ def estimate(
 
 def measure(entry: Remaining, device: torch.device, seconds: float) -> Rates:
     """Train as a run does, but only for some `seconds`, and score some chunks of val."""
-    spec, task = entry.spec, get_task(entry.spec.task)
+    spec, task = entry.spec, task_of(entry.spec)
     # whether compiled steps pay is found out by compiling them, which takes minutes
     recipe = spec.recipe.model_copy(update={"compile": "off"}) if spec.recipe.compile == "auto" else spec.recipe
     require_memory(spec, entry.pack, device)
@@ -213,7 +213,7 @@ def measure(entry: Remaining, device: torch.device, seconds: float) -> Rates:
     return Rates(
         start=read + first,
         # other seeds are compiled from what the first one leaves, in some seconds
-        once=compilation + first + (1 + REPEATS) * recipe.eval_chunks(CLIP_SECONDS) * chunk,
+        once=compilation + first + (1 + REPEATS) * task.passes(recipe, CLIP_SECONDS, entry.pack.sample_rate) * chunk,
         steps=tuple(taken / at_once for taken in steps),
         chunk=chunk,
         val_chunks=len(val),

@@ -16,8 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from architectures import create
 from bench.data.pack import Pack
 from bench.errors import UserError
-from bench.protocol.batches import chunk_size
 from bench.protocol.spec import RunSpec
+from bench.protocol.task import task_of
 
 __all__ = ["require_memory", "require_memory_of_step", "saved_bytes", "total_memory"]
 
@@ -37,15 +37,19 @@ class _TooLarge(Exception):
 
 def require_memory(spec: RunSpec, pack: Pack, device: torch.device) -> None:
     """Raise UserError if weights, chunks or a batch of samples do not fit; nothing of that size is allocated."""
-    name, recipe, rate = spec.name, spec.recipe, pack.sample_rate
+    name, recipe, rate, task = spec.name, spec.recipe, pack.sample_rate, task_of(spec)
     total = total_memory(device)
     try:
         weights = _weights_bytes(spec, total)
     except _TooLarge as error:
         raise UserError(f"{name}: {error}; make it smaller") from None
     _require(name, weights, total, "weights, gradients and moments", "a smaller config")
-    batch = recipe.batch_size * chunk_size(recipe, rate) * _SAMPLE_BYTES
-    _require(name, batch + weights, total, f"a batch of {recipe.batch_size}", "a smaller batch_size or chunk_seconds")
+    batch = recipe.batch_size * task.size(recipe, rate) * _SAMPLE_BYTES
+    has_chunks = "chunk_seconds" not in task.without
+    fix = f"a smaller batch_size or {'chunk_seconds' if has_chunks else 'window'}"
+    _require(name, batch + weights, total, f"a batch of {recipe.batch_size}", fix)
+    if not has_chunks:
+        return
     for split in ("train", "val", "eval"):
         hop = recipe.hop_seconds if split == "train" else recipe.eval_hop
         seconds = pack.clips(split)["length"].to_numpy() / rate
@@ -63,7 +67,7 @@ def require_memory_of_step(spec: RunSpec, device: torch.device, model: nn.Module
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"), saved_bytes(model) as more:
             model(torch.cat([x, x[:1]]))
         step = (more[0] - kept) * recipe.batch_size
-    fix = "a smaller batch_size, chunk_seconds or config"
+    fix = f"a smaller batch_size, {'window' if 'chunk_seconds' in task_of(spec).without else 'chunk_seconds'} or config"
     _require(spec.name, step, total, f"a step with batch_size={recipe.batch_size}", fix)
 
 

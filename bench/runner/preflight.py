@@ -9,7 +9,6 @@ from architectures import contained, create, failure, is_finite, pass_on, requir
 from bench.disk import require_space
 from bench.errors import UserError
 from bench.locks import attempt
-from bench.protocol.batches import chunk_size
 from bench.protocol.checkpoint import CheckpointDamaged, CheckpointOfOtherCode
 from bench.protocol.optim import optimizer_of
 from bench.protocol.train import train_step
@@ -97,7 +96,7 @@ def check_runs(runs: Sequence[Run], results: ResultsFolder, device: torch.device
             except UserError:
                 raise
             except Exception as error:
-                why = f"{failure(run.spec.architecture, error)}, on chunks of {run.spec.recipe.chunk_seconds:g} s"
+                why = f"{failure(run.spec.architecture, error)}, on {_inputs(run)}"
                 raise UserError(f"{run.spec.name} does not run: {why}") from error
     kept = sum(4 * parameters[run.spec.name] for run in trained if not run.folder.is_finished)
     # weights, two moments and the best weights, and all of it twice while a checkpoint replaces the last
@@ -112,18 +111,28 @@ def _load_rescored(runs: Sequence[Run]) -> None:
             load_model(folder, folder.record(), _CPU)
 
 
+def _inputs(run: Run) -> str:
+    """Return what the run's model takes, in words."""
+    task, recipe = run.task, run.spec.recipe
+    if "chunk_seconds" in task.without:
+        return f"windows of {task.size(recipe, run.pack.sample_rate)}"
+    return f"chunks of {recipe.chunk_seconds:g} s"
+
+
 def _step(run: Run, device: torch.device) -> int:
     """Do once, on the CPU, what a run does until its weights are kept; return the number of parameters."""
     recipe = run.spec.recipe.model_copy(update={"learning_rate": _LEARNING_RATE})
-    classes = len(run.pack.labels)
+    task, classes = run.task, run.spec.config["num_classes"]
+    size = task.size(recipe, run.pack.sample_rate)
+    (x, y), shape = task.example(_ROWS, size, classes), task.output_shape(_ROWS, size, classes)
     model, fresh = (create(run.spec.architecture, **run.spec.config) for _ in range(2))
     require_weights(model.state_dict())
-    model.register_forward_hook(lambda *given: _require_logits(given[-1], len(given[1][0]), classes))
-    # silence, which any data set has, and noise
-    x = 0.1 * torch.randn(_ROWS, chunk_size(recipe, run.pack.sample_rate), generator=torch.Generator().manual_seed(0))
-    x[0] = 0
+    # of several inputs at once, or one more
+    model.register_forward_hook(
+        lambda *given: _require_logits(task.logits_of(given[-1]), (len(given[1][0]), *shape[1:]))
+    )
     with saved_bytes(model) as kept:
-        train_step(model, optimizer_of(model, recipe), x, torch.zeros(_ROWS, classes), run.task, recipe)
+        train_step(model, optimizer_of(model, recipe), x, y, task, recipe)
     require_memory_of_step(run.spec, device, model, x, kept[0])
     with torch.inference_mode():
         model.eval()(x)
@@ -131,12 +140,12 @@ def _step(run: Run, device: torch.device) -> int:
     return count_parameters(model)
 
 
-def _require_logits(logits: object, rows: int, classes: int) -> None:
-    """Raise ValueError if a model's outputs for so many chunks are no logits."""
+def _require_logits(logits: object, shape: tuple[int, ...]) -> None:
+    """Raise ValueError if a model's outputs are no logits of this shape."""
     if not isinstance(logits, Tensor):
         raise ValueError(f"the output is a {type(logits).__name__}, should be a tensor of logits")
-    if logits.shape != (rows, classes):
-        raise ValueError(f"logits have shape {tuple(logits.shape)}, should have ({rows}, {classes})")
+    if logits.shape != shape:
+        raise ValueError(f"logits have shape {tuple(logits.shape)}, should have {shape}")
     if not logits.is_floating_point():
         raise ValueError(f"logits are {logits.dtype}, should be floats")
     if not is_finite(logits):

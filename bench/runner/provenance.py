@@ -1,5 +1,6 @@
 """Where a number comes from: code, command, versions, machine."""
 
+import importlib
 import inspect
 import platform
 import re
@@ -88,8 +89,12 @@ def as_recorded(argument: str, quote: Callable[[str], str] = shlex.quote) -> str
 def code_of(spec: RunSpec) -> dict[str, Any]:
     """Return git's commit, whether the code has been changed since, and digests of what decides a run's numbers."""
     task, architecture = get_task(spec.task), get_architecture(spec.architecture)
-    task_file, file = (Path(inspect.getfile(sys.modules[of.__module__])) for of in (type(task), architecture.model))
-    return _code(task_file, file)
+    task_files = tuple(_file_of(module) for module in (type(task).__module__, *task.modules))
+    return _code(task_files, _file_of(architecture.model.__module__))
+
+
+def _file_of(module: str) -> Path:
+    return Path(inspect.getfile(sys.modules.get(module) or importlib.import_module(module)))
 
 
 def code_digest(spec: RunSpec) -> str:
@@ -100,21 +105,21 @@ def code_digest(spec: RunSpec) -> str:
 # Called before anything trains: it should tell of the code that was loaded, not of what the files have become when a
 # long run ends.
 @cache
-def _code(task_file: Path, architecture_file: Path) -> dict[str, Any]:
+def _code(task_files: tuple[Path, ...], architecture_file: Path) -> dict[str, Any]:
     return {
         "commit": _git("rev-parse", "HEAD"),
         # of the code alone: results that a run writes change no number
         "dirty": bool(_git("status", "--porcelain", "--", "architectures", "bench")),
         "source": {
-            "protocol": _protocol_digest(task_file),
+            "protocol": _protocol_digest(task_files),
             "architecture": source_digest(architecture_files(architecture_file)),
         },
     }
 
 
 @cache
-def _protocol_digest(task_file: Path) -> str:
-    return source_digest(protocol_files(task_file))
+def _protocol_digest(task_files: tuple[Path, ...]) -> str:
+    return source_digest(protocol_files(task_files))
 
 
 def device_name(device: torch.device) -> str:

@@ -1,5 +1,6 @@
 """One run, from its spec to its folder."""
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,13 +19,13 @@ from bench.protocol.checkpoint import Checkpoint
 from bench.protocol.optim import optimizer_of
 from bench.protocol.precision import fp32_means_fp32
 from bench.protocol.spec import RunSpec
-from bench.protocol.task import get_task
+from bench.protocol.task import task_of
 from bench.protocol.train import train, train_step
 from bench.runner.cost import CLIP_SECONDS, count_macs, count_parameters, latency, peak_memory
 from bench.runner.display import Display
 from bench.runner.provenance import code_digest, provenance
 from bench.runner.weights import load_model
-from bench.store import RunRecord
+from bench.store import ResultsFolder, RunRecord
 from bench.store.record import Provenance
 from bench.suites.plan import Run
 
@@ -80,7 +81,7 @@ def _execute(run: Run, device: torch.device, display: Display, cost: Mapping[str
     fp32_means_fp32()
     # before the first step: what fails here should not cost a training
     untrained = _untrained(run, device)
-    cost = cost or measured_cost(spec, val.size, device)
+    cost = cost or measured_cost(spec, device)
     kept = _rescore(run, run.rescored, val, device) if run.rescored else _train(run, val, device, display)
     scores = task.score(kept.model, task.data(run.pack, "eval", spec.recipe, device))
     record = RunRecord(
@@ -108,6 +109,11 @@ def _train(run: Run, val: Batches, device: torch.device, display: Display) -> _K
         seed=spec.seed, checkpoint=checkpoint_of(run), report=display.training, notice=display.notice,
     )  # fmt: skip
     assert state.best_score is not None
+    val_score, history = state.best_score, pd.DataFrame(state.history)
+    if task.finish(model, data, spec.recipe, spec.seed):
+        val_score = float(task.selection_score(val.targets.cpu().numpy() > 0, task.score(model, val)))
+        # of the model that is kept, which the evaluations before did not see
+        history.loc[history["step"] == state.best_step, "val_score"] = val_score
     run.folder.write_weights(weights_bytes(model.state_dict()))
     cost: dict[str, Any] = {
         "train_seconds": round(state.seconds, 3),
@@ -116,7 +122,7 @@ def _train(run: Run, val: Batches, device: torch.device, display: Display) -> _K
     }
     if spec.recipe.compile != "off":
         cost |= {"compiled": state.is_compiled, "compile_seconds": round(state.compile_seconds, 3)}
-    return _Kept(model, state.best_score, state.best_step, state.step, pd.DataFrame(state.history), cost)
+    return _Kept(model, val_score, state.best_step, state.step, history, cost)
 
 
 def _rescore(run: Run, rescored: Run, val: Batches, device: torch.device) -> _Kept:
@@ -150,20 +156,20 @@ def _untrained(run: Run, device: torch.device) -> dict[str, float | int | None]:
     """Return what eval's scores say of the weights as they are drawn."""
     task, pack, recipe = run.task, run.pack, run.spec.recipe
     scores = task.score(build(run.spec, device), task.data(pack, "eval", recipe, device))
-    return {**task.evaluate(task.targets(pack.targets("eval")), scores, pack.leaf)}
+    return {**task.evaluate(task.split_targets(pack, "eval"), scores, pack.leaf)}
 
 
 def _judged(run: Run, scores: np.ndarray) -> dict[str, Any]:
     """Return what eval's scores say, with what they were read on and what the architecture is known for."""
     task, pack = run.task, run.pack
     entry = get_architecture(run.spec.architecture)
-    targets = task.targets(pack.targets("eval"))
+    targets = task.split_targets(pack, "eval")
     by_class = task.class_scores(targets, scores) if task.class_metric else np.empty(0)
     return {
         "family": entry.family,
         "published": asdict(entry.published) if entry.published and _is_as_published(run.spec) else None,
         "metrics": task.evaluate(targets, scores, pack.leaf),
-        "floors": task.floors(targets),
+        "floors": task.all_floors(targets, _floor_scores(run)),
         "class_scores": {pack.labels[k]: float(by_class[k]) for k in np.flatnonzero(np.isfinite(by_class))},
         "data": {
             "sample_rate": pack.sample_rate,
@@ -174,6 +180,12 @@ def _judged(run: Run, scores: np.ndarray) -> dict[str, Any]:
     }
 
 
+def _floor_scores(run: Run) -> Mapping[str, np.ndarray]:
+    """Return the floors' scores of eval's clips: those that the results folder has, if it has any."""
+    results = ResultsFolder(run.folder.path.parent)
+    return results.labels().floors if results.labels_file.is_file() else run.task.floor_scores(run.pack)
+
+
 def _is_as_published(spec: RunSpec) -> bool:
     """Return whether the config is the registered one, but for what follows from the pack."""
     usual = asdict(get_architecture(spec.architecture).config)
@@ -181,37 +193,42 @@ def _is_as_published(spec: RunSpec) -> bool:
     return all(value == usual[name] for name, value in spec.config.items() if name not in follows)
 
 
-def measured_cost(spec: RunSpec, size: int, device: torch.device) -> Mapping[str, Any]:
-    """Return what chunks of `size` samples cost, whatever is learned: measured on models that are thrown away.
+def measured_cost(spec: RunSpec, device: torch.device) -> Mapping[str, Any]:
+    """Return what a run's inputs cost, whatever is learned: measured on models that are thrown away.
 
     Once for all seeds of a spec in this process: it is the architecture's and the recipe's. Memory is that of a step
     that is not compiled.
     """
-    key = (spec.system, size, device, torch.get_num_threads())
+    key = (spec.system, device, torch.get_num_threads())
     if key not in _costs:
-        _costs[key] = _cost(spec, size, device)
+        _costs[key] = _cost(spec, device)
     return _costs[key]
 
 
-_costs: dict[tuple[str, int, torch.device, int], Mapping[str, Any]] = {}
+_costs: dict[tuple[str, torch.device, int], Mapping[str, Any]] = {}
 
 
-def _cost(spec: RunSpec, size: int, device: torch.device) -> Mapping[str, Any]:
-    recipe, classes = spec.recipe, spec.config["num_classes"]
+def _cost(spec: RunSpec, device: torch.device) -> Mapping[str, Any]:
+    recipe, task = spec.recipe, task_of(spec)
+    classes, sample_rate = spec.config["num_classes"], spec.config["sample_rate"]
+    size = task.size(recipe, sample_rate)
     # of a clip; those that overlap are all computed
-    chunks = recipe.eval_chunks(CLIP_SECONDS)
+    passes = task.passes(recipe, CLIP_SECONDS, sample_rate)
+    timed = min(math.ceil(passes), task.most_timed)
     # a clip is scored so, and nothing that says it may have come before
     fp32_means_fp32()
     fresh = build(spec, torch.device("cpu"))
 
     def one_step() -> None:
         throwaway = build(spec, device)
-        x, y = (torch.zeros(recipe.batch_size, n, device=device) for n in (size, classes))
-        train_step(throwaway, optimizer_of(throwaway, recipe), x, y, get_task(spec.task), recipe)
+        x, y = (tensor.to(device) for tensor in task.example(recipe.batch_size, size, classes))
+        train_step(throwaway, optimizer_of(throwaway, recipe), x, y, task, recipe)
 
+    some, one = (task.example(rows, size, classes)[0] for rows in (timed, 1))
     return {
         "parameters": count_parameters(fresh),
-        "macs": round(count_macs(fresh, size) * chunks / CLIP_SECONDS),
+        "macs": round(count_macs(fresh, one) * passes / CLIP_SECONDS),
         "train_memory_bytes": peak_memory(one_step, device),
-        "latency_seconds": latency(build(spec, device), size, device, chunks),
+        "latency_seconds": latency(build(spec, device), some.to(device)) * passes / timed,
+        **task.cost(),
     }

@@ -15,7 +15,6 @@ from architectures import contained
 from bench.data.dataset import Progress
 from bench.disk import machine_fault
 from bench.locks import attempt, holder
-from bench.protocol.batches import chunk_size
 from bench.protocol.spec import RunSpec
 from bench.protocol.task import get_task
 from bench.runner.display import Display, Relay, in_turn
@@ -125,17 +124,16 @@ def run_all(
 
 @dataclass(frozen=True)
 class _CostWork:
-    """Measures what runs of a spec cost with chunks of `size` samples, whatever their seed."""
+    """Measures what runs of a spec cost, whatever their seed."""
 
     spec: RunSpec
-    size: int
     # as RunWork's
     source: Mapping[str, Any]
 
     def __call__(self, device: torch.device, display: Display) -> Mapping[str, Any]:  # noqa: ARG002
         require_code(self.spec, self.source)
         with contained():
-            cost = measured_cost(self.spec, self.size, device)
+            cost = measured_cost(self.spec, device)
         if device.type == "cuda":
             # for the other processes
             torch.cuda.empty_cache()
@@ -152,10 +150,9 @@ def costs_of(
     first = {run.spec.name: run for run in reversed(runs) if not run.folder.is_finished}
     costs: dict[str, Mapping[str, Any]] = {}
     for done, (name, run) in enumerate(first.items(), start=1):
-        size = chunk_size(run.spec.recipe, run.pack.sample_rate)
         # what fails here fails in the run, too, and is its result
         with suppress(Exception):
-            costs[name] = executor.do(_CostWork(run.spec, size, code_of(run.spec)["source"]), Display())
+            costs[name] = executor.do(_CostWork(run.spec, code_of(run.spec)["source"]), Display())
         progress(done, len(first))
     return costs
 

@@ -21,9 +21,9 @@ def source_digest(paths: Iterable[Path]) -> str:
     return total.hexdigest()[:16]
 
 
-def protocol_files(task_module: Path) -> list[Path]:
+def protocol_files(task_files: Iterable[Path]) -> list[Path]:
     """Return the files that decide the numbers of every architecture: the protocol's, and the task's."""
-    return [*sorted((_ROOT / "bench" / "protocol").glob("*.py")), task_module]
+    return [*sorted((_ROOT / "bench" / "protocol").glob("*.py")), *task_files]
 
 
 def architecture_files(module: Path) -> list[Path]:

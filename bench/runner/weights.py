@@ -12,9 +12,10 @@ from architectures import ConfigError, contained, failure, get_architecture, mis
 from bench.disk import machine_fault
 from bench.errors import UserError, one_line
 from bench.protocol.build import build
+from bench.protocol.task import TrainedRun
 from bench.store import RunFolder, RunRecord
 
-__all__ = ["load_model", "require_source", "weights_folder"]
+__all__ = ["load_model", "load_trained", "require_source", "require_waveforms", "weights_folder"]
 
 
 def weights_folder(folder: RunFolder, record: RunRecord) -> RunFolder:
@@ -67,6 +68,19 @@ def load_model(folder: RunFolder, record: RunRecord, device: torch.device) -> nn
         raise UserError(f"{path}: damaged, or of another version ({reason[:200]}); {again}")
     model.load_state_dict(weights)
     return model
+
+
+def require_waveforms(folder: RunFolder, record: RunRecord) -> None:
+    """Raise UserError for a run whose model, which is registered by now, takes anything but waveforms: codes."""
+    spec = record.spec
+    if get_architecture(spec.architecture).task != "tagging":
+        raise UserError(f"{folder.path}: of task {spec.task}, whose model takes no waveforms; give a run of tagging")
+
+
+def load_trained(trained: TrainedRun, device: torch.device) -> nn.Module:
+    """Return the model of a run that another one is built on, in eval mode. Raises UserError as `load_model`."""
+    folder = RunFolder(trained.folder)
+    return load_model(folder, folder.record(), device).eval()
 
 
 def require_source(folder: RunFolder, record: RunRecord, again: str) -> None:

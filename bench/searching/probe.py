@@ -8,11 +8,10 @@ from torch import Tensor, nn
 from architectures import contained
 from bench.data.pack import Pack
 from bench.protocol.augment import augment
-from bench.protocol.batches import chunk_size
 from bench.protocol.build import build
 from bench.protocol.optim import learning_rate, optimizer_of, set_rate
 from bench.protocol.spec import RunSpec
-from bench.protocol.task import get_task
+from bench.protocol.task import task_of
 from bench.protocol.train import train_step
 
 __all__ = ["ACT_ON_ALL", "without_effect"]
@@ -60,18 +59,20 @@ def _differs(spec: RunSpec, pack: Pack, end: Tensor, way: float) -> bool:
 def _trained(spec: RunSpec, pack: Pack) -> tuple[Tensor, Tensor]:
     """Return all parameters (p,) before and after a few steps on noise."""
     recipe = spec.recipe.model_copy(update={"precision": "fp32", "compile": "off", "channels_last": False})
-    spec, task = spec.model_copy(update={"recipe": recipe}), get_task(spec.task)
+    spec, task = spec.model_copy(update={"recipe": recipe}), task_of(spec)
     with contained():
         model = build(spec, _CPU)
         start, optimizer = _parameters(model), optimizer_of(model, recipe)
         data, random = task.data(pack, "train", recipe, _CPU), torch.Generator().manual_seed(spec.seed)
-        size = chunk_size(recipe, pack.sample_rate)
+        size = task.size(recipe, pack.sample_rate)
         model.train()
         # for dropout: what was drawn for the weights may be more or less
         torch.manual_seed(spec.seed)
         for step in range(_STEPS):
             noise = _PEAK * (2 * torch.rand(_CHUNKS, size, generator=random) - 1)
-            _, targets = data.batch(data.draw(step, _CHUNKS, spec.seed))
+            x, targets = data.batch(data.draw(step, _CHUNKS, spec.seed))
+            # codes are what they are; sounds may be silence, of which nothing is learned
+            noise = noise if x.is_floating_point() else x
             set_rate(optimizer, learning_rate(recipe, step))
             train_step(model, optimizer, *augment(noise, targets, recipe, spec.seed, step), task, recipe)
     return start, _parameters(model)

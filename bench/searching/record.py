@@ -303,6 +303,7 @@ def _entry(spec: RunSpec, name: str, sample_rate: int, question: str) -> Entry:
         config={k: v for k, v in spec.config.items() if k not in ("sample_rate", "num_classes") and v != usual[k]},
         # TOML has no word for None
         train=spec.recipe.model_dump(mode="json", exclude_none=True),
+        task_settings=spec.task_settings,
         second_hand=_of_recipe(spec.second_hand),
         inferred=_of_recipe(spec.inferred),
     )

@@ -16,12 +16,11 @@ from optuna.trial import Trial
 from architectures import ConfigError, config_values, configure, create, failure, get_architecture
 from bench.data.pack import Pack
 from bench.errors import UserError, one_line
-from bench.protocol.batches import chunk_size
 from bench.protocol.build import build
 from bench.protocol.precision import fp32_means_fp32
 from bench.protocol.recipe import Recipe
 from bench.protocol.spec import RunSpec
-from bench.protocol.task import Task, get_task
+from bench.protocol.task import Task, task_of
 from bench.protocol.train import Status, train
 from bench.runner.cost import count_parameters
 from bench.runner.display import Display, Relay, in_turn
@@ -58,7 +57,7 @@ class Search:
 
     @property
     def task(self) -> Task:
-        return get_task(self.spec.task)
+        return task_of(self.spec)
 
     @property
     def default(self) -> dict[str, Any]:
@@ -158,9 +157,10 @@ def _parameters(search: Search, name: str, value: Any) -> int:
     spec = search.variant({name: value})
     try:
         model = create(spec.architecture, **spec.config)
-        # in training mode: of two chunks, since batch norm takes no single one
+        size = search.task.size(spec.recipe, search.pack.sample_rate)
+        # in training mode: of two inputs, since batch norm takes no single one
         with torch.no_grad():
-            model(torch.zeros(2, chunk_size(spec.recipe, search.pack.sample_rate)))
+            model(search.task.example(2, size, spec.config["num_classes"])[0])
     except Exception as error:
         reason = failure(spec.architecture, error)
         raise UserError(f"[space] {name}={value!r}: {spec.architecture} does not run with it: {reason}") from None
@@ -338,7 +338,7 @@ class TrialWork:
     source: Mapping[str, Any]
 
     def __call__(self, device: torch.device, display: Display) -> float:
-        spec, task = self.spec, get_task(self.spec.task)
+        spec, task = self.spec, task_of(self.spec)
         require_code(spec, self.source)
         fp32_means_fp32()
         display.started(self.heading, spec)

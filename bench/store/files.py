@@ -123,12 +123,18 @@ def _is_deeper(value: Any, levels: int) -> bool:
     return True
 
 
-def read_arrays(path: Path, *names: str, remedy: str = REMEDY) -> dict[str, npt.NDArray[Any]]:
+def read_arrays(
+    path: Path, *names: str, optional: Collection[str] = (), remedy: str = REMEDY
+) -> dict[str, npt.NDArray[Any]]:
     """Return arrays of an .npz file by name. Raises UserError if the file or an array is missing, or damaged.
 
     What they would take in memory is read first: a small file may claim any size.
+
+    Args:
+        optional: The names of more arrays, which are returned if they are there.
     """
     with _reading(path, remedy) as file, ZipFile(file) as archive:
+        names = (*names, *(name for name in optional if f"{name}.npy" in archive.namelist()))
         sizes = [_declared(archive, name) for name in names]
         if sum(sizes) > max(_BYTES, _TIMES * len(file.getbuffer())):
             raise ValueError(f"its arrays would take {sum(sizes) / 1e9:.1f} GB")

@@ -80,6 +80,12 @@ class ResultsFolder:
     # the best recipes as a suite; Optuna's studies, where no other storage is named
     best_suite = File("best.toml")
     search_database = File("search.db")
+    # if `bench generate` was called with a pack: the real sound, as those in runs' folders; and what a tagger hears in
+    # each, a line a class
+    sound_file = File("real.wav")
+    sound_figure = File("real.png")
+    sound_record = File("real.json")
+    heard_table = File("generated.csv")
     # the whole report in one file
     page = File("index.html")
     # what MLflow knows the folder by
@@ -142,13 +148,26 @@ class ResultsFolder:
         return Labels.read(self.labels_file)
 
     def add_labels(self, pack: Pack, task: Task) -> None:
-        """Write labels.npz, once. Raises UserError if the folder holds runs on other data."""
+        """Write labels.npz, once. Raises UserError if there is one of other data, or of another question about them."""
         self.path.mkdir(parents=True, exist_ok=True)
         with self.lock("labels"):
             if not self.labels_file.exists():
                 Labels.of(pack, task).write(self.labels_file)
-        if self.labels().dataset != pack.dataset:
+        self.check_labels(pack, task)
+
+    def check_labels(self, pack: Pack, task: Task) -> None:
+        """Raise UserError if there is a labels.npz of other data, or of another question about them."""
+        if not self.labels_file.exists():
+            return
+        labels, asked = self.labels(), task.judged_on()
+        if labels.dataset != pack.dataset:
             raise UserError(f"{self.path} holds runs on other data: choose another --out")
+        for name in sorted(labels.judged_on.keys() | asked.keys()):
+            if (before := labels.judged_on.get(name)) != (now := asked.get(name)):
+                raise UserError(
+                    f"{self.path} holds runs that are judged on {name}={before!r}, not {now!r}, so that nothing "
+                    "compares them: choose another --out"
+                )
 
     def plan(self) -> Plan:
         """Return what is planned; of a folder without suite.json that is its name and nothing."""

@@ -15,7 +15,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 from pydantic import BaseModel, TypeAdapter
 
-from bench.disk import whole_file, write_json
+from bench.disk import write_bytes, write_json
 from bench.errors import UserError, one_line
 from bench.protocol.spec import RunSpec
 from bench.schema import LATER, Strict
@@ -59,6 +59,10 @@ class RunFolder:
     filters_table = File("filters.csv")
     filters_arrays = File("filters.npz")
     filters_figure = File("filters")
+    # if `bench generate` was called: the sound, its spectrogram, how it was made and what a tagger hears in it
+    sound_file = File("generated.wav")
+    sound_figure = File("generated.png")
+    sound_record = File("generated.json")
 
     @property
     def name(self) -> str:
@@ -141,7 +145,7 @@ class RunFolder:
 
     def write_weights(self, weights: bytes) -> None:
         """Write the weights that were kept: as soon as they are trained, whatever becomes of what follows."""
-        _write_bytes(self.weights_file, weights)
+        write_bytes(self.weights_file, weights)
 
     def write(
         self, record: RunRecord, history: pd.DataFrame, scores: npt.NDArray[np.float32], weights: bytes | None = None
@@ -157,7 +161,7 @@ class RunFolder:
 
     def write_source(self, text: bytes) -> None:
         """Keep the text of the file that the architecture is from."""
-        _write_bytes(self.source_file, text)
+        write_bytes(self.source_file, text)
 
     def write_failure(self, spec: RunSpec, error: Exception) -> None:
         """Record why a run failed, with its traceback."""
@@ -178,11 +182,6 @@ class RunFolder:
 def digest_of_scores(scores: npt.NDArray[np.floating]) -> str:
     """Return a digest of scores (clips, k), the same however their file is packed."""
     return hashlib.sha256(np.ascontiguousarray(scores, np.float32).tobytes()).hexdigest()
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    with whole_file(path) as temporary:
-        temporary.write_bytes(content)
 
 
 def _lacks(model: type[BaseModel], values: Mapping[str, Any], *, inner: bool) -> Iterator[str]:

@@ -12,7 +12,7 @@ from bench.schema import validated
 
 __all__ = ["Grid", "check_grid", "field_of", "point_name", "point_of", "points", "value_text"]
 
-_TABLES = ("train", "config")
+_TABLES = ("train", "config", "task_settings")
 # what leaves every value of a single field possible: how fields go together is checked entry by entry
 _LENIENT = {"chunk_seconds": 30.0, "hop_seconds": 0.01}
 
@@ -28,7 +28,9 @@ def _flat(tables: Any) -> Any:
     for name in flat:
         table, _, field = name.partition(".")
         if name != "sample_rate" and (table not in _TABLES or not field):
-            raise ValueError(f"{name} is no field of a grid: write train.FIELD, config.FIELD or sample_rate")
+            raise ValueError(
+                f"{name} is no field of a grid: write train.FIELD, config.FIELD, task_settings.FIELD or sample_rate"
+            )
     if not flat:
         raise ValueError("it has no field: write train.FIELD = [VALUE, VALUE], or leave [grid] out")
     return flat

@@ -3,7 +3,7 @@
 import difflib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -13,10 +13,12 @@ from architectures import ConfigError, config_values, configure, get_architectur
 from bench.data.pack import Pack
 from bench.errors import UserError
 from bench.protocol.precision import computes_bf16, computes_tf32
+from bench.protocol.recipe import Recipe
 from bench.protocol.spec import RunSpec
-from bench.protocol.task import Task, get_task
+from bench.protocol.task import Task, TrainedRun, get_task, task_of
 from bench.schema import validated
 from bench.store import PlannedContrast, ResultsFolder, RunFolder
+from bench.store.trained import find_trained
 from bench.suites.contrasts import resolve
 from bench.suites.suite import MAX_RUNS, Entry, Suite, entry_name, same_names
 
@@ -38,6 +40,8 @@ class Run:
     folder: RunFolder
     # whose weights it scores; None where it trains some
     rescored: "Run | None" = None
+    # whose model makes its data, of a task that needs one
+    built_on: TrainedRun | None = None
 
     @property
     def name(self) -> str:
@@ -46,7 +50,7 @@ class Run:
 
     @property
     def task(self) -> Task:
-        return get_task(self.spec.task)
+        return task_of(self.spec)
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,9 @@ class Selection:
     only: Sequence[str] = ()
     # how many; None is the suite's number
     seeds: int | None = None
-    # recipe fields, for all
+    # recipe fields, for all; and settings of the task, for all entries that have none of their own
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    task_settings: Mapping[str, Any] = field(default_factory=dict)
     # this seed alone, instead of several
     seed: int | None = None
 
@@ -193,20 +198,33 @@ def plan(
     if len({pack.sample_rate for pack in packs}) < len(packs):
         raise UserError("two of the packs have the same sample rate; one of each is enough")
     bf16, selected = computes_bf16(device), _selected(suite, selection)
-    chosen = [_first_run(suite, entry, packs, selection.overrides, bf16) for entry in selected]
-    for first, _ in chosen:
-        if first.recipe.precision == "tf32" and not computes_tf32(device):
+    chosen = [_first_run(suite, entry, packs, results, selection, bf16) for entry in selected]
+    for run in chosen:
+        if run.spec.recipe.precision == "tf32" and not computes_tf32(device):
             has = f"{device} does not compute in it (NVIDIA GPUs do, Ampere and later)"
-            raise UserError(f"{first.name}, train: precision='tf32': {has}: take fp32")
+            raise UserError(f"{run.spec.name}, train: precision='tf32': {has}: take fp32")
+    _require_one_question([run.spec for run in chosen])
     runs: list[Run] = []
     for seed in _seeds(suite, selection):
         made: dict[str, Run] = {}
-        for entry, (first, pack) in zip(selected, chosen, strict=True):
+        for entry, first in zip(selected, chosen, strict=True):
             rescored = made[entry.rescores] if entry.rescores else None
-            spec = first.model_copy(update={"seed": seed, "rescores": rescored.spec.hash if rescored else ""})
-            made[entry.name] = Run(spec, pack, results.run(spec), rescored)
+            spec = first.spec.model_copy(update={"seed": seed, "rescores": rescored.spec.hash if rescored else ""})
+            made[entry.name] = replace(first, spec=spec, folder=results.run(spec), rescored=rescored)
         runs += made.values()
     return runs
+
+
+def _require_one_question(specs: Sequence[RunSpec]) -> None:
+    """Raise UserError for entries that are judged on different things, which nothing compares."""
+    first, asked = specs[0].name, task_of(specs[0]).judged_on()
+    for other in specs[1:]:
+        for name, value in task_of(other).judged_on().items():
+            if value != asked[name]:
+                raise UserError(
+                    f"{first} has {name}={asked[name]!r} and {other.name} {value!r}, so that nothing compares them: "
+                    "one suite has one for all entries"
+                )
 
 
 def run_names(suite: Suite, selection: Selection = _ALL, *, trained: bool = False) -> list[str]:
@@ -237,12 +255,17 @@ def _run_name(entry: str, seed: int) -> str:
 
 
 def _first_run(
-    suite: Suite, entry: Entry, packs: Sequence[Pack], overrides: Mapping[str, Any], bf16: bool
-) -> tuple[RunSpec, Pack]:
+    suite: Suite, entry: Entry, packs: Sequence[Pack], results: ResultsFolder, selection: Selection, bf16: bool
+) -> Run:
+    """Return the run of an entry's first seed, but for what it scores, whose seeds have runs of their own."""
     architecture, task = get_architecture(entry.architecture), get_task(suite.task)
-    sample_rate, recipe, marks = suite.settings(entry, architecture.family, overrides)
+    sample_rate, recipe, marks = suite.settings(entry, architecture.family, selection.overrides)
+    of_task = suite.task_settings_of(entry, architecture.family, selection.task_settings)
     pack = _pack_at(sample_rate, packs, entry.name)
-    fixed = {"sample_rate": sample_rate, "num_classes": len(pack.labels)}
+    where = f"suite {suite.title!r}, {entry.name}"
+    trained = find_trained(task, of_task, f"{where}, task_settings")
+    of_task = task.settled(of_task, pack, trained, f"{where}, task_settings")
+    fixed = task.with_settings(of_task, f"{where}, task_settings").config(pack)
     if given := sorted(fixed.keys() & entry.config.keys()):
         raise UserError(f"{entry.name}: config may not set {given[0]}, which follows from the pack")
     try:
@@ -252,10 +275,14 @@ def _first_run(
     if recipe.loss not in (None, *task.losses):
         known = ", ".join(map(repr, task.losses))
         raise UserError(f"{entry.name}, train: loss={recipe.loss!r}: task {task.name} has {known}")
+    for table, fields in (("[space]", [*suite.space]), (f"{entry.name}, train", _changed(recipe))):
+        if idle := [name for name in task.without if name in fields]:
+            raise UserError(f"{table}: {idle[0]} means nothing to task {task.name}: leave it out")
     values = {
         **{name: getattr(entry, name) for name in ("name", "architecture", "init", "question")},
         "base": entry.compared_with,
         "task": suite.task,
+        "task_settings": task.checked_settings(of_task, f"{where}, task_settings"),
         "config": config_values(config, architecture.config),
         "recipe": recipe.settled(bf16=bf16, loss=task.losses[0]),
         "seed": suite.first_seed,
@@ -265,7 +292,14 @@ def _first_run(
         "second_hand": marks.second_hand | _left(architecture.second_hand, entry),
         "inferred": marks.inferred | _left(architecture.inferred, entry),
     }
-    return validated(RunSpec, values, f"suite {suite.title!r}, {entry.name}"), pack
+    spec = validated(RunSpec, values, where)
+    task.require(spec, pack)
+    return Run(spec, pack, results.run(spec), built_on=trained)
+
+
+def _changed(recipe: Recipe) -> list[str]:
+    """Return the fields of a recipe that have another value than where nothing is said."""
+    return [name for name, field in Recipe.model_fields.items() if getattr(recipe, name) != field.default]
 
 
 def _left(marks: Mapping[str, str], entry: Entry) -> dict[str, str]:

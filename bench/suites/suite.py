@@ -21,8 +21,8 @@ from bench.suites.space import Budget, Dimension, check_space
 from bench.text import printable
 
 __all__ = [
-    "MAX_RUNS", "Entry", "Suite", "entry_name", "known_suites", "load_suite", "parse_overrides", "same_names",
-    "suite_path",
+    "MAX_RUNS", "Entry", "Suite", "entry_name", "known_suites", "load_suite", "parse_overrides", "parse_task_settings",
+    "same_names", "suite_path",
 ]  # fmt: skip
 
 # Nobody trains as many runs, or builds on as many bases: what asks for them is a slip, and would not end.
@@ -54,6 +54,8 @@ class Settings(Marks):
 
     sample_rate: Annotated[int, Field(gt=0, le=1_000_000)] | None = None
     train: Annotated[dict[str, Any], _renamed(lambda table: warn_of_old_names(table, "train"))] = {}
+    # of the task: what tasks have any has `Task.settings_type`
+    task_settings: dict[str, Any] = {}
 
 
 class Entry(Settings):
@@ -87,7 +89,7 @@ class Entry(Settings):
 
     @model_validator(mode="after")
     def _rescoring_sets_nothing_else(self) -> Self:
-        given = [name for name in ("config", "sample_rate", "init") if getattr(self, name)]
+        given = [name for name in ("config", "task_settings", "sample_rate", "init") if getattr(self, name)]
         given += [f"train.{name}" for name in self.train if name not in SCORING]
         if self.rescores and given:
             raise ValueError(
@@ -103,7 +105,7 @@ class Entry(Settings):
 
     def on(self, base: "Entry") -> "Entry":
         """Return what is declared here over all that the base declares, which has no base of its own any more."""
-        merged = {name: getattr(base, name) | getattr(self, name) for name in ("config", "train")}
+        merged = {name: getattr(base, name) | getattr(self, name) for name in ("config", "train", "task_settings")}
         merged |= self.marked_over(base, declared_keys(self.train, self.sample_rate))
         rate = self.sample_rate or base.sample_rate
         return self.model_copy(update=merged | {"architecture": base.architecture, "sample_rate": rate})
@@ -203,7 +205,7 @@ class Suite(Settings):
 
     def _at(self, point: Mapping[str, Any], entry: Entry) -> Entry:
         values: dict[str, Any] = {name: getattr(entry, name) for name in ("architecture", "question", "theme", "init")}
-        for table in ("train", "config"):
+        for table in ("train", "config", "task_settings"):
             values[table] = {field_of(name): value for name, value in point.items() if name.startswith(f"{table}.")}
         values |= {"name": f"{entry.name}-{point_name(point)}", "sample_rate": point.get("sample_rate")}
         return validated(Entry, values, f"suite {self.title!r}, [grid], whose fields and values name entries").on(entry)
@@ -213,15 +215,22 @@ class Suite(Settings):
         """The architectures that are entries as they are."""
         return self.architectures or ([] if self.runs else "all")
 
+    def task_settings_of(self, entry: Entry, family: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is set of the task for a resolved entry; `overrides` take the place of what the suite sets.
+
+        What an entry sets itself stays: it is what tells it from the others. Raises UserError for overrides of what the
+        grid sets.
+        """
+        self._refuse_overrides("task_settings", overrides)
+        of_family = self.family.get(family, Settings())  # type: ignore[call-overload]
+        return self.task_settings | of_family.task_settings | dict(overrides) | entry.task_settings
+
     def settings(self, entry: Entry, family: str, overrides: Mapping[str, Any]) -> tuple[int, Recipe, Marks]:
         """Return sample rate, recipe and sources of a resolved entry's settings; `overrides` (--set) go last.
 
         Raises UserError for values that can't be, and for overrides of what the grid sets.
         """
-        if taken := [name for name in overrides if f"train.{name}" in self.grid]:
-            # two entries would be the same
-            reason = "which --set or --quick sets for all: leave one of the two out"
-            raise UserError(f"suite {self.title!r} has a [grid] over train.{taken[0]}, {reason}")
+        self._refuse_overrides("train", overrides)
         of_family = self.family.get(family, Settings())  # type: ignore[call-overload]
         train = self.train | of_family.train | entry.train | dict(overrides)
         recipe = validated(Recipe, train, f"suite {self.title!r}, {entry.name}, train")
@@ -230,6 +239,12 @@ class Suite(Settings):
         # what the user sets, no source speaks of
         marks = Marks(**Marks().marked_over(marks, declared_keys(overrides)))
         return entry.sample_rate or of_family.sample_rate or self.sample_rate or 16_000, recipe, marks
+
+    def _refuse_overrides(self, table: str, overrides: Mapping[str, Any]) -> None:
+        if taken := [name for name in overrides if f"{table}.{name}" in self.grid]:
+            # two entries would be the same
+            reason = "which --set or --quick sets for all: leave one of the two out"
+            raise UserError(f"suite {self.title!r} has a [grid] over {table}.{taken[0]}, {reason}")
 
 
 def same_names(names: Sequence[str]) -> str:
@@ -326,15 +341,24 @@ def _plugin(suite: Path, plugin: Path) -> Path:
 
 def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
     """Return recipe fields from `train.FIELD=VALUE` strings, as --set takes them, checked; values are read as TOML."""
+    fields = warn_of_old_names(_fields(texts, "train", "max_steps=300"), "--set train")
+    validated(Recipe, fields, "--set train")
+    return fields
+
+
+def parse_task_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """Return settings of the task from `task_settings.FIELD=VALUE` strings, unchecked: of which task is not known."""
+    return _fields(texts, "task_settings", "context=400")
+
+
+def _fields(texts: Sequence[str], table: str, example: str) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for text in texts:
         key, equals, value = text.partition("=")
-        found = re.fullmatch(r"\s*train\.(\w+)\s*", key)
+        found = re.fullmatch(rf"\s*{table}\.(\w+)\s*", key)
         if not (equals and found):
-            raise UserError(f"--set {text!r}: write --set train.FIELD=VALUE, for example train.max_steps=300")
+            raise UserError(f"--set {text!r}: write --set {table}.FIELD=VALUE, for example {table}.{example}")
         fields[found[1]] = _value(value.strip(" "), f"--set {text!r}")
-    fields = warn_of_old_names(fields, "--set train")
-    validated(Recipe, fields, "--set train")
     return fields
 
 

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import mlflow.pytorch
-import numpy as np
+import numpy.typing as npt
 import torch
 from mlflow.models import Model, infer_signature
 from torch import nn
 
 import architectures
 from bench.errors import one_line
-from bench.protocol.batches import chunk_size
+from bench.protocol.spec import RunSpec
+from bench.protocol.task import task_of
 from bench.runner.weights import load_model
 from bench.tracking.records import Record
 
@@ -25,20 +26,20 @@ _PACKAGES = ("torch", "torchaudio", "timm", "numpy", "pydantic")
 
 
 def save_model(record: Record, folder: Path) -> tuple[Path, str | None]:
-    """Save a run's model, from chunks (b, n) to logits (b, k); return where, and why it was pickled, if it was.
+    """Save a run's model, from inputs to logits; return where, and why it was pickled, if it was.
 
-    UserError without weights, or with those of another architecture; OSError, ValueError or RuntimeError if it does not
-    take two chunks, or cannot be written.
+    Inputs are chunks (b, n), or what else its task has. UserError without weights, or with those of another
+    architecture; OSError, ValueError or RuntimeError if it does not take two inputs, or cannot be written.
     """
     # trials keep no weights
     assert record.folder
     run = record.folder.record()
     model = load_model(record.folder, run, torch.device("cpu")).eval()
-    # two chunks: an exported graph would take a batch of one for a constant
-    example = np.zeros((2, chunk_size(run.spec.recipe, run.spec.config["sample_rate"])), dtype=np.float32)
+    # two: an exported graph would take a batch of one for a constant
+    example = _example(run.spec)
     # before the export, whose symbolic tensors an architecture may cache
     with torch.no_grad():
-        logits = model(torch.from_numpy(example)).numpy()
+        logits = task_of(run.spec).logits_of(model(torch.from_numpy(example))).numpy()
     options = {
         "signature": infer_signature(example, logits),
         "input_example": example,
@@ -50,6 +51,13 @@ def save_model(record: Record, folder: Path) -> tuple[Path, str | None]:
         reason = f"{type(error).__name__}: {one_line(error)[:200]}"
     code = [*architectures.__path__, *_plugin(model, folder)]
     return _save(model, folder / "pickle", serialization_format="pickle", code_paths=code, **options), reason
+
+
+def _example(spec: RunSpec) -> npt.NDArray[Any]:
+    """Return two inputs as the run's model takes them: chunks of sound (2, n), or codes (2, n)."""
+    task, config = task_of(spec), spec.config
+    x, _ = task.example(2, task.size(spec.recipe, config["sample_rate"]), config["num_classes"])
+    return x.numpy()
 
 
 def _plugin(model: nn.Module, folder: Path) -> list[str]:

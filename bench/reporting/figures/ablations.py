@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from bench.reporting.analysis import Ablation, Analysis
-from bench.reporting.basis import basis
+from bench.reporting.basis import axis_label, basis
 from bench.reporting.figures.forest import (
     draw_claim,
     forest,
@@ -81,7 +81,7 @@ def _forest(analysis: Analysis, *, width: float = FULL) -> Figure | None:
         draw_claim(axes, line.claim, y, figure_text(f"{line.system.label}, base {line.base.label}", 160))
         if is_wide:
             write_right(axes, numbers(line.claim), y)
-    axes.set_xlabel(f"difference in {analysis.primary.label}" + (" on eval to the base" if is_wide else ""))
+    axes.set_xlabel(f"difference in {axis_label(analysis, ' on eval to the base' if is_wide else '')}")
     verdict_legend(figure, [ablation.claim for ablation in analysis.ablations], analysis.margin)
     return figure
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.reporting.analysis import Analysis, Contrast
-from bench.reporting.basis import basis
+from bench.reporting.basis import axis_label, basis
 from bench.reporting.contrasts import totals
 from bench.reporting.figures.forest import (
     draw_claim,
@@ -69,7 +69,7 @@ def _forest(analysis: Analysis, *, width: float = FULL) -> Figure | None:
             draw_claim(axes, contrast.claim, middle, printable(contrast.weighed.planned.name))
         if is_wide:
             write_right(axes, _value(contrast), middle)
-    axes.set_xlabel(f"weighted difference in {analysis.primary.label}" + (" on eval" if is_wide else ""))
+    axes.set_xlabel(f"weighted difference in {axis_label(analysis, ' on eval' if is_wide else '')}")
     verdict_legend(figure, claims, analysis.margin)
     return figure
 

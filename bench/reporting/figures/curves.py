@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from bench.reporting.analysis import Analysis, Standing
+from bench.reporting.basis import axis_label
 from bench.reporting.figures.panels import (
     LINE,
     POINTS,
@@ -71,7 +72,7 @@ def learning_curves(analysis: Analysis, *, width: float = FULL) -> Figure | None
         return None
     curves = {standing.system.label: _read(standing.system, analysis.primary.name) for standing in shown}
     draw = _by_system if has_own_panels(analysis) else _by_family
-    return draw(by_family(shown), curves, f"{analysis.primary.label} on val", width)
+    return draw(by_family(shown), curves, axis_label(analysis, " on val"), width)
 
 
 def _read(system: System, metric: str) -> _Curves:
@@ -108,7 +109,8 @@ def _by_system(
         grid.flat[free].set_visible(False)
         grid.flat[free - columns].tick_params(labelbottom=True)
     figure.supxlabel(_STEPS)
-    figure.supylabel(label)
+    # beside a single row, a long one would be cut off
+    figure.supylabel(label if len(grid) > 1 else "\n(".join(label.rsplit(" (", 1)))
     return figure
 
 

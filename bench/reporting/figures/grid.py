@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from scipy import stats
 
 from bench.reporting.analysis import Analysis
-from bench.reporting.basis import basis
+from bench.reporting.basis import axis_label, basis, beginning
 from bench.reporting.figures.panels import End, family_colours, family_title, name_ends, short, wrapped
 from bench.reporting.figures.style import COLUMN, FULL, GREY, SMALL, Look, draw, hover, looks, set_style
 from bench.reporting.grids import GridPoint, grid_points, shown, varied
@@ -32,8 +32,8 @@ _COLUMNS, _MOST_PANELS, _MOST_ENTRIES = 3, 6, 5
 _MANY = 12
 # of the way to the next value, which entries take up side by side
 _SPREAD = 0.16
-# of the range of the scores, as far below them as the chance level is still shown
-_FLOOR = 0.35
+# of the range of the scores, as far below them as the chance level is still shown, and the best of other floors
+_FLOOR, _BEST_FLOOR = 0.35, 3.0
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def draw_grid(analysis: Analysis) -> dict[str, str]:
         "a seed, a bar the 95% interval of the mean over seeds, on these clips, where there are {seeds} or more. "
         "{colours} {floors}On {basis}."
     )
-    words = {"metric": analysis.primary.label, "fields": " and ".join(varied(points))}
+    words = {"metric": beginning(analysis.primary.label), "fields": " and ".join(varied(points))}
     words |= {"seeds": str(SHARED_SEEDS_NEEDED), "basis": basis(analysis)}
     words["colours"] = family_colours(point.system.first.family for point in points) if points else ""
     words["floors"] = "".join(f"{name.capitalize()}: {value:.3f}. " for name, value in analysis.results.floors.items())
@@ -111,12 +111,12 @@ def _grid(analysis: Analysis, points: Sequence[GridPoint], *, width: float = FUL
         _draw_panel(axes, panel, along, of_entries)
         axes.set_title(figure_text(panel.heading, 30), loc="left", fontsize=SMALL)
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    _draw_floors(drawn[0], analysis.results.floors)
+    _draw_floors(drawn[0], analysis)
     for axes in drawn[-columns:]:
         axes.set_xlabel(figure_text(", ".join(map(_words, along.fields)), 40))
         axes.tick_params(labelbottom=True)
     for axes in drawn[::columns]:
-        axes.set_ylabel(f"{analysis.primary.label} on eval")
+        axes.set_ylabel(axis_label(analysis, " on eval"))
     for place, (axes, panel) in enumerate(zip(drawn, panels, strict=True)):
         if not are_same or place % columns == columns - 1 or place == len(panels) - 1:
             _name(axes, panel, along, of_entries)
@@ -208,11 +208,18 @@ def _draw_seeds(axes: Axes, x: float, system: System, colour: str, text: str) ->
         axes.plot([x, x], [values.mean() - half, values.mean() + half], color=colour, linewidth=0.9, zorder=2)
 
 
-def _draw_floors(axes: Axes, floors: Mapping[str, float]) -> None:
-    """Draw what is scored without any learning, into all panels, if that is not far below all scores."""
+def _draw_floors(axes: Axes, analysis: Analysis) -> None:
+    """Draw what is scored without any learning, into all panels, if that is not far below all scores.
+
+    Of floors that systems are compared with it is the best one, which they should be seen to beat, or not.
+    """
     low, high = axes.get_ylim()
+    floors, most = analysis.results.floors, _FLOOR
+    if analysis.over_floor:
+        name = analysis.best_floor.name
+        floors, most = {name: floors[name]}, _BEST_FLOOR
     for name, value in floors.items():
-        if value > low - _FLOOR * (high - low):
+        if value > low - most * (high - low):
             for each in axes.figure.figure.axes:
                 each.axhline(value, color=GREY, linestyle=":", linewidth=0.8, zorder=1)
             axes.annotate(

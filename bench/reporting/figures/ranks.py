@@ -8,7 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from bench.protocol.task import Metric
 from bench.reporting.analysis import Analysis, Standing
+from bench.reporting.basis import axis_label
 from bench.reporting.figures.panels import LINE, POINTS, short, text_width, wrapped
 from bench.reporting.figures.style import COLUMN, FULL, GREY, INK, SMALL, colour_of, hover, new_figure
 from bench.stats.inference import alike
@@ -55,7 +57,7 @@ def rank_diagram(analysis: Analysis, *, width: float = FULL) -> Figure | None:
     bottom = max(name.y + LINE * (1 + name.text.count("\n")) / 2 for name in names)
     figure, axes = new_figure(width, (bottom + _AXIS) / POINTS)
     axes.set_ylim(bottom, 0)
-    _draw_axis(axes, shown, analysis.primary.label)
+    _draw_axis(axes, shown, axis_label(analysis, " on eval, mean over seeds"), analysis.primary)
     for level, sets in enumerate(levels):
         for members in sets:
             _draw_bar(axes, members, _FIRST + _BAR * level, analysis.primary.label)
@@ -95,8 +97,8 @@ def _ends(group: Sequence[Standing]) -> tuple[float, float]:
 
 
 def _names(shown: Sequence[Standing], top: float, *, is_narrow: bool) -> list[_Name]:
-    """Place the names: in a column all to the right, on a page the lower half to the left, outermost on top."""
-    right = sorted(shown, key=lambda standing: -standing.system.score)
+    """Place the names: in a column all to the right, on a page the worse half to the left, outermost on top."""
+    right = sorted(shown, key=lambda standing: standing.system.task.primary.key(standing.system.score))
     half = len(right) if is_narrow else (len(right) + 1) // 2
     sides = ((right[:half], False), (right[half:][::-1], True))
     names = []
@@ -110,10 +112,12 @@ def _names(shown: Sequence[Standing], top: float, *, is_narrow: bool) -> list[_N
     return names
 
 
-def _draw_axis(axes: Axes, shown: Sequence[Standing], label: str) -> None:
+def _draw_axis(axes: Axes, shown: Sequence[Standing], label: str, metric: Metric) -> None:
+    """Draw the axis, the better end to the right."""
     low, high = _ends(shown)
     margin = 0.04 * (high - low) or 0.01
-    axes.set_xlim(low - margin, high + margin)
+    ends = low - margin, high + margin
+    axes.set_xlim(ends if metric.higher_is_better else ends[::-1])
     axes.set_yticks([])
     axes.grid(False)
     axes.spines[["left", "right", "bottom"]].set_visible(False)
@@ -121,7 +125,7 @@ def _draw_axis(axes: Axes, shown: Sequence[Standing], label: str) -> None:
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
     axes.tick_params(axis="x", length=3, width=0.6, color=INK, top=True, pad=2)
-    axes.set_xlabel(f"{label} on eval, mean over seeds", labelpad=3)
+    axes.set_xlabel(label, labelpad=3)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(lambda value, _: short(value))
 

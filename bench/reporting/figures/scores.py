@@ -1,7 +1,7 @@
 """The figures that compare systems by their scores, and their captions; each figure is one function."""
 
 from bench.reporting.analysis import Analysis
-from bench.reporting.basis import data_name, seeds, setting
+from bench.reporting.basis import beginning, data_name, seeds, setting
 from bench.reporting.figures.classes import class_bins, class_differences, is_unnamed, rare_classes
 from bench.reporting.figures.curves import has_own_panels, learning_curves, trained
 from bench.reporting.figures.panels import family_colours
@@ -42,8 +42,9 @@ def _ranks(analysis: Analysis) -> str:
     shown = ranked(analysis)
     few = [standing.system.label for standing in analysis.compared if standing not in shown]
     parts = [
-        f"{analysis.primary.label} of each system, mean over seeds, on {setting(analysis)}. A bar joins systems of "
-        f"which no two differ significantly ({_test(analysis)}); one that it passes without a dot is not among them.",
+        f"{beginning(analysis.primary.label)} of each system, mean over seeds, on {setting(analysis)}. A bar joins "
+        f"systems of which no two differ significantly ({_test(analysis)}); one that it passes without a dot is not "
+        "among them.",
         family_colours(standing.system.first.family for standing in shown),
     ]
     if few:
@@ -51,6 +52,12 @@ def _ranks(analysis: Analysis) -> str:
     if len(analysis.compared) > MOST_IN_TRIANGLE:
         parts.append(f"No figure has room for all {len(analysis.pairs)} pairs: they are in differences.csv.")
     return " ".join(parts)
+
+
+def _less(analysis: Analysis) -> str:
+    row, column = "the system whose name its row begins with", "the one at the foot of its column"
+    # lower is better: turned around, the difference is still by how much it is better
+    return f"{row} less {column}" if analysis.primary.higher_is_better else f"{column} less {row}"
 
 
 def _test(analysis: Analysis) -> str:
@@ -70,8 +77,7 @@ def _wins(analysis: Analysis) -> str:
     generalises = any(pair.primary.difference.generalises for pair in analysis.pairs)
     parts = [
         f"By how much a system is better in {analysis.primary.label} than each that ranks below it, on "
-        f"{setting(analysis)}: in a cell, the system whose name its row begins with less the one at the foot of its "
-        "column."
+        f"{setting(analysis)}: in a cell, {_less(analysis)}."
     ]
     if claimed := verdicts & {*CLAIMED}:
         what = f"significant ({_test(analysis)})" if "significant" in claimed else "claimed of these checkpoints only"
@@ -122,7 +128,7 @@ def _rare_classes(analysis: Analysis) -> str:
 
 def _learning_curves(analysis: Analysis) -> str:
     shown = trained(analysis)
-    parts = [f"{analysis.primary.label} on val while training ({data_name(analysis)}, {seeds(analysis)})."]
+    parts = [f"{beginning(analysis.primary.label)} on val while training ({data_name(analysis)}, {seeds(analysis)})."]
     if has_own_panels(analysis):
         parts.append("Thin: each seed. Bold: their mean, as far as all were trained. Grey: the means of the others.")
     else:

@@ -4,6 +4,7 @@ A figure is drawn as wide as a page's text and as wide as one of its two columns
 no text is below `SMALL` on paper.
 """
 
+import io
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -24,7 +25,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
-from bench.disk import whole_file
+from bench.disk import write_bytes
 from bench.store import ResultsFolder
 from bench.text import printable
 
@@ -58,7 +59,7 @@ _DATELESS: dict[str, dict[str, Any]] = {
 # of a figure as wide as one column, for paper and, as SVG, for a phone
 _COLUMN_NAME = "{}_column"
 # pixels an inch of a PNG: twice what a screen has
-_PIXELS = 192
+DOTS = 192
 # of an artist whose hover text follows, in hexadecimal
 _HOVER = "hover-"
 
@@ -142,8 +143,10 @@ def draw(figures: Figures, folder: ResultsFolder, *given: Any, **words: str) -> 
     return made
 
 
-def save(figure: Figure, path: Path, suffixes: Iterable[str] = tuple(_DATELESS)) -> None:
-    """Save as PNG, SVG and PDF, without the date, so that the same figure has the same bytes."""
+def save(
+    figure: Figure, path: Path, suffixes: Iterable[str] = tuple(_DATELESS), metadata: Mapping[str, str] | None = None
+) -> None:
+    """Save as PNG, SVG and PDF, without the date, so that the same figure has the same bytes; and close it."""
     with warnings.catch_warnings():
         # names may be in any script
         warnings.filterwarnings("ignore", "Glyph .* missing")
@@ -151,10 +154,10 @@ def save(figure: Figure, path: Path, suffixes: Iterable[str] = tuple(_DATELESS))
         # laid out once: for each format again, it would take as long as the drawing
         figure.set_layout_engine("none")
         for suffix in suffixes:
-            with whole_file(path.with_suffix(suffix)) as temporary:
-                figure.savefig(temporary, format=suffix[1:], metadata=_DATELESS[suffix], dpi=_PIXELS)
-                if suffix == ".svg":
-                    temporary.write_text(_with_hovers(temporary.read_text("utf-8")), "utf-8")
+            file = io.BytesIO()
+            figure.savefig(file, format=suffix[1:], metadata=_DATELESS[suffix] | dict(metadata or {}), dpi=DOTS)
+            drawn = file.getvalue()
+            write_bytes(path.with_suffix(suffix), _with_hovers(drawn.decode()).encode() if suffix == ".svg" else drawn)
     plt.close(figure)
 
 

@@ -1,16 +1,13 @@
 """What a model heard in a sound file, drawn under the file's spectrogram."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from bench.disk import whole_file
-from bench.reporting.figures.spectrograms import DOTS, draw_spectrogram
-from bench.reporting.figures.style import FULL, new_figure
+from bench.reporting.figures.spectrograms import draw_spectrogram
+from bench.reporting.figures.style import FULL, new_figure, save
 from bench.reporting.tags import SOFTWARE, Floats, Tags
 from bench.reporting.text import figure_text
 
@@ -35,11 +32,7 @@ def tags_figure(tags: Tags, power: Floats, sample_rate: int, count: int, path: P
     heard = f"as heard by {figure_text(tags.model, 90)}{labelled}"
     heading = f"{figure_text(tags.file.name, 80)} ({tags.length}),\n{heard}"
     upper.set_title(heading, loc="left", fontweight="normal")
-    with warnings.catch_warnings(), whole_file(path) as temporary:
-        # a file may be called anything
-        warnings.filterwarnings("ignore", "Glyph .* missing")
-        figure.savefig(temporary, format="png", metadata={"Software": SOFTWARE}, dpi=DOTS)
-    plt.close(figure)
+    save(figure, path, [".png"], {"Software": SOFTWARE})
 
 
 def _edges(tags: Tags) -> Floats:

@@ -74,7 +74,9 @@ def _cell_width(figure: Figure, names: Sequence[str]) -> float:
 
 
 def _number(pair: Pair) -> str:
-    return short(float(pair.primary.difference.value)) + MARKS.get(pair.primary.verdict, "")
+    value = float(pair.primary.difference.value)
+    # by how much the first is better
+    return short(value if pair.first.task.primary.higher_is_better else -value) + MARKS.get(pair.primary.verdict, "")
 
 
 def _largest(pairs: Sequence[Pair]) -> float:

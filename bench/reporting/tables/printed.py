@@ -10,8 +10,8 @@ from bench.reporting.analysis import Analysis
 from bench.reporting.basis import FAMILY_NAMES
 from bench.reporting.captions import table_caption
 from bench.reporting.systems import Results
-from bench.reporting.tables.scores import NAME, as_published, ranked, with_sd
-from bench.reporting.tables.table import CLAIMED, Column, Record, Table, interval, number, words
+from bench.reporting.tables.scores import NAME, as_published, has_fields, ranked, rate_name, with_sd
+from bench.reporting.tables.table import CLAIMED, Column, Record, Table, heading, interval, number, words
 from bench.reporting.text import figure_text
 
 __all__ = ["Printed", "chosen_columns", "printed_tables"]
@@ -31,6 +31,9 @@ _LAYOUTS: Mapping[str, Mapping[str, str]] = {
         "entry": "Entry", "changed": "Changed", "{primary}": "{label}", "difference": "Difference", **_CLAIM,
         "parameters_ratio": "Params",
     },
+    "over_floor": {
+        "entry": "Entry", "{primary}": "{label}", "difference": "Difference", **_CLAIM, "beats_floor": "Beats it",
+    },
     "differences": {
         "first": "First", "second": "Second", "{primary}": "Difference",
         **{f"{{primary}}_{name}": header for name, header in _CLAIM.items()},
@@ -44,9 +47,10 @@ _LAYOUTS: Mapping[str, Mapping[str, str]] = {
         "partner": "Best partner", "with_partner": "Pair", "partner_gain": "Gain",
     },
     "published": {
-        "entry": "Entry", "published_{primary}": "{label}", "published_parameters": "Params",
+        "entry": "Entry", "published_{published}": "{published_label}", "published_parameters": "Params",
         "published_sample_rate": "Rate", "published_chunks": "Chunks", "published_aggregation": "Aggregation",
-        "published_selection": "Selection", "published_source": "Source",
+        "published_selection": "Selection", "published_context": "Context", "published_coding": "Coding",
+        "published_data": "Data", "published_source": "Source",
     },
 }  # fmt: skip
 # those that fit into one of a page's two columns
@@ -83,32 +87,40 @@ def chosen_columns(results: Results, names: Sequence[str]) -> tuple[Column, ...]
 
 def _score_columns(results: Results) -> dict[str, Column]:
     """Return what the table of scores may show of a system, by name."""
-    primary, label = results.task.primary.name, results.task.primary.label
+    task, of_papers = results.task, results.published_metric
+    primary, label = task.primary.name, task.primary.label
     others = [name for name, value in results.systems[0].first.metrics.items() if isinstance(value, float)]
     return {
         "family": words("Family", "family"),
         "rank": Column("Rank", "rank", ranked),
         "seeds": number("Seeds", "seeds", "{:.0f}"),
-        primary: Column(label, primary, with_sd(primary)),
+        primary: Column(heading(task.primary, task), primary, with_sd(primary)),
         "interval": interval(f"{primary}_"),
         f"{primary}_corrected": number(f"{label}, corrected", f"{primary}_corrected"),
         "group": words("Group", "group"),
         **{name: number(name, name) for name in others if name != primary},
-        **{metric.name: number(metric.label, metric.name) for metric in results.task.metrics[1:]},
+        **{metric.name: number(heading(metric, task), metric.name) for metric in task.metrics[1:]},
         "val_score": number(f"{label} on val", "val_score"),
         f"untrained_{primary}": number(f"{label}, untrained", f"untrained_{primary}"),
-        **_cost_columns(),
-        f"published_{primary}": as_published(number("Published", f"published_{primary}")),
+        **_cost_columns(results),
+        f"published_{of_papers.name}": as_published(number(_published(results), f"published_{of_papers.name}")),
         "published_parameters": as_published(number("Params, published", "published_parameters", "{:.2f}M", 1e-6)),
     }
 
 
-def _cost_columns() -> dict[str, Column]:
+def _published(results: Results) -> str:
+    is_primary = results.published_metric == results.task.primary
+    return "Published" if is_primary else f"{results.published_metric.label}, published"
+
+
+def _cost_columns(results: Results) -> dict[str, Column]:
+    field = {"receptive_field": number("Field", "receptive_field", "{:,.0f}")}
     return {
         "parameters": number("Params (M)", "parameters", "{:.2f}", 1e-6),
+        **(field if has_fields(results) else {}),
         "macs": number("MMAC/s", "macs", "{:.0f}", 1e-6),
         "train_seconds": Column("Train (s)", "train_seconds", _seconds),
-        "samples_per_second": number("Samples/s", "samples_per_second", "{:.0f}"),
+        "samples_per_second": number(rate_name(results.task).capitalize(), "samples_per_second", "{:.0f}"),
         "latency_seconds": number("Latency (ms)", "latency_seconds", "{:.1f}", 1e3),
         "train_memory_bytes": number("Memory (MiB)", "train_memory_bytes", "{:.0f}", 2**-20),
         "front": words("Unbeaten in", "front"),
@@ -133,7 +145,7 @@ def _of_systems(analysis: Analysis, table: Table, columns: Sequence[Column]) -> 
     if table.name == "scores":
         shown = tuple(columns) or _usual(analysis)
     else:
-        shown = (number(analysis.primary.label, analysis.primary.name), *_cost_columns().values())
+        shown = (number(analysis.primary.label, analysis.primary.name), *_cost_columns(analysis.results).values())
     families = dict.fromkeys(str(record["family"]) for record in table.records)
     groups = [
         (_capitalised(FAMILY_NAMES.get(family, family)), tuple(r for r in table.records if r["family"] == family))
@@ -155,6 +167,9 @@ def _usual(analysis: Analysis) -> tuple[Column, ...]:
     known = _score_columns(analysis.results)
     trusted = analysis.standings[0].intervals is not None
     names = ["interval"] if trusted else [metric.name for metric in analysis.results.task.metrics[1:3]]
+    if analysis.results.published_metric != analysis.primary:
+        # the metric that the field prints, beside what it printed
+        names += [analysis.results.published_metric.name, f"published_{analysis.results.published_metric.name}"]
     return tuple(known[name] for name in (analysis.primary.name, *names))
 
 
@@ -189,7 +204,9 @@ def _place(metric: Metric, record: Record) -> float:
 
 def _of_claims(analysis: Analysis, table: Table) -> Printed:
     """Return differences with what is claimed of them, significant ones in bold."""
-    columns, primary = _laid_out(analysis, table), analysis.primary.name
+    # of floors, whose metrics are the task's
+    columns = _as_they_are(table) if table.name == "floors" else _laid_out(analysis, table)
+    primary = analysis.primary.name
     groups: tuple[Group, ...] = (("", table.records),)
     difference, verdict = "difference", "verdict"
     if table.name == "contrasts":
@@ -210,7 +227,9 @@ def _of_claims(analysis: Analysis, table: Table) -> Printed:
 
 def _laid_out(analysis: Analysis, table: Table) -> tuple[Column, ...]:
     """Return a table's columns as its layout has them, without those that are empty."""
+    of_papers = analysis.results.published_metric
     of_task = {"primary": analysis.primary.name, "label": analysis.primary.label}
+    of_task |= {"published": of_papers.name, "published_label": of_papers.label}
     by_field = {column.field: column for column in table.columns}
     found = []
     for field, header in _LAYOUTS[table.name].items():
@@ -224,6 +243,10 @@ def _laid_out(analysis: Analysis, table: Table) -> tuple[Column, ...]:
         others = {"changed": words("Changed"), "parameters_ratio": ratio}
         found = [replace(c, text=_changed(main)) if c.field == "changed" else others.get(c.field, c) for c in found]
     return _lines(found, table.records)
+
+
+def _as_they_are(table: Table) -> tuple[Column, ...]:
+    return tuple(replace(column, header=column.header[:1].upper() + column.header[1:]) for column in table.columns)
 
 
 def _short(column: Column) -> Column:

@@ -1,16 +1,18 @@
-"""The tables of scores, costs, differences, ablations and published figures."""
+"""The tables of scores, floors, costs, differences, ablations and published figures."""
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from bench.protocol.task import Task
 from bench.reporting.analysis import Ablation, Analysis, ClassDifferences, Pair, Standing
-from bench.reporting.marks import KINDS, symbols
+from bench.reporting.marks import KINDS, NO_BETTER, symbols
 from bench.reporting.pareto import COSTS as AXES
 from bench.reporting.pareto import least, training_seconds, unbeaten
 from bench.reporting.systems import Results
 from bench.reporting.tables.contrasts import contrast_table
+from bench.reporting.tables.floors import floor_table, over_floor_table
 from bench.reporting.tables.table import (
     CLAIMED,
     COSTS,
@@ -19,19 +21,25 @@ from bench.reporting.tables.table import (
     Table,
     claimed,
     difference,
+    heading,
     interval,
     number,
     scope_of,
     words,
 )
 
-__all__ = ["NAME", "as_published", "class_table", "ranked", "tables", "unfinished", "with_sd"]
+__all__ = [
+    "NAME", "as_published", "class_table", "has_fields", "ranked", "rate_name", "tables", "unfinished", "with_sd",
+]  # fmt: skip
 
-_OF_PAPERS = ("parameters", "source", "sample_rate", "chunks", "aggregation", "selection", "note")
+# what papers on tagging say of their protocols, and those on next-sample prediction
+_PROTOCOLS = (("chunks", "aggregation", "selection"), ("context", "coding", "data"))
 
 
 def _marked_name(record: Record) -> str:
     marks = symbols([kind.name for kind in KINDS if record[kind.name]])
+    if record.get("beats_floor", "yes") != "yes":
+        marks += NO_BETTER
     return f"{record['entry']} {marks}".rstrip()
 
 
@@ -39,13 +47,17 @@ NAME = Column("entry", "entry", _marked_name, numeric=False)
 
 
 def tables(analysis: Analysis) -> list[Table]:
-    """Return ablations, scores, contrasts, cost, differences and published figures, as far as there are any."""
+    """Return ablations, scores, floors, contrasts, cost, differences and published figures, as far as there are any."""
     fronts = {letter: unbeaten(analysis, axis) for letter, axis in AXES.items()}
     records = tuple(_record(standing, analysis, fronts) for standing in analysis.standings)
     published = tuple(record for record in records if record["published_parameters"] is not None)
     primary = analysis.primary
     made = [_ablation_table(analysis)] if analysis.ablations else []
     made.append(Table("scores", "Scores", _scores(analysis), records))
+    if analysis.floors:
+        made.append(floor_table(analysis))
+    if analysis.over_floor:
+        made.append(over_floor_table(analysis))
     if analysis.contrasts:
         made.append(contrast_table(analysis.contrasts, analysis.margin))
     made.append(Table("cost", "Cost", _cost(analysis), records))
@@ -93,6 +105,8 @@ def _record(standing: Standing, analysis: Analysis, fronts: Mapping[str, set[str
     cost, (fastest, slowest) = first.cost, training_seconds(system)
     metrics = {key: value for each in systems for key, value in each.first.metrics.items()}
     others = [key for key, value in metrics.items() if key != primary and isinstance(value, float | None)]
+    over_floor = {each.system.label: each.beats for each in analysis.over_floor}
+    papers = ("parameters", "source", "sample_rate", *_protocol(analysis.results), "note")
     return {
         "rank": standing.rank,
         **dict(zip(("rank_low", "rank_high"), standing.rank_interval, strict=True)),
@@ -105,11 +119,13 @@ def _record(standing: Standing, analysis: Analysis, fronts: Mapping[str, set[str
         **{f"{primary}_{end}": float(getattr(between, end)) if between else None for end in ("low", "high")},
         f"{primary}_corrected": float(standing.estimates[primary].corrected),
         "group": standing.letters,
+        **({"beats_floor": over_floor[system.label]} if over_floor else {}),
         **{key: system.mean("metrics", key) for key in others},
         "val_score": system.val_score,
         f"untrained_{primary}": system.mean("untrained", primary),
         **{f"{floor}_{primary}": value for floor, value in analysis.results.floors.items()},
         "parameters": cost["parameters"],
+        **({"receptive_field": least(system, "receptive_field")} if has_fields(analysis.results) else {}),
         "macs": cost.get("macs"),
         "train_seconds": fastest,
         "train_seconds_most": slowest,
@@ -117,9 +133,20 @@ def _record(standing: Standing, analysis: Analysis, fronts: Mapping[str, set[str
         "latency_seconds": least(system, "latency_seconds"),
         "train_memory_bytes": cost.get("train_memory_bytes"),
         "front": "".join(letter for letter, labels in fronts.items() if system.label in labels),
-        **{f"published_{key}": published.get(key) or None for key in (primary, *_OF_PAPERS)},
+        **{f"published_{key}": published.get(key) or None for key in (analysis.results.published_metric.name, *papers)},
         **{f"published_{kind.name}": " ".join(published.get(kind.name, ())) or None for kind in KINDS},
     }
+
+
+def _protocol(results: Results) -> tuple[str, ...]:
+    """Return the fields in which the papers of these systems say what their figures rest on."""
+    known = {field for system in results.systems for field in system.published or ()}
+    return next((fields for fields in _PROTOCOLS if known & {*fields}), _PROTOCOLS[0])
+
+
+def has_fields(results: Results) -> bool:
+    """Return whether it is known how many samples an output sees."""
+    return any("receptive_field" in system.first.cost for system in results.systems)
 
 
 def _pair_record(pair: Pair) -> dict[str, Any]:
@@ -163,21 +190,25 @@ def ranked(record: Record) -> str:
 
 
 def _scores(analysis: Analysis) -> tuple[Column, ...]:
-    primary, *others = analysis.results.task.metrics
-
+    task, of_papers = analysis.results.task, analysis.results.published_metric
+    primary, *others = task.metrics
     trusted = analysis.standings[0].intervals is not None
     corrected = number(f"corrected {primary.label}", f"{primary.name}_corrected")
-    published = any(system.published for system in analysis.results.systems)
+    figures = as_published(number(f"published {of_papers.label}", f"published_{of_papers.name}"))
+    published = [figures] if any(system.published for system in analysis.results.systems) else []
+    # beside the metric that it is of; of the primary one, behind all that is measured here
+    beside = {of_papers.name: published} if of_papers != primary else {}
+    measured = [[number(heading(each, task), each.name), *beside.get(each.name, ())] for each in others]
     return (
         NAME,
         Column("rank", "rank", ranked),
         number("seeds", "seeds", "{:.0f}"),
-        Column(primary.label, primary.name, with_sd(primary.name)),
+        Column(heading(primary, task), primary.name, with_sd(primary.name)),
         interval(f"{primary.name}_") if trusted else corrected,
         words("group"),
-        *(number(metric.label, metric.name) for metric in others),
+        *(column for columns in measured for column in columns),
         number(f"untrained {primary.label}", f"untrained_{primary.name}"),
-        *([as_published(number(f"published {primary.label}", f"published_{primary.name}"))] if published else []),
+        *(published if not beside else []),
     )
 
 
@@ -187,15 +218,23 @@ def _cost(analysis: Analysis) -> tuple[Column, ...]:
         field: number(header, field, patterns.get(field, "{:.0f}"), unit) for field, (header, unit) in COSTS.items()
     }
     columns["train_seconds"] = replace(columns["train_seconds"], text=_spread)
+    columns["samples_per_second"] = replace(columns["samples_per_second"], header=rate_name(analysis.results.task))
     parameters, *others = columns.values()
     return (
         NAME,
         number(analysis.primary.label, analysis.primary.name),
         parameters,
         as_published(number("published parameters", "published_parameters", "{:.2f}M", 1e-6)),
+        *([number("field", "receptive_field", "{:,.0f}")] if has_fields(analysis.results) else []),
         *others,
         words("not shown to be beaten in", "front"),
     )
+
+
+def rate_name(task: Task) -> str:
+    """Return what is trained on in a second: samples/s, or windows/s."""
+    # of what is no chunk a sample is something else
+    return "samples/s" if task.inputs == "chunks" else f"{task.inputs}/s"
 
 
 def _spread(record: Record) -> str:
@@ -205,11 +244,12 @@ def _spread(record: Record) -> str:
 
 
 def _published(analysis: Analysis) -> tuple[Column, ...]:
+    of_papers = analysis.results.published_metric
     figures = (
-        number(analysis.primary.label, f"published_{analysis.primary.name}"),
+        number(of_papers.label, f"published_{of_papers.name}"),
         number("parameters", "published_parameters", "{:.2f}M", 1e-6),
         number("sample rate", "published_sample_rate", "{:,} Hz"),
-        *(words(field, f"published_{field}") for field in ("chunks", "aggregation", "selection", "source", "note")),
+        *(words(field, f"published_{field}") for field in (*_protocol(analysis.results), "source", "note")),
     )
     return (words("entry"), *map(as_published, figures))
 

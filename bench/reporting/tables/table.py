@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench.reporting.analysis import Claim
+from bench.protocol.task import Metric, Task
+from bench.reporting.analysis import CLAIMED, Claim
 from bench.reporting.systems import System
 from bench.text import printable
 
@@ -17,6 +18,7 @@ __all__ = [
     "Table",
     "claimed",
     "difference",
+    "heading",
     "interval",
     "number",
     "scope_of",
@@ -33,8 +35,6 @@ COSTS: Mapping[str, tuple[str, float]] = {
     "latency_seconds": ("ms a 10 s clip", 1e3),
     "train_memory_bytes": ("MiB to train", 2**-20),
 }
-# verdicts by which two systems, or two sets of checkpoints, differ
-CLAIMED = ("significant", "checkpoints differ")
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,13 @@ def _text(value: Any, text: Callable[[Any], str]) -> str:
     if value is None:
         return ""
     return "-" if isinstance(value, float) and math.isnan(value) else text(value)
+
+
+def heading(metric: Metric, task: Task) -> str:
+    """Return a metric's label, with the better direction if that is not the same for all of a task's: 'bits ↓'."""
+    if len({each.higher_is_better for each in task.metrics}) < 2:
+        return metric.label
+    return f"{metric.label} {'↑' if metric.higher_is_better else '↓'}"
 
 
 def words(header: str, field: str | None = None) -> Column:

@@ -1,0 +1,234 @@
+"""What comes next in a sequence of codes: windows of clips, and how predictions are judged."""
+
+import copy
+import math
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Self, cast
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from bench.protocol.task import Bools, Floats, Metric, Task
+from bench.schema import Strict
+
+# a report asks for metrics on machines that have no torch
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from architectures import NextSampleConfig
+    from bench.protocol.batches import Batches
+    from bench.protocol.recipe import Recipe
+
+__all__ = ["NextInSequence", "Places", "WindowSettings", "of_windows"]
+
+# of a window at the code that it ends before, then the mean over all of its codes
+_COLUMNS = ("bits", "top1", "top5", "mean_bits", "mean_top1", "mean_top5")
+_TOP = 5
+# fixed for each kind of device, as evaluation's batch sizes are; of outputs, there are hundreds a code
+_CPU_BATCH_SIZE, _ACCELERATOR_BATCH_SIZE = 16, 64
+
+
+class WindowSettings(Strict):
+    """How long windows are, and how many of a clip are judged."""
+
+    # codes that a model sees before the one that it predicts, of those whose outputs are trained
+    context: Annotated[int, Field(ge=2, le=960_000)]
+    # of each clip of val and eval: evenly spaced
+    windows: Annotated[int, Field(gt=0, le=1000)] = 8
+
+
+class NextInSequence(Task):
+    """Classification of the code that comes next, judged by the bits that it takes.
+
+    Models take (b, before + n) codes and return logits (b, n, k) of what follows each of the last n.
+    """
+
+    metrics = tuple(
+        Metric(f"{prefix}{name}", f"{label}{suffix}", higher, 0.0, highest)
+        for prefix, suffix in (("", ""), ("mean_", ", all positions"))
+        for name, label, higher, highest in (
+            ("bits", "bits", False, math.inf),
+            ("top5", "top-5", True, 1.0),
+            ("top1", "top-1", True, 1.0),
+        )
+    )
+    # of a clip's scores
+    columns: tuple[str, ...] = _COLUMNS
+    losses = ("cross_entropy",)
+    # a mean of bits is nobody's prediction
+    has_ensembles = False
+    inputs = "windows"
+    most_timed = 16
+    without = (
+        "chunk_seconds", "short_clips", "hop_seconds", "eval_hop_seconds", "crops", "aggregate", "top_k",
+        "last_chunk_weight", "gain_db", "time_shift", "mixup",
+    )  # fmt: skip
+
+    settings: WindowSettings
+
+    @cached_property
+    def before(self) -> int:
+        """How many codes the run's architecture is given before a window, as a condition."""
+        return self.architecture.condition_samples if self._run else 0
+
+    @property
+    def architecture(self) -> "NextSampleConfig":
+        from architectures import configure
+
+        assert self._run is not None
+        return cast("NextSampleConfig", configure(self._run.architecture, **self._run.config))
+
+    def judged_on(self) -> dict[str, Any]:
+        """Return the settings that change it, and the sample rate: of more codes a second, each takes fewer bits."""
+        return super().judged_on() | ({"sample_rate": self._run.config["sample_rate"]} if self._run else {})
+
+    # --- batches
+
+    def size(self, recipe: "Recipe", sample_rate: int) -> int:  # noqa: ARG002
+        return self.before + self.settings.context
+
+    def cost(self) -> dict[str, int]:
+        """Return how many codes an output sees at most, in windows of this context."""
+        return {"receptive_field": min(self.architecture.receptive_field, self.before + self.settings.context)}
+
+    def example(self, rows: int, size: int, classes: int) -> tuple["Tensor", "Tensor"]:
+        import torch
+
+        x = torch.randint(classes, (rows, size), generator=torch.Generator().manual_seed(0))
+        x[0] = classes // 2
+        return x, torch.zeros(rows, size - self.before, dtype=torch.int64)
+
+    def output_shape(self, rows: int, size: int, classes: int) -> tuple[int, ...]:
+        return rows, size - self.before, classes
+
+    def loss(self, recipe: "Recipe", logits: "Tensor", targets: "Tensor") -> "Tensor":  # noqa: ARG002
+        """Return the cross-entropy at all positions, in nats: (b, n, k) and codes (b, n) -> ()."""
+        from torch.nn import functional as F
+
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+    def activation(self, logits: "Tensor") -> "Tensor":
+        return logits.softmax(dim=-1)
+
+    def score(self, model: "nn.Module", data: "Batches") -> npt.NDArray[np.float32]:
+        """Return of every clip the means over its windows: (clips, columns)."""
+        import torch
+
+        windows = cast("Places", data)
+        batch_size = _CPU_BATCH_SIZE if windows.device.type == "cpu" else _ACCELERATOR_BATCH_SIZE
+        was_training = model.training
+        model.eval()
+        sums = torch.zeros(len(windows.targets), len(self.columns), dtype=torch.float64)
+        counts = torch.zeros(len(windows.targets), 1, dtype=torch.float64)
+        with torch.inference_mode():
+            for ids in windows.in_order(batch_size):
+                x, y = windows.batch(ids)
+                of_clip = windows.clip(ids)
+                sums.index_add_(0, of_clip, self.judged(model(x).float(), y).double().cpu())
+                counts.index_add_(0, of_clip, torch.ones(len(ids), 1, dtype=torch.float64))
+        model.train(was_training)
+        return (sums / counts).float().numpy()
+
+    def judged(self, logits: "Tensor", targets: "Tensor") -> "Tensor":
+        """Return what `columns` say of each window: (b, n, k), (b, n) -> (b, columns)."""
+        return of_windows(logits, targets)
+
+    # --- metrics
+
+    def score_shape(self, targets: Bools) -> tuple[int, ...]:
+        return len(targets), len(self.columns)
+
+    def clip_metrics(self, targets: Bools, scores: Floats) -> dict[str, Floats]:  # noqa: ARG002
+        return {metric.name: scores[:, self.columns.index(metric.name)] for metric in self.metrics}
+
+
+def of_windows(logits: "Tensor", targets: "Tensor") -> "Tensor":
+    """Return bits, top-1 and top-5 of each window, at its last position and as means over all: (b, 6).
+
+    Logits are (b, n, k), targets (b, n). Of codes that are as likely, the lower one comes first.
+    """
+    import torch
+
+    of_target = logits.gather(2, targets.unsqueeze(2))  # (b, n, 1)
+    bits = (logits.logsumexp(dim=2) - of_target.squeeze(2)) / math.log(2)
+    lower = torch.arange(logits.shape[2], device=logits.device) < targets.unsqueeze(2)
+    rank = ((logits > of_target) | (logits == of_target) & lower).sum(dim=2)
+    each = torch.stack([bits, (rank == 0).float(), (rank < _TOP).float()], dim=2)  # (b, n, 3)
+    return torch.cat([each[:, -1], each.mean(dim=1)], dim=1)
+
+
+class Places:
+    """Where the windows of a split's clips end, whatever they are cut from.
+
+    Train's end before any code that may be predicted, so that there are as many windows as such codes; other splits'
+    at places that are the same whatever is trained. `first` and `room`, (clips,), are each clip's first code that may
+    be predicted, and how many such codes there are.
+    """
+
+    def __init__(
+        self,
+        task: NextInSequence,
+        split: str,
+        first: npt.NDArray[np.int64],
+        room: npt.NDArray[np.int64],
+        targets: Bools,
+        device: "torch.device | str",
+    ) -> None:
+        import torch
+
+        self.task, self.device, self.is_train = task, torch.device(device), split == "train"
+        self.size = task.before + task.settings.context
+        self.first, self.room = torch.from_numpy(first), torch.from_numpy(room)
+        counts = self.room if self.is_train else torch.full_like(self.room, task.settings.windows)
+        self.ends = counts.cumsum(0)
+        self.length = int(self.ends[-1])
+        self.targets = torch.from_numpy(task.targets(targets)).float()
+
+    def __len__(self) -> int:
+        return self.length
+
+    @property
+    def epoch_size(self) -> int:
+        """How many windows have as many codes as there are to predict."""
+        return max(1, self.length // self.task.settings.context)
+
+    def head(self, count: int) -> Self:
+        """Return the first `count` windows, on the same codes."""
+        some = copy.copy(self)
+        some.length = min(count, self.length)
+        return some
+
+    def in_order(self, batch_size: int) -> "Iterator[Tensor]":
+        """Return the ids of all windows, once, in batches."""
+        import torch
+
+        return iter(torch.arange(self.length).split(batch_size))
+
+    def draw(self, step: int, batch_size: int, seed: int) -> "Tensor":
+        """Return the ids that step number `step` (from 0) trains on: each of any code, all as likely."""
+        import torch
+
+        # by these two alone, so that a run can be resumed anywhere, and every architecture predicts the same codes
+        return torch.from_numpy(np.random.default_rng((seed, step)).integers(self.length, size=batch_size))
+
+    def clip(self, ids: "Tensor") -> "Tensor":
+        """Return the clips that windows are of: (b,)."""
+        import torch
+
+        return torch.searchsorted(self.ends, ids, right=True)
+
+    def places(self, ids: "Tensor") -> "Tensor":
+        """Return the codes that windows end before, by their place in the split's array: (b,)."""
+        clip = self.clip(ids)
+        number = ids - (self.ends[clip] - (self.room[clip] if self.is_train else self.task.settings.windows))
+        if not self.is_train:
+            # in the middle of as many equal parts
+            number = (2 * number + 1) * self.room[clip] // (2 * self.task.settings.windows)
+        return self.first[clip] + number
+
+    def batch(self, ids: "Tensor") -> "tuple[Tensor, Tensor]":
+        """Return windows and what follows each of their codes: (b,) -> (b, before + n), (b, n)."""
+        raise NotImplementedError(f"{type(self).__name__} has no batch")
