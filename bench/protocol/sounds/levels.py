@@ -34,6 +34,12 @@ class ClipSettings(ChosenClips):
     level: Literal["peak", "rms", "as_recorded"] = "peak"
     level_to: Annotated[float, Field(gt=0, le=1)] = 0.5
 
+    @property
+    def level_text(self) -> str:
+        """What clips are scaled to, in words; '' if they are not."""
+        level = {"peak": "a peak", "rms": "a root mean square", "as_recorded": ""}[self.level]
+        return f"{level} of {self.level_to:g}" if level else ""
+
     @model_validator(mode="after")
     def _a_level_to_scale_to(self) -> Self:
         if self.level == "as_recorded" and self.level_to != type(self).model_fields["level_to"].default:

@@ -1,15 +1,14 @@
 """What comes next in a sequence of codes: windows of clips, and how predictions are judged."""
 
-import copy
 import math
-from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from bench.protocol.sounds.windows import ClipWindows
 from bench.protocol.task import Bools, Floats, Metric, Task
 from bench.schema import Strict
 
@@ -160,7 +159,7 @@ def of_windows(logits: "Tensor", targets: "Tensor") -> "Tensor":
     return torch.cat([each[:, -1], each.mean(dim=1)], dim=1)
 
 
-class Places:
+class Places(ClipWindows):
     """Where the windows of a split's clips end, whatever they are cut from.
 
     Train's end before any code that may be predicted, so that there are as many windows as such codes; other splits'
@@ -179,51 +178,20 @@ class Places:
     ) -> None:
         import torch
 
-        self.task, self.device, self.is_train = task, torch.device(device), split == "train"
+        self.task, self.is_train = task, split == "train"
         self.size = task.before + task.settings.context
         self.first, self.room = torch.from_numpy(first), torch.from_numpy(room)
-        counts = self.room if self.is_train else torch.full_like(self.room, task.settings.windows)
-        self.ends = counts.cumsum(0)
-        self.length = int(self.ends[-1])
+        super().__init__(self.room if self.is_train else torch.full_like(self.room, task.settings.windows), device)
         self.targets = torch.from_numpy(task.targets(targets)).float()
-
-    def __len__(self) -> int:
-        return self.length
 
     @property
     def epoch_size(self) -> int:
         """How many windows have as many codes as there are to predict."""
         return max(1, self.length // self.task.settings.context)
 
-    def head(self, count: int) -> Self:
-        """Return the first `count` windows, on the same codes."""
-        some = copy.copy(self)
-        some.length = min(count, self.length)
-        return some
-
-    def in_order(self, batch_size: int) -> "Iterator[Tensor]":
-        """Return the ids of all windows, once, in batches."""
-        import torch
-
-        return iter(torch.arange(self.length).split(batch_size))
-
-    def draw(self, step: int, batch_size: int, seed: int) -> "Tensor":
-        """Return the ids that step number `step` (from 0) trains on: each of any code, all as likely."""
-        import torch
-
-        # by these two alone, so that a run can be resumed anywhere, and every architecture predicts the same codes
-        return torch.from_numpy(np.random.default_rng((seed, step)).integers(self.length, size=batch_size))
-
-    def clip(self, ids: "Tensor") -> "Tensor":
-        """Return the clips that windows are of: (b,)."""
-        import torch
-
-        return torch.searchsorted(self.ends, ids, right=True)
-
     def places(self, ids: "Tensor") -> "Tensor":
         """Return the codes that windows end before, by their place in the split's array: (b,)."""
-        clip = self.clip(ids)
-        number = ids - (self.ends[clip] - (self.room[clip] if self.is_train else self.task.settings.windows))
+        clip, number = self.clip(ids), self.number(ids)
         if not self.is_train:
             # in the middle of as many equal parts
             number = (2 * number + 1) * self.room[clip] // (2 * self.task.settings.windows)

@@ -1,9 +1,8 @@
 """Codecs: sounds as a few codes a second, and what is lost when they are made from these again."""
 
-import copy
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +10,7 @@ from pydantic import Field
 
 from bench.errors import UserError
 from bench.protocol.sounds.levels import ClipSettings, clips_with, gains
+from bench.protocol.sounds.windows import ClipWindows
 from bench.protocol.task import Bools, Floats, Metric, Statistic, Task, register_task
 
 # a report asks for metrics on machines that have no torch
@@ -67,7 +67,9 @@ class CodecTask(Task):
         "last_chunk_weight", "gain_db", "time_shift", "mixup",
     )  # fmt: skip
 
-    modules: ClassVar[tuple[str, ...]] = ("bench.protocol.sounds.levels", "bench.protocol.sounds.log_mel")
+    modules: ClassVar[tuple[str, ...]] = tuple(
+        f"bench.protocol.sounds.{name}" for name in ("levels", "log_mel", "windows")
+    )
 
     settings: CodecSettings = CodecSettings()
 
@@ -243,8 +245,7 @@ class CodecTask(Task):
 
     def definition(self, metrics: Mapping[str, float | int | None], clips: int) -> str:  # noqa: ARG002
         settings = self.settings
-        level = {"peak": "a peak", "rms": "a root mean square", "as_recorded": ""}[settings.level]
-        scaled = f", of clips scaled to {level} of {settings.level_to:g}" if level else ""
+        scaled = f", of clips scaled to {settings.level_text}" if settings.level_text else ""
         return (
             f"distortion is the root mean square, over a clip, of the decibels between its log-mel frames "
             f"({settings.mels} bands, every 10 ms{scaled}) and those that {100 // GROUP} codes a second give: a mean "
@@ -276,7 +277,7 @@ def _distortion(errors: "Tensor", groups: "Tensor") -> "Tensor":
     return (errors / groups).sqrt()
 
 
-class Frames:
+class Frames(ClipWindows):
     """Windows of a split's clips as log-mel frames, which are inputs and targets.
 
     Train's begin at any sample, so that there are as many as such samples. Other splits' follow on each other; the last
@@ -291,7 +292,7 @@ class Frames:
         from bench.protocol.batches import resident
         from bench.protocol.sounds.log_mel import LogMelFrames
 
-        self.device, self.is_train, self.size = torch.device(device), split == "train", task.settings.frames
+        self.is_train, self.size = split == "train", task.settings.frames
         self.log_mel = LogMelFrames(pack.sample_rate, task.settings.mels)
         index = pack.clips(split).iloc[chosen]
         # of each clip: its first sample, and how many samples and whole groups it has
@@ -299,58 +300,24 @@ class Frames:
         self.groups = self.samples_of // (GROUP * self.log_mel.hop)
         window = self.size * self.log_mel.hop
         counts = self.samples_of - window + 1 if self.is_train else -(-self.groups * GROUP // self.size)
-        self.ends = counts.cumsum(0)
-        self.counts, self.length = counts, int(self.ends[-1])
+        super().__init__(counts, device)
         # how many windows have as many samples as there are
         self.epoch_size = max(1, int(self.samples_of.sum()) // window)
         self.samples = resident(pack, split, self.device)
         self.gains = torch.from_numpy(gains(task.settings, pack, split, chosen)).float()
         self.targets = torch.from_numpy(task.targets(pack.targets(split)[chosen])).float()
 
-    def __len__(self) -> int:
-        return self.length
-
-    def head(self, count: int) -> Self:
-        """Return the first `count` windows, on the same samples."""
-        some = copy.copy(self)
-        some.length = min(count, self.length)
-        return some
-
-    def in_order(self, batch_size: int) -> "Iterator[Tensor]":
-        """Return the ids of all windows, once, in batches."""
-        import torch
-
-        return iter(torch.arange(self.length).split(batch_size))
-
-    def draw(self, step: int, batch_size: int, seed: int) -> "Tensor":
-        """Return the ids that step number `step` (from 0) trains on: each at any sample, all as likely."""
-        import torch
-
-        # by these two alone, so that a run can be resumed anywhere, and every architecture hears the same sounds
-        return torch.from_numpy(np.random.default_rng((seed, step)).integers(self.length, size=batch_size))
-
-    def clip(self, ids: "Tensor") -> "Tensor":
-        """Return the clips that windows are of: (b,)."""
-        import torch
-
-        return torch.searchsorted(self.ends, ids, right=True)
-
-    def _number(self, ids: "Tensor") -> "Tensor":
-        """Return windows' numbers within their clips."""
-        clip = self.clip(ids)
-        return ids - (self.ends[clip] - self.counts[clip])
-
     def _first_group(self, ids: "Tensor") -> "Tensor":
         """Return the group that a window of val or eval begins with, by its number in the clip: (b,)."""
         of_window = self.size // GROUP
-        return (self._number(ids) * of_window).minimum(self.groups[self.clip(ids)] - of_window)
+        return (self.number(ids) * of_window).minimum(self.groups[self.clip(ids)] - of_window)
 
     def is_new(self, ids: "Tensor") -> "Tensor":
         """Return which groups of windows of val or eval are in no window before: (b, t / 4)."""
         import torch
 
         of_window = self.size // GROUP
-        seen = self._number(ids) * of_window - self._first_group(ids)
+        seen = self.number(ids) * of_window - self._first_group(ids)
         return torch.arange(of_window) >= seen.unsqueeze(1)
 
     def frames(self, ids: "Tensor") -> "Tensor":
@@ -360,7 +327,7 @@ class Frames:
         from bench.protocol.batches import to_device
 
         clip, hop = self.clip(ids), self.log_mel.hop
-        start = self._number(ids) if self.is_train else self._first_group(ids) * GROUP * hop
+        start = self.number(ids) if self.is_train else self._first_group(ids) * GROUP * hop
         place = start.unsqueeze(1) - self.log_mel.half + torch.arange(self.log_mel.span(self.size))
         within = (place >= 0) & (place < self.samples_of[clip].unsqueeze(1))
         place = (self.first[clip].unsqueeze(1) + place).clamp(0, len(self.samples) - 1)

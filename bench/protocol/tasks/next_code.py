@@ -66,7 +66,7 @@ class NextCode(NextInSequence):
     built_on = ("codec", "codec")
     judged_by = ("codec", "codec_weights", "windows", "classes")
     modules: ClassVar[tuple[str, ...]] = (
-        *(f"bench.protocol.sounds.{name}" for name in ("levels", "log_mel", "sequences")),
+        *(f"bench.protocol.sounds.{name}" for name in ("levels", "log_mel", "sequences", "windows")),
         *("bench.protocol.tasks.codec", "bench.data.codes"),
     )
 

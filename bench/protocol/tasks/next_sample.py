@@ -50,7 +50,7 @@ class NextSample(NextInSequence):
     settings_type = NextSampleSettings
     judged_by = ("coding", "past", "windows", "level", "level_to", "classes")
     modules: ClassVar[tuple[str, ...]] = (
-        *(f"bench.protocol.sounds.{name}" for name in ("coding", "levels", "sequences")),
+        *(f"bench.protocol.sounds.{name}" for name in ("coding", "levels", "sequences", "windows")),
         *(f"bench.data.synthetic.{name}" for name in ("generated", "voices")),
     )
 
@@ -143,8 +143,7 @@ class NextSample(NextInSequence):
 
     def definition(self, metrics: Mapping[str, float | int | None], clips: int) -> str:  # noqa: ARG002
         settings = self.settings
-        level = {"peak": "a peak", "rms": "a root mean square", "as_recorded": ""}[settings.level]
-        scaled = f", clips scaled to {level} of {settings.level_to:g}" if level else ""
+        scaled = f", clips scaled to {settings.level_text}" if settings.level_text else ""
         return (
             f"bits are those that the next sample takes, one of {CODES} codes ({settings.coding.replace('_', '-')}"
             f"{scaled}): a mean over {settings.windows} places in each of eval's {clips} clips; lower is better. "
