@@ -3,7 +3,6 @@
 import math
 from typing import cast
 
-import numpy as np
 import torch
 
 from architectures import Codec
@@ -13,7 +12,7 @@ from bench.errors import UserError
 from bench.inspect.generate import Sampling, generate
 from bench.inspect.griffin_lim import waveform
 from bench.inspect.sounds import SoundModel
-from bench.protocol.sounds.levels import gain, level_of
+from bench.protocol.sounds.levels import at_level
 from bench.protocol.sounds.log_mel import LogMelFrames
 from bench.protocol.task import task_of
 from bench.protocol.tasks.codec import CodecTask
@@ -85,10 +84,7 @@ class CodeModel(SoundModel):
         return _PAST * self.samples_of_code
 
     def at_level(self, clip: Samples) -> Samples:
-        if self.codec_settings.level == "as_recorded":
-            return clip
-        scale = float(gain(self.codec_settings, np.array(level_of(clip, self.codec_settings.level))))
-        return np.rint(clip * scale).clip(-32768, 32767).astype(np.int16)
+        return at_level(self.codec_settings, clip)
 
     def play(
         self, prompt: Samples, seconds: float, sampling: Sampling, seed: int, progress: Progress = lambda *_: None

@@ -14,6 +14,7 @@ from bench.reporting.contrasts import totals
 from bench.reporting.grids import grid_ranking
 from bench.reporting.notes import leaders
 from bench.reporting.systems import System
+from bench.reporting.text import without_zero
 from bench.text import printable
 
 __all__ = ["answer"]
@@ -336,8 +337,7 @@ def _span(claim: Claim, *, upwards: bool = False) -> str:
 
 def _number(value: float, sign: str = "-", digits: int | None = 3) -> str:
     """Return a number as the field prints scores: .379, -.017; without digits, as it was given."""
-    text = f"{value:{sign}g}" if digits is None else f"{value:{sign}.{digits}f}"
-    return text.replace("0.", ".", 1) if text.lstrip("+-").startswith("0.") else text
+    return without_zero(f"{value:{sign}g}" if digits is None else f"{value:{sign}.{digits}f}")
 
 
 def _one_of(family: str) -> str:

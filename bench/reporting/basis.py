@@ -7,7 +7,7 @@ from bench.text import printable
 
 __all__ = [
     "FAMILY_NAMES", "asked", "axis_label", "basis", "beginning", "commits", "data_name", "is_tagging", "made_on",
-    "seeds", "setting",
+    "seed_counts", "seeds", "setting",
 ]  # fmt: skip
 
 # what the systems of a family are called, in the plural
@@ -54,9 +54,14 @@ def _counts(analysis: Analysis) -> str:
 
 def seeds(analysis: Analysis) -> str:
     """Return how many seeds systems have: '5 seeds', '1 to 5 seeds'."""
-    counts = sorted({len(system.runs) for system in analysis.results.systems})
-    text = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f"{text} seed{'' if counts == [1] else 's'}"
+    text = seed_counts(analysis.results)
+    return f"{text} seed{'' if text == '1' else 's'}"
+
+
+def seed_counts(results: Results) -> str:
+    """Return the same without a word: '5', '1 to 5'."""
+    counts = sorted({len(system.runs) for system in results.systems})
+    return f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
 def is_tagging(task: Task) -> bool:

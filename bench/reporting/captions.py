@@ -7,6 +7,7 @@ from bench.reporting.analysis import Analysis, Claim
 from bench.reporting.basis import asked, basis, beginning, is_tagging
 from bench.reporting.marks import KINDS, NO_BETTER
 from bench.reporting.tables.table import Column, Table
+from bench.reporting.text import without_zero
 
 __all__ = ["table_caption"]
 
@@ -60,7 +61,7 @@ def _scores(analysis: Analysis, columns: Sequence[Column]) -> list[str]:
 
 
 def _asked(analysis: Analysis) -> list[str]:
-    return [asked(analysis)] if asked(analysis) else []
+    return [text] if (text := asked(analysis)) else []
 
 
 def _costs(analysis: Analysis, columns: Sequence[Column]) -> list[str]:
@@ -170,7 +171,7 @@ def _resampled(analysis: Analysis, claims: Sequence[Claim] = ()) -> str:
 
 def _short(value: float) -> str:
     """Return a number as tables print it: .193."""
-    return f"{value:.3g}".removeprefix("0")
+    return without_zero(f"{value:.3g}")
 
 
 def _ensembles(analysis: Analysis, _: Sequence[Column]) -> list[str]:

@@ -55,8 +55,8 @@ def hint(column: Column, analysis: Analysis) -> str:
     primary, task = analysis.primary, analysis.results.task
     if column.field == primary.name and column.header in (primary.label, heading(primary, task)):
         first, clips = analysis.results.systems[0].first, len(analysis.results.labels.clips)
-        definition = f"{asked(analysis)}." if asked(analysis) else task.definition(first.metrics, clips)
-        return f"{definition} ± is the standard deviation over seeds."
+        definition = asked(analysis) or task.definition(first.metrics, clips).removesuffix(".")
+        return f"{definition}. ± is the standard deviation over seeds."
     if column.header.startswith("published") and not is_tagging(task):
         return "As the paper reports it, on data of its own, under another protocol."
     if analysis.over_floor and column.header == f"entry - {analysis.best_floor.name}":

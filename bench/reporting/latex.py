@@ -9,7 +9,7 @@ from bench.reporting.marks import KINDS, Footnote, footnotes
 from bench.reporting.notes import reading_notes
 from bench.reporting.tables.printed import Emphasis, Printed
 from bench.reporting.tables.table import Column, Record
-from bench.reporting.text import latex_text
+from bench.reporting.text import latex_text, without_zero
 from bench.text import printable
 
 __all__ = ["latex_files"]
@@ -203,11 +203,11 @@ def _number(text: str, look: str) -> str:
 
 def _digits(text: str) -> str:
     """Return a number as siunitx reads it; no number begins with a zero before its point."""
-    return re.sub(r"(?<!\d)0(?=\.\d)", "", text.replace(",", ""))
+    return without_zero(text.replace(",", ""))
 
 
 def _plain(text: str) -> str:
-    return latex_text(re.sub(r"(?<![\d.])0(?=\.\d)", "", text))
+    return latex_text(without_zero(text))
 
 
 def _brackets(text: str) -> str:

@@ -5,7 +5,7 @@ import unicodedata
 
 from bench.text import printable
 
-__all__ = ["code_span", "figure_text", "latex_text", "markdown_text"]
+__all__ = ["code_span", "figure_text", "latex_text", "markdown_text", "without_zero"]
 
 # Of Markdown as GitHub reads it what acts within a line: emphasis, code, links, HTML and entities, tables, formulas. An
 # underscore within a word is one, as are < before a space, and brackets that are neither a link's nor a footnote's.
@@ -83,6 +83,11 @@ def latex_text(text: str) -> str:
 
 def _numbers(found: re.Match[str]) -> str:
     return f"[{' '.join(f'U+{ord(character):04X}' for character in found[0])}]"
+
+
+def without_zero(text: str) -> str:
+    """Return numbers without the zero before their point, as the field prints scores: .379, -.017, 1.2."""
+    return re.sub(r"(?<![\d.])0(?=\.\d)", "", text)
 
 
 def figure_text(text: str, length: int = 60) -> str:

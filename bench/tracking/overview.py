@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bench.errors import UserError
+from bench.reporting.basis import seed_counts
 from bench.reporting.systems import Results, System, load_results
 from bench.store import ResultsFolder
 from bench.text import hide_secrets
@@ -70,7 +71,6 @@ def _tags(found: Results) -> dict[str, str]:
     packs = {record.spec.pack for record in records}
     # of two data sets, which only --mixed compares, the tag has both
     datasets = sorted({record.dataset for record in records})
-    seeds = [len(system.runs) for system in found.systems]
     tags = {
         "title": found.title,
         "task": found.task.name,
@@ -79,8 +79,8 @@ def _tags(found: Results) -> dict[str, str]:
         "fingerprint": ", ".join(sorted(packs)),
         "commit": ", ".join(sorted(map(str, commits))),
         "dirty": json.dumps(any(record.provenance.dirty for record in records)),
-        "systems": str(len(seeds)),
-        "seeds": str(max(seeds)) if len({*seeds}) == 1 else f"{min(seeds)} to {max(seeds)}",
+        "systems": str(len(found.systems)),
+        "seeds": seed_counts(found),
     }
     return {name: hide_secrets(value)[:_TEXT_LENGTH] for name, value in tags.items() if value}
 

@@ -3,7 +3,7 @@
 import difflib
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from bench.schema import Strict
 if TYPE_CHECKING:
     from bench.data.pack import Pack
 
-__all__ = ["ChosenClips", "ClipSettings", "clips_of", "clips_with", "gain", "gains", "level_of"]
+__all__ = ["ChosenClips", "ClipSettings", "at_level", "clips_of", "clips_with", "gains", "level_of", "scaled"]
 
 
 class ChosenClips(Strict):
@@ -77,6 +77,19 @@ def gain(settings: ClipSettings, levels: npt.NDArray[np.float64]) -> npt.NDArray
     """Return what brings clips of these levels, of int16 samples, to the one that is asked for."""
     # silence stays silence
     return np.where(levels > 0, 32768 * settings.level_to / np.maximum(levels, 1e-9), 1.0)
+
+
+def at_level(settings: ClipSettings, clip: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
+    """Return a whole clip's samples (n,) at the level that is asked for."""
+    if settings.level == "as_recorded":
+        return clip
+    return scaled(clip, gain(settings, np.array(level_of(clip, settings.level))))
+
+
+def scaled(samples: npt.NDArray[np.int16], factor: Any) -> npt.NDArray[np.int16]:
+    """Return samples, times a factor each: in fp32, as batches are, so that they become the same codes."""
+    found = samples.astype(np.float32) * np.asarray(factor, np.float32)
+    return np.rint(found).clip(-32768, 32767).astype(np.int16)
 
 
 def clips_of(pack: "Pack", split: str) -> Iterator[npt.NDArray[np.int16]]:

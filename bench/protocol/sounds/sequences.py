@@ -2,15 +2,15 @@
 
 import math
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from bench.protocol.sounds.windows import ClipWindows
-from bench.protocol.task import Bools, Floats, Metric, Task
-from bench.schema import Strict
+from bench.protocol.sounds.levels import ChosenClips
+from bench.protocol.sounds.windows import ClipWindows, WindowTask
+from bench.protocol.task import Bools, Floats, Metric
 
 # a report asks for metrics on machines that have no torch
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _TOP = 5
 _CPU_BATCH_SIZE, _ACCELERATOR_BATCH_SIZE = 16, 64
 
 
-class WindowSettings(Strict):
+class WindowSettings(ChosenClips):
     """How long windows are, and how many of a clip are judged."""
 
     # codes that a model sees before the one that it predicts, of those whose outputs are trained
@@ -39,7 +39,7 @@ class WindowSettings(Strict):
     windows: Annotated[int, Field(gt=0, le=1000)] = 8
 
 
-class NextInSequence(Task):
+class NextInSequence(WindowTask):
     """Classification of the code that comes next, judged by the bits that it takes.
 
     Models take (b, before + n) codes and return logits (b, n, k) of what follows each of the last n.
@@ -57,14 +57,7 @@ class NextInSequence(Task):
     # of a clip's scores
     columns: tuple[str, ...] = _COLUMNS
     losses = ("cross_entropy",)
-    # a mean of bits is nobody's prediction
-    has_ensembles = False
-    inputs = "windows"
     most_timed = 16
-    without = (
-        "chunk_seconds", "short_clips", "hop_seconds", "eval_hop_seconds", "crops", "aggregate", "top_k",
-        "last_chunk_weight", "gain_db", "time_shift", "mixup",
-    )  # fmt: skip
 
     settings: WindowSettings
 
@@ -79,10 +72,6 @@ class NextInSequence(Task):
 
         assert self._run is not None
         return cast("NextSampleConfig", configure(self._run.architecture, **self._run.config))
-
-    def judged_on(self) -> dict[str, Any]:
-        """Return the settings that change it, and the sample rate: of more codes a second, each takes fewer bits."""
-        return super().judged_on() | ({"sample_rate": self._run.config["sample_rate"]} if self._run else {})
 
     # --- batches
 

@@ -1,17 +1,52 @@
-"""Windows of clips, by their numbers: what a step of training draws, and what is scored in order."""
+"""Windows of clips: what tasks of these have in common, and windows by their numbers."""
 
 import copy
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import numpy.typing as npt
+
+from bench.errors import UserError
+from bench.protocol.sounds.levels import ChosenClips, clips_with
+from bench.protocol.task import Task
 
 # a report imports tasks on machines that have no torch
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["ClipWindows"]
+    from bench.data.pack import Pack
+
+__all__ = ["ClipWindows", "WindowTask"]
+
+
+class WindowTask(Task):
+    """What is judged on windows of chosen clips: it has neither a recipe's chunks nor its augmentation."""
+
+    # a mean of what several models' scores say is no score of a clip
+    has_ensembles = False
+    inputs = "windows"
+    without = (
+        "chunk_seconds", "short_clips", "hop_seconds", "eval_hop_seconds", "crops", "aggregate", "top_k",
+        "last_chunk_weight", "gain_db", "time_shift", "mixup",
+    )  # fmt: skip
+
+    settings: ChosenClips
+
+    def judged_on(self) -> dict[str, Any]:
+        """Return the settings that change it, and the sample rate: at another one, a window is of other sounds."""
+        return super().judged_on() | ({"sample_rate": self._run.config["sample_rate"]} if self._run else {})
+
+    def clips(self, pack: "Pack", split: str) -> npt.NDArray[np.int64]:
+        return clips_with(self.settings, pack, split)
+
+    def lengths(self, pack: "Pack", split: str, entry: str) -> npt.NDArray[np.int64]:
+        """Return the samples of each clip that is taken of a split. Raises UserError, for `entry`, if none is."""
+        lengths: npt.NDArray[np.int64] = pack.clips(split)["length"].to_numpy()[self.clips(pack, split)]
+        if not len(lengths):
+            raise UserError(f"{entry}: no clip of {split} has one of classes={self.settings.classes}")
+        return lengths
 
 
 class ClipWindows:

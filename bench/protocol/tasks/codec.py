@@ -9,9 +9,9 @@ import numpy.typing as npt
 from pydantic import Field
 
 from bench.errors import UserError
-from bench.protocol.sounds.levels import ClipSettings, clips_with, gains
-from bench.protocol.sounds.windows import ClipWindows
-from bench.protocol.task import Bools, Floats, Metric, Statistic, Task, register_task
+from bench.protocol.sounds.levels import ClipSettings, gains
+from bench.protocol.sounds.windows import ClipWindows, WindowTask
+from bench.protocol.task import Bools, Floats, Metric, Statistic, register_task
 
 # a report asks for metrics on machines that have no torch
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class CodecSettings(ClipSettings):
         return GROUP * max(1, round(100 * self.seconds / GROUP))
 
 
-class CodecTask(Task):
+class CodecTask(WindowTask):
     """Rebuilding of log-mel frames from codes, judged by the difference in decibels."""
 
     name = "codec"
@@ -57,25 +57,13 @@ class CodecTask(Task):
         Metric("used", "codes used", lowest=0.0, highest=1.0),
     )
     losses = ("squared_error",)
-    # a mean of distortions is nobody's, and one of codes is no code
-    has_ensembles = False
-    inputs = "windows"
     settings_type = CodecSettings
     judged_by = ("mels", "seconds", "level", "level_to", "classes")
-    without = (
-        "chunk_seconds", "short_clips", "hop_seconds", "eval_hop_seconds", "crops", "aggregate", "top_k",
-        "last_chunk_weight", "gain_db", "time_shift", "mixup",
-    )  # fmt: skip
-
     modules: ClassVar[tuple[str, ...]] = tuple(
         f"bench.protocol.sounds.{name}" for name in ("levels", "log_mel", "windows")
     )
 
     settings: CodecSettings = CodecSettings()
-
-    def judged_on(self) -> dict[str, Any]:
-        """Return the settings that change it, and the sample rate, which decides what the bands are of."""
-        return super().judged_on() | ({"sample_rate": self._run.config["sample_rate"]} if self._run else {})
 
     @property
     def stages(self) -> int:
@@ -95,13 +83,10 @@ class CodecTask(Task):
             raise UserError(f"{spec.name}: mels={settings.mels}, but {most} at most at {rate} Hz, in [task_settings]")
         needed = settings.frames * LogMelFrames(rate, settings.mels).hop
         for split in ("train", "val", "eval"):
-            lengths = pack.clips(split)["length"].to_numpy()[task.clips(pack, split)]
-            if not len(lengths):
-                raise UserError(f"{spec.name}: no clip of {split} has one of classes={settings.classes}")
-            if lengths.min() < needed:
+            if (least := task.lengths(pack, split, spec.name).min()) < needed:
                 raise UserError(
-                    f"{spec.name}: seconds={settings.seconds:g}, but {split} has a clip of {lengths.min() / rate:.3g} "
-                    "s: make it smaller, in [task_settings]"
+                    f"{spec.name}: seconds={settings.seconds:g}, but {split} has a clip of {least / rate:.3g} s: "
+                    "make it smaller, in [task_settings]"
                 )
 
     # --- batches
@@ -189,9 +174,6 @@ class CodecTask(Task):
         return True
 
     # --- clips, and what nothing learned makes of them
-
-    def clips(self, pack: "Pack", split: str) -> npt.NDArray[np.int64]:
-        return clips_with(self.settings, pack, split)
 
     def floor_scores(self, pack: "Pack") -> dict[str, npt.NDArray[np.float32]]:
         """Return the distortion of clips all of whose frames are one: the mean of train's, or each clip's own."""

@@ -10,7 +10,7 @@ from pydantic import Field
 from bench.data.codes import Codes, codes_file, make_codes, read_codes
 from bench.data.dataset import SPLITS
 from bench.errors import UserError
-from bench.protocol.sounds.levels import ChosenClips, clips_with, gains
+from bench.protocol.sounds.levels import gains
 from bench.protocol.sounds.sequences import NextInSequence, Places, WindowSettings, of_windows
 from bench.protocol.task import Floats, Task, TrainedRun, register_task, task_of
 from bench.protocol.tasks.codec import GROUP, CodecTask
@@ -37,7 +37,7 @@ _NOTHING = -100
 _FLOORS = ("unigram", "bigram", "trigram")
 
 
-class NextCodeSettings(ChosenClips, WindowSettings):
+class NextCodeSettings(WindowSettings):
     """Whose codes are predicted, of which sounds."""
 
     # a finished run of task codec: its folder, or how that begins; on record, the folder's name
@@ -128,8 +128,7 @@ class NextCode(NextInSequence):
         if task.before:
             raise UserError(f"{spec.name}: sees {task.before} codes before a window as a condition: there are none")
         for split in SPLITS:
-            if not len(task.clips(pack, split)):
-                raise UserError(f"{spec.name}: no clip of {split} has one of classes={task.settings.classes}")
+            task.lengths(pack, split, spec.name)
         # those that are there; else the run's own are made
         if codes_file(pack, task.settings.codec).exists():
             task.codes(pack)
@@ -159,9 +158,6 @@ class NextCode(NextInSequence):
         return cast("Batches", CodeWindows(self, pack, split, self.clips(pack, split)[:clips], device))
 
     # --- clips, and what nothing learned makes of them
-
-    def clips(self, pack: "Pack", split: str) -> npt.NDArray[np.int64]:
-        return clips_with(self.settings, pack, split)
 
     def floor_scores(self, pack: "Pack") -> dict[str, npt.NDArray[np.float32]]:
         """Return what counts of codes, of pairs and of triples in train come to at the same places."""

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from bench.errors import UserError
 from bench.protocol.sounds.coding import CODES, Coding, get_coding
-from bench.protocol.sounds.levels import ClipSettings, clips_with, gain, gains, level_of
+from bench.protocol.sounds.levels import ClipSettings, at_level, gains, scaled
 from bench.protocol.sounds.sequences import NextInSequence, Places, WindowSettings
 from bench.protocol.task import Floats, register_task
 
@@ -69,9 +69,7 @@ class NextSample(NextInSequence):
             condition = f", {task.before} of them as a condition," if task.before else ""
             raise UserError(f"{spec.name}: sees {seen} samples{condition} but past={past}: make that as large")
         for split in ("train", "val", "eval"):
-            lengths = pack.clips(split)["length"].to_numpy()[task.clips(pack, split)]
-            if not len(lengths):
-                raise UserError(f"{spec.name}: no clip of {split} has one of classes={task.settings.classes}")
+            lengths = task.lengths(pack, split, spec.name)
             # each of a clip's windows ends at another sample
             places = 1 if split == "train" else task.settings.windows
             if lengths.min() < past + places:
@@ -99,14 +97,9 @@ class NextSample(NextInSequence):
 
     # --- clips, and what nothing learned makes of them
 
-    def clips(self, pack: "Pack", split: str) -> npt.NDArray[np.int64]:
-        return clips_with(self.settings, pack, split)
-
     def at_level(self, clip: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
         """Return a whole clip's samples (n,) at the level that it would be trained on at."""
-        if self.settings.level == "as_recorded":
-            return clip
-        return _scaled(clip, gain(self.settings, np.array(level_of(clip, self.settings.level))))
+        return at_level(self.settings, clip)
 
     def floor_scores(self, pack: "Pack") -> dict[str, npt.NDArray[np.float32]]:
         """Return what predictors that learn nothing come to at the same places; NaN for what they do not have."""
@@ -119,7 +112,7 @@ class NextSample(NextInSequence):
         # (clips x windows, size + 1)
         waves = np.stack([samples[end - size : end + 1] for end in data.places(next(data.in_order(len(data))))])
         windows = np.repeat(data.gains.numpy(), self.settings.windows)[:, None]
-        codes = self.coding.encode(_scaled(waves, windows))
+        codes = self.coding.encode(scaled(waves, windows))
         found = floors(codes[:, :-1], codes[:, -1], self.coding.levels, self._counts(pack, train))
         return {name: self._of_clips(values, len(eval_clips)) for name, values in found.items()}
 
@@ -130,7 +123,7 @@ class NextSample(NextInSequence):
         for start, length, factor in zip(
             index["start"], index["length"], gains(self.settings, pack, "train", chosen), strict=True
         ):
-            codes = self.coding.encode(_scaled(samples[start : start + length], factor))
+            codes = self.coding.encode(scaled(samples[start : start + length], factor))
             counts += np.bincount(codes, minlength=CODES)
         return counts
 
@@ -218,12 +211,6 @@ def _split(task: NextSample, samples: "Tensor") -> "tuple[Tensor, Tensor]":
     """Return int16 samples (b, before + n + 1) as codes of the window and of what follows each of its samples."""
     codes = task.coding.encode(samples)
     return codes[:, :-1], codes[:, task.before + 1 :]
-
-
-def _scaled(samples: npt.NDArray[np.int16], gain: Any) -> npt.NDArray[np.int16]:
-    """Return samples at another level; in the precision of `Windows.batch`, so that they become the same codes."""
-    scaled = samples.astype(np.float32) * np.asarray(gain, np.float32)
-    return np.rint(scaled).clip(-32768, 32767).astype(np.int16)
 
 
 register_task(NextSample())

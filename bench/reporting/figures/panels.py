@@ -15,7 +15,7 @@ from scipy.optimize import isotonic_regression
 from bench.reporting.analysis import Standing
 from bench.reporting.basis import FAMILY_NAMES
 from bench.reporting.figures.style import COLUMN, FAMILIES, GREY, SMALL, set_style
-from bench.reporting.text import figure_text
+from bench.reporting.text import figure_text, without_zero
 
 __all__ = [
     "LINE", "POINTS", "End", "by_family", "family_colours", "family_panels", "family_title", "name_ends", "name_length",
@@ -132,7 +132,7 @@ def _apart(places: Sequence[float], sizes: Sequence[float], most: float) -> list
 
 def short(value: float, *, signed: bool = False) -> str:
     """Return a number to three digits without the zero before its point: '.379', with a sign '+.018'."""
-    text = re.sub(r"^([+-]?)0\.", r"\1.", f"{value:{'+' if signed else ''}.3f}")
+    text = without_zero(f"{value:{'+' if signed else ''}.3f}")
     return text.replace("-", "\N{MINUS SIGN}")
 
 
