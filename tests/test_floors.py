@@ -131,6 +131,8 @@ def test_floors_stand_below_the_scores_best_first_with_the_metrics_that_they_hav
     assert re.search(r"\| last_value \| - \| 0\.\d+ \|", text)
     assert (folder / "table_floors.tex").is_file()
     assert r"\input{table_over_floor}" in (folder / "report.tex").read_text()
+    # among a run's settings stand those of its task
+    assert re.search(r"next_sample\W+context\W+1600", re.sub("<[^>]+>", " ", (folder / "index.html").read_text()))
 
 
 def test_each_system_is_paired_with_the_best_floor_on_the_same_clips(made):

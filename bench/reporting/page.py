@@ -293,7 +293,7 @@ def _facts(record: RunRecord) -> Facts:
         "Metrics": record.metrics | {"val_score": record.val_score, "best_step": record.best_step},
         "Cost": record.cost,
         "Architecture": {"architecture": spec.architecture} | spec.config,
-        "Recipe": {"task": spec.task} | spec.recipe.model_dump(mode="json") | {"seed": spec.seed},
+        "Recipe": {"task": spec.task, **spec.task_settings} | spec.recipe.model_dump(mode="json") | {"seed": spec.seed},
         "Data": record.data,
         "Origin": made | source | versions,
     }
