@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.commands import COMMANDS, NO_FIGURES, Inputs, Reference
+from tests.faults.commands import COMMANDS, KILLED_AFTER_A_CHECKPOINT, NO_FIGURES, Inputs, Reference
 from tests.faults.processes import Ended, Fault, Processes
 
 
@@ -178,11 +178,11 @@ def test_results_when_the_suite_is_run_again(
 def test_a_checkpoint(damage: str, processes: Processes, inputs: Inputs, reference: Reference, tmp_path: Path) -> None:
     """Kept aside, where anything is in it, and the training begun anew: to the same numbers."""
     command, folder = COMMANDS["run"], tmp_path / "w"
-    changes, expected = reference(command)
+    _, expected = reference(command)
     command.prepare(inputs, folder)
-    command.run(processes, inputs, folder, fault=Fault(folder, "kill", changes // 2))
-    for path in folder.rglob("checkpoint.pt"):
-        DAMAGES[damage](path)
+    processes.run(*command.arguments(inputs, folder), code=NO_FIGURES + KILLED_AFTER_A_CHECKPOINT)
+    (path,) = folder.rglob("checkpoint.pt")
+    DAMAGES[damage](path)
     ended = command.run(processes, inputs, folder)
     assert ended.code == 0, ended.err
     names = {name for name in command.result(folder)["names"] if "checkpoint" not in name}

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.faults.commands import COMMANDS, NO_FIGURES, Inputs, Reference, runs
-from tests.faults.processes import Fault, Processes
+from tests.faults.commands import COMMANDS, KILLED_AFTER_A_CHECKPOINT, NO_FIGURES, Inputs, Reference, runs
+from tests.faults.processes import Processes
 
 # of format 1, which named no format
 _RECIPE = {"max_steps": "updates", "eval_hop_seconds": "test_hop_seconds", "crops": "chunks"}
@@ -23,12 +23,6 @@ _MANIFEST = (
     "leaf",
 )  # fmt: skip
 _INDEX = ["clip", "split", "start", "length", "seconds", "labels", "group"]
-_KILLED_AFTER_A_CHECKPOINT = """
-import os, signal
-from bench.protocol.checkpoint import Checkpoint
-save = Checkpoint.save
-Checkpoint.save = lambda *values: (save(*values), os.kill(os.getpid(), signal.SIGKILL))
-"""
 
 
 def run_of_format1(folder: Path) -> None:
@@ -143,7 +137,7 @@ def test_a_checkpoint_of_an_older_format_is_kept(
     """It is refused with the remedy; with --restart it is kept beside the training that begins anew."""
     command, folder = COMMANDS["run"], tmp_path / "w"
     command.prepare(inputs, folder)
-    processes.run(*command.arguments(inputs, folder), code=NO_FIGURES + _KILLED_AFTER_A_CHECKPOINT)
+    processes.run(*command.arguments(inputs, folder), code=NO_FIGURES + KILLED_AFTER_A_CHECKPOINT)
     (path,) = folder.rglob("checkpoint.pt")
     age = (
         "import torch\n"
