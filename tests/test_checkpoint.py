@@ -174,7 +174,7 @@ def test_what_training_cannot_have_left_is_refused_whole(checkpoint, drawn, chan
     (model, recipe), before = drawn, torch.get_rng_state()
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(CheckpointDamaged, match=reason) as caught:
-        restore(checkpoint.load(), model, optimizer_of(model, recipe), TASK.primary, recipe)
+        restore(checkpoint.load(), model, optimizer_of(model, recipe), TASK, recipe)
     assert "\n" not in str(caught.value)
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), before)
@@ -259,7 +259,7 @@ def test_what_only_may_not_be_read_is_not_set_aside(checkpoint, monkeypatch):
 
 
 def test_state_is_what_a_checkpoint_keeps(tmp_path):
-    layer, recipe, metric = torch.nn.Linear(2, 2), Recipe(max_steps=9, evaluations=1), TASK.primary
+    layer, recipe = torch.nn.Linear(2, 2), Recipe(max_steps=9, evaluations=1)
     optimizer = optimizer_of(layer, recipe)
     layer(torch.ones(2)).sum().backward()
     optimizer.step()
@@ -268,7 +268,7 @@ def test_state_is_what_a_checkpoint_keeps(tmp_path):
     assert (ours.load(), ours.step()) == (None, 0)
     ours.save(snapshot(layer, optimizer, state))
     fresh = torch.nn.Linear(2, 2)
-    assert restore(ours.load(), fresh, optimizer_of(fresh, recipe), metric, recipe) == state
+    assert restore(ours.load(), fresh, optimizer_of(fresh, recipe), TASK, recipe) == state
     assert torch.equal(fresh.weight, layer.weight)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
     assert (ours.step(), others.step()) == (5, 0)
@@ -289,7 +289,7 @@ def test_a_parameter_that_never_moved_needs_no_moments():
     trained[0](torch.ones(2)).sum().backward()
     optimizer.step()
     values = snapshot(trained, optimizer, State(step=1, loss_sum=1.0, loss_count=1, seconds=0.5))
-    assert restore(values, drawn, optimizer_of(drawn, recipe), TASK.primary, recipe).step == 1
+    assert restore(values, drawn, optimizer_of(drawn, recipe), TASK, recipe).step == 1
     assert torch.equal(drawn[0].weight, trained[0].weight)
 
 

@@ -18,6 +18,7 @@ from bench.api.plugins import device_of, load_plugins
 from bench.api.results import report
 from bench.data.pack import Pack
 from bench.errors import UserError
+from bench.protocol.task import Task
 from bench.reporting.figures.search import draw_search
 from bench.reporting.report import Report
 from bench.reporting.tables.search import summary
@@ -37,7 +38,7 @@ from bench.searching.record import SearchResult, export, write_record
 from bench.searching.search import Search, run_search, searches, trials_spent
 from bench.searching.study import open_storage
 from bench.store import ResultsFolder
-from bench.suites.plan import Run, check_name, contrasts, entries, plan, run_names, sample_rates, themes
+from bench.suites.plan import Run, by_results, check_name, contrasts, entries, plan, run_names, sample_rates, themes
 from bench.suites.space import Budget
 from bench.suites.suite import Suite, load_suite
 from bench.tracking.process import WAIT_SECONDS, Tracker
@@ -109,9 +110,17 @@ class _Job:
 
     @property
     def runs(self) -> list[Run]:
-        """Those that are done here: all that are planned, or the one that was named, and what scores its weights."""
-        part = self.options.part
-        return [run for run in self.planned if part in (None, run.name) or (run.rescored and part == run.rescored.name)]
+        """Those that are done here: all that are planned, or the one that was named, and what needs its weights."""
+        part, chosen = self.options.part, dict[str, Run]()
+        for run in self.planned:
+            if part in (None, run.name) or (run.follows and run.follows.name in chosen):
+                chosen[run.name] = run
+        return [*chosen.values()]
+
+    @property
+    def folders(self) -> dict[ResultsFolder, list[Run]]:
+        """The runs that are done here, by the results that they belong to."""
+        return by_results(self.runs)
 
     @property
     def display(self) -> Display:
@@ -146,18 +155,20 @@ class _Job:
         return JobsExecutor(devices, threads, partial(load_plugins, _plugins(self.suite, self.options)))
 
     def preflight(self) -> None:
-        self.results.check_labels(self.runs[0].pack, self.runs[0].task)
-        if not self.options.mixed:
-            refuse_other_code(self.runs, self.results)
-        check_checkpoints(self.runs, self.results, restart=self.options.restart, display=self.display)
+        for results, runs in self.folders.items():
+            results.check_labels(runs[0].pack, runs[0].task)
+            if not self.options.mixed:
+                refuse_other_code(runs, results)
+            check_checkpoints(runs, results, restart=self.options.restart, display=self.display)
         check_runs(self.runs, self.results, self.device)
 
     def prepare(self) -> None:
-        """Make what the runs' data are made of, of tasks that need the model of another run for it."""
+        """Make what the runs' data are made of, of tasks whose data are made by a model."""
+        load = partial(load_trained, device=self.device)
         for run in self.runs:
-            if run.built_on:
-                with self.display.bar(f"the clips of {run.pack.folder} by {run.built_on.folder}") as progress:
-                    run.task.prepare(run.pack, run.built_on, partial(load_trained, device=self.device), progress)
+            if type(run.task).prepare is not Task.prepare and not run.folder.is_finished:
+                with self.display.bar(f"what {run.spec.name} learns from") as progress:
+                    run.task.prepare(run.pack, run.built_on, load, self.device, progress)
 
     def estimate(self, entries: Sequence[Remaining], seconds: float) -> list[Estimate]:
         with self.display.bar("measuring a few steps of each entry") as progress:
@@ -181,11 +192,11 @@ class _Job:
 
 
 def _require_weights(run: Run) -> None:
-    """Raise UserError for a run that scores the weights of another one which has none yet."""
-    if run.rescored and not run.folder.is_finished and not run.rescored.folder.is_finished:
-        trained = run.rescored.name
+    """Raise UserError for a run that needs the weights of another one which has none yet."""
+    if run.follows and not run.folder.is_finished and not run.follows.folder.is_finished:
+        trained, how = run.follows.name, "scores" if run.rescored else "starts from"
         raise UserError(
-            f"--part {run.name}: scores the weights of {trained}, which is not finished: say --part {trained}, and "
+            f"--part {run.name}: {how} the weights of {trained}, which is not finished: say --part {trained}, and "
             "both are done"
         )
 
@@ -236,11 +247,9 @@ def run(suite: str = "demo", **options: Unpack[RunOptions]) -> SuiteOutcome:
 def _run(job: _Job, executor: Executor, tracker: Tracker) -> Outcome:
     job.preflight()
     job.prepare()
-    job.results.add_labels(job.runs[0].pack, job.runs[0].task)
-    names = [run.folder.name for run in job.planned]
-    sources = {pack.dataset: str(pack.manifest["source"]) for pack in job.packs}
-    declared = {"sources": sources, "themes": themes(job.suite)}
-    job.results.add_to_plan(job.suite.title, names, contrasts(job.suite), job.suite.grid, **declared)
+    for results, (first, *_) in job.folders.items():
+        results.add_labels(first.pack, first.task)
+    _add_to_plans(job)
     total = len(job.runs)
     runs = f"{total} run{'s' * (total != 1)}"
     job.display.notice(f"{job.suite.title}: {runs} on {executor.where}, results in {job.results.path}")
@@ -261,6 +270,19 @@ def _run(job: _Job, executor: Executor, tracker: Tracker) -> Outcome:
     return outcome
 
 
+def _add_to_plans(job: _Job) -> None:
+    """Note in each of the folders what a report should find there."""
+    sources = {pack.dataset: str(pack.manifest["source"]) for pack in job.packs}
+    planned = by_results(job.planned)
+    for results in job.folders:
+        names = [run.folder.name for run in planned[results]]
+        if results == job.results:
+            declared = {"sources": sources, "themes": themes(job.suite)}
+            results.add_to_plan(job.suite.title, names, contrasts(job.suite), job.suite.grid, **declared)
+        else:
+            results.add_to_plan(f"{job.suite.title}, {results.path.name}", names, sources=sources)
+
+
 def _at_once(estimates: Sequence[Estimate], slots: int) -> str:
     """Return a line on what is left where several runs are under way at the same time."""
     known = [found for found in estimates if not found.cause]
@@ -272,8 +294,13 @@ def _at_once(estimates: Sequence[Estimate], slots: int) -> str:
 def _fastest_first(runs: Sequence[Run], estimates: Sequence[Estimate]) -> list[Run]:
     """Return runs seed by seed, of each seed the fastest first, so that there is soon something to see."""
     seconds = {found.name: found.run.total for found in estimates if not found.cause}
-    # what scores the weights of a run stays behind it
-    return sorted(runs, key=lambda run: (run.spec.seed, seconds.get((run.rescored or run).spec.name, 0.0)))
+    # what needs the weights of a run stays behind it
+    return sorted(runs, key=lambda run: (run.spec.seed, seconds.get(_first(run).spec.name, 0.0)))
+
+
+def _first(run: Run) -> Run:
+    """Return the run that has to be done first, so that this one can be."""
+    return _first(run.follows) if run.follows else run
 
 
 def _dry_run(suite: Suite, name: str, options: Options) -> SuiteOutcome:
@@ -313,7 +340,7 @@ def _state(run: Run) -> str:
 def missing(suite: str = "demo", **options: Unpack[RunOptions]) -> list[str]:
     """Return the runs of a suite that are not finished, each as `run` takes it as a `part`: ENTRY-sSEED.
 
-    One that only scores the weights of another is done with that one, and named where that one is finished.
+    One that needs the weights of another is done with that one, and named where that one is finished.
     Nothing is written. Called somewhere else, at the same time if need be, `run(suite, part=..., report=False)` with
     the same options does one of them each; then `report` says what `run(suite)` would have said. Raises UserError as
     `run`, and for a suite with a search space, whose runs are not known yet.
@@ -326,9 +353,10 @@ def missing(suite: str = "demo", **options: Unpack[RunOptions]) -> list[str]:
         return run_names(declared, given.selection, trained=True)
     job = _Job.of(declared, suite, given)
     if not given.mixed:
-        refuse_other_code(job.runs, job.results)
+        for results, runs in job.folders.items():
+            refuse_other_code(runs, results)
     left = [run for run in job.runs if not run.folder.is_finished]
-    return [run.name for run in left if not run.rescored or run.rescored.folder.is_finished]
+    return [run.name for run in left if not run.follows or run.follows.folder.is_finished]
 
 
 def _finish(tracker: Tracker, display: Display) -> None:

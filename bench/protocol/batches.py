@@ -17,17 +17,27 @@ from torch import Tensor
 from bench.data.pack import Pack
 from bench.protocol.recipe import Recipe
 
-__all__ = ["Batches", "chunk_size", "chunk_starts", "chunk_weights", "resident", "to_device"]
+__all__ = [
+    "Batches", "chunk_size", "chunk_starts", "chunk_weights", "epoch_order", "excerpts", "resident", "to_device",
+]  # fmt: skip
 
 
 class Batches:
     """The chunks of a split's clips: one every hop, the last aligned to the clip's end.
 
-    Train is cut as the recipe trains, any other split as it is scored. Of the clips, those with targets are taken.
+    Train is cut as the recipe trains, any other split as it is scored. `chosen`, (clips,), are the numbers of the clips
+    that are taken; without it, as many are as have targets, from the first on.
     """
 
     def __init__(
-        self, pack: Pack, split: str, targets: np.ndarray, recipe: Recipe, device: torch.device | str = "cpu"
+        self,
+        pack: Pack,
+        split: str,
+        targets: np.ndarray,
+        recipe: Recipe,
+        device: torch.device | str = "cpu",
+        *,
+        chosen: npt.NDArray[np.int64] | None = None,
     ) -> None:
         self.device = torch.device(device)
         training = split == "train"
@@ -36,7 +46,7 @@ class Batches:
         # of a chunk, in samples
         self.size = size = chunk_size(recipe, pack.sample_rate)
         hop = round((recipe.hop_seconds if training else recipe.eval_hop) * pack.sample_rate)
-        index = pack.clips(split)[: len(targets)]
+        index = pack.clips(split).iloc[slice(len(targets)) if chosen is None else chosen]
         length = index["length"].to_numpy()
         # of what is shorter than a second, packing has made one by repeating it
         real = np.rint(index["seconds"].to_numpy() * pack.sample_rate).astype(np.int64).clip(1, length)
@@ -77,13 +87,10 @@ class Batches:
             waves = self.samples[place.to(self.samples.device)]
             if self.fills:
                 waves = waves.masked_fill((sample >= period).to(waves.device), 0)
-        elif self.samples.device.type == "cpu":
-            # window by window: copies of memory, where an index of windows would look up every sample
-            waves = torch.stack([self.samples[i : i + self.size] for i in starts.tolist()])  # (b, n) int16
+            if waves.device.type == "cpu":
+                waves = to_device(waves, self.device)
         else:
-            waves = self.samples.unfold(0, self.size, 1)[to_device(starts, self.device)]
-        if waves.device.type == "cpu":
-            waves = to_device(waves, self.device)
+            waves = excerpts(self.samples, starts, self.size, self.device)
         # in one pass: a product of mixed types would make a copy of its own; a power of two is exact
         return waves.float().mul_(2.0**-15)
 
@@ -104,7 +111,7 @@ class Batches:
         return torch.cat([self._drawn(place[epoch == e], epoch_size, seed, int(e)) for e in epoch.unique()])
 
     def _drawn(self, place: Tensor, epoch_size: int, seed: int, epoch: int) -> Tensor:
-        drawn = _order(epoch_size, seed, epoch)[place]
+        drawn = epoch_order(epoch_size, seed, epoch)[place]
         if not self.one_per_clip:
             return drawn
         return self.first[drawn] + (_shares(epoch_size, seed, epoch)[drawn] * self.counts[drawn]).long()
@@ -120,6 +127,14 @@ class Batches:
 def chunk_size(recipe: Recipe, sample_rate: int) -> int:
     """Return a chunk's length in samples."""
     return round(recipe.chunk_seconds * sample_rate)
+
+
+def excerpts(samples: Tensor, starts: Tensor, size: int, device: torch.device) -> Tensor:
+    """Return so many samples (int16) from each of these places on: (b,) on the CPU -> (b, size) on the device."""
+    if samples.device.type != "cpu":
+        return samples.unfold(0, size, 1)[to_device(starts, device)]
+    # window by window: copies of memory, where an index of windows would look up every sample
+    return to_device(torch.stack([samples[i : i + size] for i in starts.tolist()]), device)
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
@@ -146,7 +161,8 @@ def chunk_weights(clip: np.ndarray, start: np.ndarray, hop: int) -> npt.NDArray[
 
 
 @lru_cache(maxsize=2)
-def _order(size: int, seed: int, epoch: int) -> Tensor:
+def epoch_order(size: int, seed: int, epoch: int) -> Tensor:
+    """Return the numbers below `size` in the random order of an epoch."""
     return torch.randperm(size, generator=_generator(seed, epoch))
 
 

@@ -62,6 +62,10 @@ class Recipe(Strict):
     gain_db: Annotated[float, Field(ge=0, le=120)] = 0.0
     time_shift: Annotated[float, Field(ge=0, le=1)] = 0.0
     mixup: NonNegativeFloat = 0.0
+    # share of the train clips whose labels are used: of all classes the same, see subsets.py
+    label_share: Annotated[float, Field(gt=0, le=1), LATER] = 1.0
+    # only what depends on the number of classes is trained: the last layer, on what the weights before it hear
+    freeze: Annotated[bool, LATER] = False
 
     @model_validator(mode="after")
     def _weights_are_of_means(self) -> Self:

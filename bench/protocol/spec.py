@@ -31,7 +31,7 @@ class RunSpec(Strict):
     pack: str
     # which part of the data is held out, in data sets that come in folds
     fold: Annotated[NonNegativeInt | None, LATER] = None
-    # the hash of the run whose weights are the start; '' draws them
+    # the hash of the run whose weights are the start, as far as they fit; '' draws them
     init: Annotated[str, LATER] = ""
     # the hash of the run whose weights are scored, by a recipe that differs in nothing else; '' trains some
     rescores: Annotated[str, LATER] = ""
@@ -47,9 +47,8 @@ class RunSpec(Strict):
 
     @model_validator(mode="after")
     def _not_yet(self) -> Self:
-        for name in ("fold", "init"):
-            if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not supported yet; leave it out")
+        if self.fold is not None:
+            raise ValueError(f"fold={self.fold!r} is not supported yet; leave it out")
         return self
 
     @property
@@ -59,8 +58,9 @@ class RunSpec(Strict):
 
     @property
     def system(self) -> str:
-        """The hash that all seeds share: of everything but the seed, and whose weights are scored."""
-        return self.model_copy(update={"seed": 0, "rescores": "another's" if self.rescores else ""}).hash
+        """The hash that all seeds share: of everything but the seed, and whose weights are scored or the start."""
+        others = {name: "another's" for name in ("rescores", "init") if getattr(self, name)}
+        return self.model_copy(update={"seed": 0, **others}).hash
 
     @property
     def folder(self) -> str:

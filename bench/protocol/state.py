@@ -13,7 +13,7 @@ from bench.errors import one_line
 from bench.protocol.checkpoint import CheckpointDamaged
 from bench.protocol.optim import learning_rate
 from bench.protocol.recipe import Recipe
-from bench.protocol.task import Metric
+from bench.protocol.task import Metric, Task
 
 __all__ = ["State", "restore", "snapshot"]
 
@@ -30,7 +30,7 @@ class State:
 
     # steps done
     step: int = 0
-    # of the primary metric on val; None before the first evaluation
+    # of the primary metric on val, at the evaluation that is kept; None before the first
     best_score: float | None = None
     best_step: int = 0
     best_weights: dict[str, Tensor] = field(default_factory=dict)
@@ -54,9 +54,9 @@ class State:
             return self.loss_sum / self.loss_count
         return self.history[-1]["loss"] if self.history else math.nan
 
-    def note_score(self, score: float, metric: Metric, recipe: Recipe) -> bool:
-        """Note an evaluation after the step that the state is at; return whether it is the best so far."""
-        if self.best_score is None or metric.better(score, self.best_score):
+    def note_score(self, score: float, task: Task, recipe: Recipe) -> bool:
+        """Note an evaluation after the step that the state is at; return whether its weights are kept so far."""
+        if self.best_score is None or task.keeps_last or task.primary.better(score, self.best_score):
             self.best_score, self.best_step, self.stale = score, self.step, 0
             return True
         self.stale += 1
@@ -78,16 +78,16 @@ def snapshot(model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -
 
 
 def restore(
-    values: Mapping[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, metric: Metric, recipe: Recipe
+    values: Mapping[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, task: Task, recipe: Recipe
 ) -> State:
     """Return the state that a checkpoint holds, with model, optimiser and generators as they were then.
 
-    `model` is as the seed draws it. Raises CheckpointDamaged for whatever training can't have left: PyTorch would take
-    most of it, to crash or to end in other numbers. Nothing is changed then.
+    `model` is as training begins with it. Raises CheckpointDamaged for whatever training can't have left: PyTorch would
+    take most of it, to crash or to end in other numbers. Nothing is changed then.
     """
     try:
         state = State(**values["state"])
-        reason = _wrong(values, state, model, optimizer, metric, recipe)
+        reason = _wrong(values, state, model, optimizer, task, recipe)
     # values of any type, in any place
     except Exception as error:
         raise CheckpointDamaged(one_line(error)[:200] or type(error).__name__) from None
@@ -107,7 +107,7 @@ def _wrong(
     state: State,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    metric: Metric,
+    task: Task,
     recipe: Recipe,
 ) -> str:
     """Return what training can't have left, '' if there is nothing."""
@@ -116,7 +116,7 @@ def _wrong(
         return f"model: {reason}"
     if reason := misfit(state.best_weights, weights if state.history else {}):
         return f"best weights: {reason}"
-    if reason := _wrong_history(state, metric, recipe):
+    if reason := _wrong_history(state, task, recipe):
         return reason
     if reason := _wrong_moments(values, state, model, optimizer):
         return f"optimizer: {reason}"
@@ -129,7 +129,7 @@ def _wrong(
     return ""
 
 
-def _wrong_history(state: State, metric: Metric, recipe: Recipe) -> str:
+def _wrong_history(state: State, task: Task, recipe: Recipe) -> str:
     """Return where counts, losses and scores of a state contradict each other, or the recipe; '' if nowhere."""
     counts = (state.step, state.best_step, state.stale, state.halvings, state.loss_count)
     if not all(type(count) is int and count >= 0 for count in counts) or state.step > recipe.max_steps:
@@ -140,10 +140,10 @@ def _wrong_history(state: State, metric: Metric, recipe: Recipe) -> str:
     # what was selected follows from the scores
     again = State()
     for line in state.history:
-        if reason := _wrong_line(line, again.halvings, metric, recipe):
+        if reason := _wrong_line(line, again.halvings, task.primary, recipe):
             return reason
         again.step = int(line["step"])
-        again.note_score(line["val_score"], metric, recipe)
+        again.note_score(line["val_score"], task, recipe)
     for name in ("best_score", "best_step", "stale", "halvings"):
         if getattr(state, name) != getattr(again, name):
             return f"{name} is {getattr(state, name)}, by the history {getattr(again, name)}"

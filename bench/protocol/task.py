@@ -85,6 +85,8 @@ class Task(ABC):
     class_metric: ClassVar[Metric | None] = None
     # whether the mean of several models' scores of a clip is a score of it
     has_ensembles: ClassVar[bool] = True
+    # whether a run keeps its last weights, whatever val says, instead of those that are best on val
+    keeps_last: ClassVar[bool] = False
     # what a suite may set in [task_settings]; and of these fields those that change what is asked: runs can be compared
     # if they have them in common
     settings_type: ClassVar[type[Strict]] = Strict
@@ -144,16 +146,17 @@ class Task(ABC):
     def prepare(  # noqa: B027
         self,
         pack: "Pack",
-        trained: TrainedRun,
+        trained: TrainedRun | None,
         load: Callable[[TrainedRun], "nn.Module"],
+        device: "torch.device | str" = "cpu",
         progress: Callable[[int, int], None] = lambda *_: None,
     ) -> None:
         """Make what the task's data are made of, where it is not there: once, before the first run.
 
         Args:
-            trained: the run that `built_on` names.
+            trained: the run that `built_on` names, if it is there.
             load: returns its model, on the device to compute on.
-            progress: takes clips done, and of how many.
+            progress: takes how much is done, and of how much.
         """
 
     def require(self, spec: "RunSpec", pack: "Pack") -> None:  # noqa: B027
@@ -210,7 +213,14 @@ class Task(ABC):
         """Return a split as batches: train to train on, the others to be scored; the first `clips` clips if given."""
         from bench.protocol.batches import Batches
 
-        return Batches(pack, split, self.targets(pack.targets(split))[:clips], recipe, device)
+        targets, chosen = self.targets(pack.targets(split))[:clips], None
+        if split == "train" and recipe.label_share < 1:
+            from bench.protocol.subsets import labelled_clips
+
+            # another draw for each seed, so that what seeds differ by includes it
+            chosen = labelled_clips(targets, recipe.label_share, self._run.seed if self._run else 0)
+            targets = targets[chosen]
+        return Batches(pack, split, targets, recipe, device, chosen=chosen)
 
     def score(self, model: "nn.Module", data: "Batches") -> npt.NDArray[np.float32]:
         """Return every clip's scores: (clips, k)."""

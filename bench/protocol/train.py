@@ -16,11 +16,12 @@ from bench.protocol.batches import Batches
 from bench.protocol.checkpoint import Checkpoint, CheckpointDamaged
 from bench.protocol.compiled import CompiledStep, Loss, MeasuredStep
 from bench.protocol.cuda_graphs import CudaGraphs, Losses, RecordedStep, Step, Timer
+from bench.protocol.frozen import set_training
 from bench.protocol.optim import learning_rate, optimizer_of, set_rate
 from bench.protocol.precision import products_in
 from bench.protocol.recipe import Recipe
 from bench.protocol.state import State, restore, snapshot
-from bench.protocol.task import Metric, Task
+from bench.protocol.task import Task
 
 __all__ = ["REPORT_EVERY", "State", "Status", "batch_of", "step_of", "train", "train_step"]
 
@@ -58,7 +59,7 @@ def train(
     report: Callable[[Status], None] = lambda status: None,
     notice: Callable[[str], None] = lambda line: None,
 ) -> State:
-    """Train in place; at the end the model holds the weights of the best evaluation on val.
+    """Train in place; at the end the model holds the weights of the best evaluation on val, or of the last one.
 
     Interrupted, and called again with the same arguments, it resumes from `checkpoint`, and ends in the same numbers
     as if it had not been (bitwise on a CPU with the same number of threads). A checkpoint that can't be read, or that
@@ -67,10 +68,10 @@ def train(
     """
     optimizer = optimizer_of(model, recipe)
     finite = [name for name, w in model.state_dict().items() if is_finite(w)]
-    state = _resume(checkpoint, model, optimizer, task.primary, recipe, notice)
+    state = _resume(checkpoint, model, optimizer, task, recipe, notice)
     step = step_of(model, optimizer, task, recipe, data.device, recipe.max_steps - state.step, notice)
     evaluations = recipe.evaluation_steps()
-    model.train()
+    set_training(model, recipe)
     losses, compilation = Losses(data.device), _Compilation(step, state)
     saved = clock = time.perf_counter()
 
@@ -88,6 +89,7 @@ def train(
         clock = now
         if evaluate:
             _evaluate(model, val, task, recipe, state, finite)
+            set_training(model, recipe)
             clock = time.perf_counter()
         report(_status(state, recipe))
         if checkpoint and (evaluate or clock - saved > CHECKPOINT_SECONDS):
@@ -128,7 +130,7 @@ def step_of(
     if recipe.compile == "auto" and device.type == "cuda":
         shapes = (repr(model), *((name, tensor.shape) for name, tensor in model.state_dict().items()))
         fields = (recipe.loss, recipe.batch_size, recipe.chunk_seconds, recipe.precision, recipe.channels_last)
-        kind = (type(model), shapes, fields, repr(task.settings), device)
+        kind = (type(model), shapes, fields, recipe.freeze, repr(task.settings), device)
         return MeasuredStep(lambda: step_with(loss), compiled, steps, kind, Timer())
     return step_with(loss)
 
@@ -206,7 +208,7 @@ def _evaluate(model: nn.Module, val: Batches, task: Task, recipe: Recipe, state:
         raise TrainingDiverged(f"val's {task.primary.label} is {score} after step {state.step}")
     state.history.append(line)
     state.loss_sum, state.loss_count = 0.0, 0
-    if not state.note_score(score, task.primary, recipe):
+    if not state.note_score(score, task, recipe):
         return
     state.best_weights = {name: w.detach().cpu().clone() for name, w in model.state_dict().items()}
     # scores may hide it, until the run's weights are to be loaded
@@ -224,7 +226,7 @@ def _resume(
     checkpoint: Checkpoint | None,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    metric: Metric,
+    task: Task,
     recipe: Recipe,
     notice: Callable[[str], None],
 ) -> State:
@@ -233,7 +235,7 @@ def _resume(
         return State()
     try:
         values = checkpoint.load()
-        return restore(values, model, optimizer, metric, recipe) if values else State()
+        return restore(values, model, optimizer, task, recipe) if values else State()
     except CheckpointDamaged as error:
         notice(f"{checkpoint.path} is damaged ({error}): kept as {checkpoint.set_aside().name}, training begins anew")
         return State()

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from architectures import contained, create, failure, is_finite, pass_on, require_weights
+from architectures import contained, failure, is_finite, pass_on, require_weights
 from bench.disk import require_space
 from bench.errors import UserError
 from bench.locks import attempt
+from bench.protocol.build import build
 from bench.protocol.checkpoint import CheckpointDamaged, CheckpointOfOtherCode
 from bench.protocol.optim import optimizer_of
 from bench.protocol.train import train_step
@@ -81,9 +82,9 @@ def check_runs(runs: Sequence[Run], results: ResultsFolder, device: torch.device
     """Take a step of every architecture, keep its weights and read them again.
 
     Raises UserError if one can't do that, if memory plainly does not suffice, if weights find no room on the disk, or
-    if finished ones are gone or damaged that are to be scored anew.
+    if finished ones are gone or damaged that are to be scored anew, or started from.
     """
-    _load_rescored(runs)
+    _load_needed(runs)
     parameters: dict[str, int] = {}
     # what scores the weights of another entry is as that one
     trained = [run for run in runs if not run.rescored]
@@ -103,9 +104,9 @@ def check_runs(runs: Sequence[Run], results: ResultsFolder, device: torch.device
     require_space(results.path, kept + 2 * 4 * 4 * max(parameters.values(), default=0) + 50e6)
 
 
-def _load_rescored(runs: Sequence[Run]) -> None:
-    """Load the weights of finished runs that are to be scored anew. Raises UserError if some are gone or damaged."""
-    waiting = [run.rescored.folder for run in runs if run.rescored and not run.folder.is_finished]
+def _load_needed(runs: Sequence[Run]) -> None:
+    """Load the weights of finished runs that others wait for. Raises UserError if some are gone or damaged."""
+    waiting = [run.follows.folder for run in runs if run.follows and not run.folder.is_finished]
     for folder in dict.fromkeys(waiting):
         if folder.is_finished:
             load_model(folder, folder.record(), _CPU)
@@ -125,7 +126,7 @@ def _step(run: Run, device: torch.device) -> int:
     task, classes = run.task, run.spec.config["num_classes"]
     size = task.size(recipe, run.pack.sample_rate)
     (x, y), shape = task.example(_ROWS, size, classes), task.output_shape(_ROWS, size, classes)
-    model, fresh = (create(run.spec.architecture, **run.spec.config) for _ in range(2))
+    model, fresh = (build(run.spec, _CPU) for _ in range(2))
     require_weights(model.state_dict())
     # of several inputs at once, or one more
     model.register_forward_hook(

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from architectures import contained, get_architecture, package_of, source_text, weights_bytes
-from bench.errors import UserError
 from bench.protocol.batches import Batches
 from bench.protocol.build import build
 from bench.protocol.checkpoint import Checkpoint
@@ -24,7 +23,7 @@ from bench.protocol.train import train, train_step
 from bench.runner.cost import CLIP_SECONDS, count_macs, count_parameters, latency, peak_memory
 from bench.runner.display import Display
 from bench.runner.provenance import code_digest, provenance
-from bench.runner.weights import load_model
+from bench.runner.weights import Start, begin, finished, load_model
 from bench.store import ResultsFolder, RunRecord
 from bench.store.record import Provenance
 from bench.suites.plan import Run
@@ -47,6 +46,8 @@ class _Kept:
     history: pd.DataFrame
     # `_OF_TRAINING`
     cost: Mapping[str, Any]
+    # what training began with, where that was not drawn
+    start: Start | None = None
 
 
 def execute(
@@ -89,6 +90,7 @@ def _execute(run: Run, device: torch.device, display: Display, cost: Mapping[str
         hash=spec.hash,
         **_judged(run, scores),
         untrained=untrained,
+        init=_said_of(kept.start) if kept.start else {},
         val_score=kept.val_score,
         best_step=kept.best_step,
         steps=kept.steps,
@@ -103,7 +105,9 @@ def _train(run: Run, val: Batches, device: torch.device, display: Display) -> _K
     """Train, and write the weights that are best on val."""
     spec, task = run.spec, run.task
     data = task.data(run.pack, "train", spec.recipe, device)
-    model = build(spec, device)
+    model, start = begin(spec, run.init.folder if run.init else None, device)
+    if start:
+        display.notice(_loaded(spec, start))
     state = train(
         model, data, val, task, spec.recipe,
         seed=spec.seed, checkpoint=checkpoint_of(run), report=display.training, notice=display.notice,
@@ -122,18 +126,39 @@ def _train(run: Run, val: Batches, device: torch.device, display: Display) -> _K
     }
     if spec.recipe.compile != "off":
         cost |= {"compiled": state.is_compiled, "compile_seconds": round(state.compile_seconds, 3)}
-    return _Kept(model, val_score, state.best_step, state.step, history, cost)
+    return _Kept(model, val_score, state.best_step, state.step, history, cost, start)
+
+
+def _loaded(spec: RunSpec, start: Start) -> str:
+    """Return a line on what a run's model took of another's weights, and what it did not."""
+    new = ", ".join(start.new[:4]) + (f" and {len(start.new) - 4} more" if len(start.new) > 4 else "")
+    taken = f"{len(start.loaded)} of {len(start.loaded) + len(start.new)} weights of {start.record.spec.name}"
+    return f"{spec.name} seed {spec.seed}: starts from {taken}" + (f"; new: {new}" if new else "")
+
+
+def _said_of(start: Start) -> dict[str, Any]:
+    """Return what a record says of the run that its weights come from, and what those cost."""
+    record = start.record
+    spec, settings = record.spec, task_of(record.spec).settings
+    return {
+        "entry": spec.name,
+        "system": spec.system,
+        "task": spec.task,
+        "task_settings": spec.task_settings,
+        "steps": record.steps,
+        "examples": record.steps * spec.recipe.batch_size,
+        "train_seconds": record.cost["train_seconds"],
+        # what was heard: the pack's train split, or sounds that are in no file
+        "source": getattr(settings, "data", "pack"),
+        "loaded": len(start.loaded),
+        "new": list(start.new),
+    }
 
 
 def _rescore(run: Run, rescored: Run, val: Batches, device: torch.device) -> _Kept:
     """Load the weights that another run has kept, and score val by them. Raises UserError if they are not there."""
     folder, task = rescored.folder, run.task
-    if not folder.is_finished:
-        raise UserError(f"{folder.name} has not finished, so that there are no weights of it to score")
-    trained = folder.record()
-    if trained.spec.hash != run.spec.rescores:
-        fix = "move the folder away and run the suite again"
-        raise UserError(f"{folder.record_file}: of a run with hash {trained.spec.hash}, not {run.spec.rescores}: {fix}")
+    trained = finished(folder, run.spec.rescores)
     model = load_model(folder, trained, device)
     val_score = float(task.selection_score(val.targets.cpu().numpy() > 0, task.score(model, val)))
     history = folder.history()
@@ -153,9 +178,10 @@ def _origin(run: Run, device: torch.device) -> Provenance:
 
 
 def _untrained(run: Run, device: torch.device) -> dict[str, float | int | None]:
-    """Return what eval's scores say of the weights as they are drawn."""
+    """Return what eval's scores say of the weights that training begins with."""
     task, pack, recipe = run.task, run.pack, run.spec.recipe
-    scores = task.score(build(run.spec, device), task.data(pack, "eval", recipe, device))
+    model, _ = begin(run.spec, run.init.folder if run.init else None, device)
+    scores = task.score(model, task.data(pack, "eval", recipe, device))
     return {**task.evaluate(task.split_targets(pack, "eval"), scores, pack.leaf)}
 
 
@@ -217,7 +243,9 @@ def _cost(spec: RunSpec, device: torch.device) -> Mapping[str, Any]:
     timed = min(math.ceil(passes), task.most_timed)
     # a clip is scored so, and nothing that says it may have come before
     fp32_means_fp32()
-    fresh = build(spec, torch.device("cpu"))
+    # what is frozen is a part of the model, too
+    whole = spec.model_copy(update={"recipe": recipe.model_copy(update={"freeze": False})})
+    fresh = build(whole, torch.device("cpu"))
 
     def one_step() -> None:
         throwaway = build(spec, device)

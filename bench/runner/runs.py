@@ -106,7 +106,7 @@ def run_all(
     """Run what is not finished, in this order, as many at a time as the executor has slots.
 
     A run is locked while it is trained. What another process is at is left to it: other runs come first, then this one
-    waits, and takes what it finds as finished. What scores the weights of another run comes right behind that one; of a
+    waits, and takes what it finds as finished. What needs the weights of another run comes right behind that one; of a
     run that failed, it fails, too. Raises MachineFault if the machine gave out.
 
     Args:
@@ -181,11 +181,11 @@ class _Runs:
             if run.folder.is_finished:
                 self.ranking.add(run.folder.record())
         self.left, self.busy, self.under_way, self.has_told = deque[int](), deque[int](), 0, False
-        # by the number of a run, of those that score its weights: they are left when that one has ended
+        # by the number of a run, of those that need its weights: they are left when that one has ended
         self.behind: dict[int, list[int]] = defaultdict(list)
         number_of = {run.folder: number for number, run in enumerate(runs, start=1)}
         for number, run in enumerate(runs, start=1):
-            trained = number_of.get(run.rescored.folder) if run.rescored else None
+            trained = number_of.get(run.follows.folder) if run.follows else None
             (self.behind[trained] if trained else self.left).append(number)
         # held for all above, and whenever something is shown
         self.changed = threading.Condition()
@@ -264,19 +264,19 @@ class _Runs:
 
 
 class _Ranking:
-    """The places of entries so far, by the mean over seeds of the primary metric on eval."""
+    """The places of entries so far, task by task, by the mean over seeds of the primary metric on eval."""
 
     def __init__(self) -> None:
-        self.scores: dict[str, dict[int, float]] = defaultdict(dict)
+        self.scores: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
 
     def add(self, record: RunRecord) -> None:
-        primary = get_task(record.spec.task).primary
+        spec, primary = record.spec, get_task(record.spec.task).primary
         score = record.metrics[primary.name]
-        self.scores[record.spec.name][record.spec.seed] = math.inf if score is None else primary.key(score)
+        self.scores[spec.task][spec.name][spec.seed] = math.inf if score is None else primary.key(score)
 
     def place(self, record: RunRecord) -> tuple[int, int]:
         """Return an entry's place, and of how many."""
-        means = {name: fmean(scores.values()) for name, scores in self.scores.items()}
+        means = {name: fmean(scores.values()) for name, scores in self.scores[record.spec.task].items()}
         return 1 + sum(mean < means[record.spec.name] for mean in means.values()), len(means)
 
 

@@ -2,6 +2,7 @@
 
 import glob
 import shlex
+from dataclasses import dataclass
 
 import torch
 from safetensors import SafetensorError
@@ -12,10 +13,14 @@ from architectures import ConfigError, contained, failure, get_architecture, mis
 from bench.disk import machine_fault
 from bench.errors import UserError, one_line
 from bench.protocol.build import build
+from bench.protocol.frozen import head_names
+from bench.protocol.spec import RunSpec
 from bench.protocol.task import TrainedRun
 from bench.store import RunFolder, RunRecord
 
-__all__ = ["load_model", "load_trained", "require_source", "require_waveforms", "weights_folder"]
+__all__ = [
+    "Start", "begin", "load_model", "load_trained", "require_source", "require_waveforms", "weights_folder",
+]  # fmt: skip
 
 
 def weights_folder(folder: RunFolder, record: RunRecord) -> RunFolder:
@@ -68,6 +73,52 @@ def load_model(folder: RunFolder, record: RunRecord, device: torch.device) -> nn
         raise UserError(f"{path}: damaged, or of another version ({reason[:200]}); {again}")
     model.load_state_dict(weights)
     return model
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a model took of the weights of another run, and what of it is as the seed drew it: names of weights."""
+
+    record: RunRecord
+    loaded: tuple[str, ...]
+    new: tuple[str, ...]
+
+
+def begin(spec: RunSpec, init: RunFolder | None, device: torch.device) -> tuple[nn.Module, Start | None]:
+    """Return the model that a run's training begins with, and what it took of the weights of another run, if of any.
+
+    What has the same name and shape is taken, but for the head where the other run had another task. Raises UserError
+    if that run is not finished, or its weights are gone, damaged, of another spec or no start for this model.
+    """
+    if init is None:
+        return build(spec, device), None
+    record = finished(init, spec.init)
+    weights = load_model(init, record, torch.device("cpu")).state_dict()
+    head = head_names(spec.architecture, spec.config) if record.spec.task != spec.task else set()
+    model = build(spec, device)
+    own = model.state_dict()
+    loaded = [
+        name for name, w in own.items() if name not in head and name in weights and weights[name].shape == w.shape
+    ]
+    new = tuple(name for name in own if name not in loaded)
+    if not loaded:
+        raise UserError(f"{spec.name}: none of the weights of {init.path} fits: start from those of a like model")
+    if spec.recipe.freeze and (drawn := [name for name in new if name not in head]):
+        fix = "give it the config of its start, or leave freeze out"
+        raise UserError(f"{spec.name}: freeze would leave {drawn[0]} as drawn, which {init.path} has not: {fix}")
+    model.load_state_dict({name: weights[name] for name in loaded}, strict=False)
+    return model, Start(record, tuple(loaded), new)
+
+
+def finished(folder: RunFolder, run_hash: str) -> RunRecord:
+    """Return the record of a finished run with this hash, whose weights another run needs. Raises UserError."""
+    if not folder.is_finished:
+        raise UserError(f"{folder.name} has not finished, so that there are no weights of it")
+    record = folder.record()
+    if record.spec.hash != run_hash:
+        fix = "move the folder away and run the suite again"
+        raise UserError(f"{folder.record_file}: of a run with hash {record.spec.hash}, not {run_hash}: {fix}")
+    return record
 
 
 def require_waveforms(folder: RunFolder, record: RunRecord) -> None:

@@ -17,6 +17,7 @@ from pydantic_core import CoreSchema
 from typing_extensions import TypedDict
 
 from bench.protocol.spec import RunSpec
+from bench.schema import LATER
 
 __all__ = ["FORMAT", "Amount", "Count", "MetricValue", "Provenance", "RunRecord"]
 
@@ -117,6 +118,23 @@ class _Data(TypedDict):
     copied_eval_clips: NotRequired[Count | None]
 
 
+class _Init(TypedDict, total=False):
+    """Of the run whose weights were the start. Of examples, `steps` batches were drawn."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    entry: str
+    system: str
+    task: str
+    task_settings: dict[str, Any]
+    steps: Count
+    examples: Count
+    train_seconds: Amount
+    source: str
+    loaded: Count
+    new: list[str]
+
+
 class Provenance(_Record):
     """Where a number comes from."""
 
@@ -147,7 +165,7 @@ class RunRecord(_Record):
     family: str
     # the architecture's figures in the literature, where there are any
     published: Annotated[dict[str, Any] | None, _Keys(_Published | None)] = None
-    # on eval: of the trained model, of the one that the seed drew, and without any learning
+    # on eval: of the trained model, of the one that training began with, and without any learning
     metrics: dict[str, MetricValue]
     untrained: dict[str, MetricValue]
     floors: dict[str, _Score] = {}
@@ -162,10 +180,12 @@ class RunRecord(_Record):
     provenance: Provenance
     # digest of scores.npz's array; '' in records from before there was one
     scores: str = ""
+    # of the run whose weights were the start: its entry, task and settings, what it took, and which weights are new
+    init: Annotated[dict[str, Any], _Keys(_Init), LATER] = {}
 
     @model_serializer(mode="wrap")
     def _without_nothing(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without_empty(serialize(self), "scores")
+        return _without_empty(serialize(self), "scores", "init")
 
     @property
     def dataset(self) -> str:
@@ -173,9 +193,9 @@ class RunRecord(_Record):
         return str(self.data["dataset"])
 
 
-def _without_empty(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return a record without a field that says nothing.
+def _without_empty(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Return a record without those of the named fields that say nothing.
 
     Trackers know a record by a digest of all that it says: those of before the field should not seem to be others.
     """
-    return {key: value for key, value in values.items() if key != name or value}
+    return {key: value for key, value in values.items() if key not in names or value}

@@ -95,6 +95,10 @@ class ResultsFolder:
 
     # --- runs
 
+    def within(self, name: str) -> "ResultsFolder":
+        """Return the results of pre-trainings, which have another task: they lie within these."""
+        return ResultsFolder(self.path / name)
+
     def run(self, spec: RunSpec) -> RunFolder:
         """Return the folder of a run, whether it exists or not; where it does not, format 1 may have the same run."""
         folder = RunFolder(self.path / spec.folder)

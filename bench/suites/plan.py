@@ -1,6 +1,7 @@
 """All runs of a suite, in their order."""
 
 import difflib
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,10 +21,12 @@ from bench.schema import validated
 from bench.store import PlannedContrast, ResultsFolder, RunFolder
 from bench.store.trained import find_trained
 from bench.suites.contrasts import resolve
+from bench.suites.grid import point_name
 from bench.suites.suite import MAX_RUNS, Entry, Suite, entry_name, same_names
 
 __all__ = [
-    "Run", "Selection", "check_name", "contrasts", "entries", "plan", "run_names", "sample_rates", "themes",
+    "Run", "Selection", "by_results", "check_name", "contrasts", "entries", "plan", "run_names", "sample_rates",
+    "themes",
 ]  # fmt: skip
 
 CPU = torch.device("cpu")
@@ -40,6 +43,8 @@ class Run:
     folder: RunFolder
     # whose weights it scores; None where it trains some
     rescored: "Run | None" = None
+    # whose weights it starts from; None where the seed draws them
+    init: "Run | None" = None
     # whose model makes its data, of a task that needs one
     built_on: TrainedRun | None = None
 
@@ -51,6 +56,16 @@ class Run:
     @property
     def task(self) -> Task:
         return task_of(self.spec)
+
+    @property
+    def results(self) -> ResultsFolder:
+        """The results that it belongs to: the suite's, or those of a pre-training within them."""
+        return ResultsFolder(self.folder.path.parent)
+
+    @property
+    def follows(self) -> "Run | None":
+        """The run whose weights it needs."""
+        return self.rescored or self.init
 
 
 @dataclass(frozen=True)
@@ -80,15 +95,19 @@ _ALL = Selection()
 def entries(suite: Suite, only: Sequence[str] = ()) -> list[Entry]:
     """Return the suite's entries, or those named, each once, with all that they take from their bases and the grid.
 
-    What scores the weights of another comes right behind that one, which is there in any case. Raises UserError for an
-    unknown name, also in the suite's contrasts, and for names that the grid makes twice or too long.
+    What scores the weights of another, or starts from them, comes right behind that one, which is there in any case.
+    Raises UserError for an unknown name, also in the suite's contrasts, and for names that the grid makes twice or too
+    long.
     """
     crossed = _crossed(suite)
-    # by the entry that trains: that one, and those that score its weights
+    # by the entry that needs no weights of others: that one, and those that need its own
     groups: dict[str, dict[str, Entry]] = defaultdict(dict)
     for entry in (entry for name in only or crossed for entry in _chosen(name, suite, crossed)):
-        trains = _chosen(entry.rescores, suite, crossed)[0] if entry.rescores else entry
-        groups[trains.name] = {trains.name: trains} | groups[trains.name] | {entry.name: entry}
+        chain = [entry]
+        while needed := chain[0].follows:
+            chain.insert(0, _chosen(needed, suite, crossed)[0])
+        first = chain[0]
+        groups[first.name] = {first.name: first} | groups[first.name] | {each.name: each for each in chain}
     _check_names(suite, [entry.name for of_entry in crossed.values() for entry in of_entry])
     # what is wrong in them should not wait for data
     _resolved(suite, crossed)
@@ -123,7 +142,13 @@ def contrasts(suite: Suite) -> tuple[PlannedContrast, ...]:
 
 def themes(suite: Suite) -> dict[str, str]:
     """Return the themes of the whole suite's entries by name, of those that have one."""
-    return {entry.name: entry.theme for of_entry in _crossed(suite).values() for entry in of_entry if entry.theme}
+    compared = _compared(suite, _crossed(suite))
+    return {entry.name: entry.theme for of_entry in compared.values() for entry in of_entry if entry.theme}
+
+
+def _compared(suite: Suite, crossed: Mapping[str, list[Entry]]) -> dict[str, list[Entry]]:
+    """Return what is there to be compared: all but pre-trainings."""
+    return {name: of for name, of in crossed.items() if not any(map(suite.is_pretraining, of))}
 
 
 def _crossed(suite: Suite) -> dict[str, list[Entry]]:
@@ -132,16 +157,18 @@ def _crossed(suite: Suite) -> dict[str, list[Entry]]:
     try:
         declared = [suite.resolved(entry) for entry in suite.runs]
         for entry in declared:
-            get_architecture(entry.architecture, task=suite.task)
+            get_architecture(entry.architecture, task=entry.task or suite.task)
         known = {entry.name: entry for entry in [*(_entry_of(name, suite.task) for name in names), *declared]}
     except ConfigError as error:
         raise UserError(str(error)) from None
-    if (count := len(known) * prod(map(len, suite.grid.values()))) > MAX_RUNS:
+    alone = sum(map(suite.is_pretraining, known.values()))
+    if (count := alone + (len(known) - alone) * prod(map(len, suite.grid.values()))) > MAX_RUNS:
         raise _too_many(suite, _counted(count, "entry", "entries"))
     return {name: suite.crossed(entry) for name, entry in known.items()}
 
 
 def _resolved(suite: Suite, crossed: Mapping[str, list[Entry]]) -> tuple[PlannedContrast, ...]:
+    crossed = _compared(suite, crossed)
     names = {name: [entry.name for entry in of_entry] for name, of_entry in crossed.items()}
     families: dict[str, list[str]] = defaultdict(list)
     for entry in (entry for of_entry in crossed.values() for entry in of_entry if not entry.compared_with):
@@ -203,27 +230,59 @@ def plan(
         if run.spec.recipe.precision == "tf32" and not computes_tf32(device):
             has = f"{device} does not compute in it (NVIDIA GPUs do, Ampere and later)"
             raise UserError(f"{run.spec.name}, train: precision='tf32': {has}: take fp32")
-    _require_one_question([run.spec for run in chosen])
+    for runs_of in by_results(chosen).values():
+        _require_one_question([run.spec for run in runs_of])
+    _require_starts(chosen, selected)
     runs: list[Run] = []
     for seed in _seeds(suite, selection):
         made: dict[str, Run] = {}
         for entry, first in zip(selected, chosen, strict=True):
-            rescored = made[entry.rescores] if entry.rescores else None
-            spec = first.spec.model_copy(update={"seed": seed, "rescores": rescored.spec.hash if rescored else ""})
-            made[entry.name] = replace(first, spec=spec, folder=results.run(spec), rescored=rescored)
+            needed = {name: made[of] for name in ("rescores", "init") if (of := getattr(entry, name))}
+            hashes = {name: run.spec.hash for name, run in needed.items()}
+            spec = first.spec.model_copy(update={"seed": seed, **hashes})
+            folder = first.results.run(spec)
+            run = replace(first, spec=spec, folder=folder, rescored=needed.get("rescores"), init=needed.get("init"))
+            made[entry.name] = run
         runs += made.values()
     return runs
 
 
+def by_results(runs: Sequence[Run]) -> dict[ResultsFolder, list[Run]]:
+    """Return runs by the results that they belong to: the suite's, and those of its pre-trainings."""
+    found: dict[ResultsFolder, list[Run]] = defaultdict(list)
+    for run in runs:
+        found[run.results].append(run)
+    return found
+
+
 def _require_one_question(specs: Sequence[RunSpec]) -> None:
     """Raise UserError for entries that are judged on different things, which nothing compares."""
-    first, asked = specs[0].name, task_of(specs[0]).judged_on()
-    for other in specs[1:]:
-        for name, value in task_of(other).judged_on().items():
+    for spec in specs[1:]:
+        asked = task_of(specs[0]).judged_on()
+        for name, value in task_of(spec).judged_on().items():
             if value != asked[name]:
                 raise UserError(
-                    f"{first} has {name}={asked[name]!r} and {other.name} {value!r}, so that nothing compares them: "
-                    "one suite has one for all entries"
+                    f"{specs[0].name} has {name}={asked[name]!r} and {spec.name} {value!r}, so that nothing compares "
+                    "them: one suite has one for all entries"
+                )
+
+
+def _require_starts(runs: Sequence[Run], selected: Sequence[Entry]) -> None:
+    """Raise UserError for an entry that can't start from the weights that it is to start from."""
+    specs = {run.spec.name: run.spec for run in runs}
+    for entry in selected:
+        if not entry.init:
+            continue
+        spec, start = specs[entry.name], specs[entry.init]
+        for what, mine, others in (
+            ("architecture", spec.architecture, start.architecture),
+            ("sample_rate", spec.config["sample_rate"], start.config["sample_rate"]),
+            ("source", spec.source, start.source),
+        ):
+            if mine != others:
+                raise UserError(
+                    f"{entry.name}: init={entry.init!r} has {what}={others!r}, not {mine!r}, so that its weights say "
+                    "nothing here: start from an entry of the same"
                 )
 
 
@@ -231,9 +290,9 @@ def run_names(suite: Suite, selection: Selection = _ALL, *, trained: bool = Fals
     """Return what the runs of a suite are called, in the order of `plan`: ENTRY-sSEED. No data are needed.
 
     Args:
-        trained: Whether those are left out that only score the weights of others.
+        trained: Whether those are left out that need the weights of others, with which they are done.
     """
-    chosen = [entry for entry in _selected(suite, selection) if not (trained and entry.rescores)]
+    chosen = [entry for entry in _selected(suite, selection) if not (trained and entry.follows)]
     return [_run_name(entry.name, seed) for seed in _seeds(suite, selection) for entry in chosen]
 
 
@@ -258,7 +317,7 @@ def _first_run(
     suite: Suite, entry: Entry, packs: Sequence[Pack], results: ResultsFolder, selection: Selection, bf16: bool
 ) -> Run:
     """Return the run of an entry's first seed, but for what it scores, whose seeds have runs of their own."""
-    architecture, task = get_architecture(entry.architecture), get_task(suite.task)
+    architecture, task = get_architecture(entry.architecture), get_task(entry.task or suite.task)
     sample_rate, recipe, marks = suite.settings(entry, architecture.family, selection.overrides)
     of_task = suite.task_settings_of(entry, architecture.family, selection.task_settings)
     pack = _pack_at(sample_rate, packs, entry.name)
@@ -279,9 +338,9 @@ def _first_run(
         if idle := [name for name in task.without if name in fields]:
             raise UserError(f"{table}: {idle[0]} means nothing to task {task.name}: leave it out")
     values = {
-        **{name: getattr(entry, name) for name in ("name", "architecture", "init", "question")},
+        **{name: getattr(entry, name) for name in ("name", "architecture", "question")},
         "base": entry.compared_with,
-        "task": suite.task,
+        "task": task.name,
         "task_settings": task.checked_settings(of_task, f"{where}, task_settings"),
         "config": config_values(config, architecture.config),
         "recipe": recipe.settled(bf16=bf16, loss=task.losses[0]),
@@ -294,7 +353,16 @@ def _first_run(
     }
     spec = validated(RunSpec, values, where)
     task.require(spec, pack)
-    return Run(spec, pack, results.run(spec), built_on=trained)
+    within = results.within(_question(task_of(spec))) if suite.is_pretraining(entry) else results
+    return Run(spec, pack, within.run(spec), built_on=trained)
+
+
+def _question(task: Task) -> str:
+    """Return what the results of a pre-training's task are called: contrast, or contrast-seconds_2.0."""
+    usual = task.settings_type()
+    asked = {name: getattr(task.settings, name) for name in task.judged_by}
+    other = {name: value for name, value in asked.items() if value != getattr(usual, name)}
+    return re.sub(r"[^A-Za-z0-9._+-]", "_", "-".join([task.name, *([point_name(other)] if other else [])]))[:200]
 
 
 def _changed(recipe: Recipe) -> list[str]:

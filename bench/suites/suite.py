@@ -3,7 +3,7 @@
 import difflib
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, mod
 
 from bench.errors import UserError, one_line
 from bench.protocol.recipe import SCORING, Recipe
+from bench.protocol.task import get_task
 from bench.renamed import warn_of_old_names
 from bench.schema import Line, in_one_line, validated
 from bench.suites.contrasts import Contrast, check_contrasts
@@ -76,8 +77,10 @@ class Entry(Settings):
     question: Line = ""
     # what it is shown with, among others of this theme; no base's
     theme: Annotated[str, Field(max_length=80), AfterValidator(in_one_line)] = ""
-    # the entry whose weights are the start
-    init: str = ""
+    # the entry whose weights are the start, seed by seed
+    init: _OfEntry = ""
+    # of a pre-training: its own task, where the suite has another; its runs are no part of what is compared
+    task: str = ""
 
     @model_validator(mode="after")
     def _architecture_or_base(self) -> Self:
@@ -89,7 +92,7 @@ class Entry(Settings):
 
     @model_validator(mode="after")
     def _rescoring_sets_nothing_else(self) -> Self:
-        given = [name for name in ("config", "task_settings", "sample_rate", "init") if getattr(self, name)]
+        given = [name for name in ("config", "task_settings", "sample_rate", "init", "task") if getattr(self, name)]
         given += [f"train.{name}" for name in self.train if name not in SCORING]
         if self.rescores and given:
             raise ValueError(
@@ -103,12 +106,19 @@ class Entry(Settings):
         """The entry that this one is an ablation of, or ''."""
         return self.base or self.rescores
 
+    @property
+    def follows(self) -> str:
+        """The entry whose weights this one needs, to score them or to start from, or ''."""
+        return self.rescores or self.init
+
     def on(self, base: "Entry") -> "Entry":
         """Return what is declared here over all that the base declares, which has no base of its own any more."""
         merged = {name: getattr(base, name) | getattr(self, name) for name in ("config", "train", "task_settings")}
         merged |= self.marked_over(base, declared_keys(self.train, self.sample_rate))
-        rate = self.sample_rate or base.sample_rate
-        return self.model_copy(update=merged | {"architecture": base.architecture, "sample_rate": rate})
+        merged |= {name: getattr(self, name) or getattr(base, name) for name in ("sample_rate", "task")}
+        # what scores weights starts from none
+        merged["init"] = "" if self.rescores else self.init or base.init
+        return self.model_copy(update=merged | {"architecture": base.architecture})
 
 
 class Suite(Settings):
@@ -145,8 +155,23 @@ class Suite(Settings):
         named = set(self.architectures if isinstance(self.architectures, list) else []) - set(own)
         if twice := same_names([*sorted(named), *own]):
             raise ValueError(f"two entries are called {twice}: each of [[runs]] needs a name of its own")
-        _ = self._resolved
+        for entry in self._resolved.values():
+            self._check_init(entry)
         return self
+
+    def _check_init(self, entry: Entry) -> None:
+        """Raise ValueError if what an entry starts from is unknown, or starts from the entry itself."""
+        named = set() if self.named == "all" else set(map(entry_name, self.named))
+        seen = [entry.name]
+        while entry.init:
+            if entry.init in seen:
+                raise ValueError(f"{seen[0]}: init={entry.init!r}: it would start from its own weights")
+            seen.append(entry.init)
+            if entry.init not in self._resolved:
+                if self.named != "all" and entry.init not in named:
+                    raise ValueError(f"{entry.name}: init={entry.init!r} is no entry of this suite")
+                return
+            entry = self._resolved[entry.init]
 
     @model_validator(mode="after")
     def _grid_stands_alone(self) -> Self:
@@ -156,8 +181,9 @@ class Suite(Settings):
             how = "base" if entry.base else "rescores"
             if self.grid and entry.compared_with:
                 raise ValueError(f"{entry.name}: {how} and [grid] exclude each other: give it an architecture instead")
-            if self.space and entry.rescores:
-                raise ValueError(f"{entry.name}: rescores and [space] exclude each other: leave one of the two out")
+            for name in ("rescores", "init", "task"):
+                if self.space and getattr(entry, name):
+                    raise ValueError(f"{entry.name}: {name} and [space] exclude each other: leave one of the two out")
         return self
 
     def resolved(self, entry: Entry) -> Entry:
@@ -199,12 +225,23 @@ class Suite(Settings):
     def crossed(self, entry: Entry) -> list[Entry]:
         """Return a resolved entry at each point of the grid, or alone where there is no grid. Raises UserError.
 
-        The grid's points are counted by `plan.entries`, before they are made.
+        So is a pre-training. The grid's points are counted by `plan.entries`, before they are made.
         """
-        return [self._at(point, entry) for point in points(self.grid)] if self.grid else [entry]
+        if not self.grid or self.is_pretraining(entry):
+            return [entry]
+        return [self._at(point, entry) for point in points(self.grid)]
+
+    def is_pretraining(self, entry: Entry) -> bool:
+        """Return whether an entry has a task of its own, so that it is a start for others, and compared with none."""
+        return entry.task not in ("", self.task)
 
     def _at(self, point: Mapping[str, Any], entry: Entry) -> Entry:
-        values: dict[str, Any] = {name: getattr(entry, name) for name in ("architecture", "question", "theme", "init")}
+        kept = ("architecture", "question", "theme", "init")
+        values: dict[str, Any] = {name: getattr(entry, name) for name in kept}
+        start = self._resolved.get(entry.init)
+        if entry.init and not (start and self.is_pretraining(start)):
+            # which is crossed, too
+            values["init"] = f"{entry.init}-{point_name(point)}"
         for table in ("train", "config", "task_settings"):
             values[table] = {field_of(name): value for name, value in point.items() if name.startswith(f"{table}.")}
         values |= {"name": f"{entry.name}-{point_name(point)}", "sample_rate": point.get("sample_rate")}
@@ -218,9 +255,11 @@ class Suite(Settings):
     def task_settings_of(self, entry: Entry, family: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """Return what is set of the task for a resolved entry; `overrides` take the place of what the suite sets.
 
-        What an entry sets itself stays: it is what tells it from the others. Raises UserError for overrides of what the
-        grid sets.
+        What an entry sets itself stays: it is what tells it from the others; of another task than the suite's it has
+        nothing else. Raises UserError for overrides of what the grid sets.
         """
+        if self.is_pretraining(entry):
+            return entry.task_settings
         self._refuse_overrides("task_settings", overrides)
         of_family = self.family.get(family, Settings())  # type: ignore[call-overload]
         return self.task_settings | of_family.task_settings | dict(overrides) | entry.task_settings
@@ -228,11 +267,16 @@ class Suite(Settings):
     def settings(self, entry: Entry, family: str, overrides: Mapping[str, Any]) -> tuple[int, Recipe, Marks]:
         """Return sample rate, recipe and sources of a resolved entry's settings; `overrides` (--set) go last.
 
-        Raises UserError for values that can't be, and for overrides of what the grid sets.
+        What means nothing to a pre-training's task it has only of its own. Raises UserError for values that can't be,
+        and for overrides of what the grid sets.
         """
         self._refuse_overrides("train", overrides)
         of_family = self.family.get(family, Settings())  # type: ignore[call-overload]
-        train = self.train | of_family.train | entry.train | dict(overrides)
+        others, set_for_all = self.train | of_family.train, dict(overrides)
+        if self.is_pretraining(entry):
+            idle = {"loss", *get_task(entry.task).without}
+            others, set_for_all = (_without(values, idle) for values in (others, set_for_all))
+        train = others | entry.train | set_for_all
         recipe = validated(Recipe, train, f"suite {self.title!r}, {entry.name}, train")
         marks = Marks(**of_family.marked_over(self))
         marks = Marks(**entry.marked_over(marks, declared_keys(entry.train, entry.sample_rate)))
@@ -245,6 +289,10 @@ class Suite(Settings):
             # two entries would be the same
             reason = "which --set or --quick sets for all: leave one of the two out"
             raise UserError(f"suite {self.title!r} has a [grid] over {table}.{taken[0]}, {reason}")
+
+
+def _without(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
 
 
 def same_names(names: Sequence[str]) -> str:

@@ -525,7 +525,7 @@ def checkpoint(case: Case) -> None:
         if values := kept.load():
             model = build(run.spec, torch.device("cpu"))
             optimizer = optimizer_of(model, run.spec.recipe)
-            state = restore(values, model, optimizer, get_task("tagging").primary, run.spec.recipe)
+            state = restore(values, model, optimizer, get_task("tagging"), run.spec.recipe)
             require(state.step == 2, f"step {state.step}")
             for p in model.parameters():
                 p.grad = torch.zeros_like(p)

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -27,9 +27,9 @@ class WindowTask(Task):
     # a mean of what several models' scores say is no score of a clip
     has_ensembles = False
     inputs = "windows"
-    without = (
+    without: ClassVar[tuple[str, ...]] = (
         "chunk_seconds", "short_clips", "hop_seconds", "eval_hop_seconds", "crops", "aggregate", "top_k",
-        "last_chunk_weight", "gain_db", "time_shift", "mixup",
+        "last_chunk_weight", "gain_db", "time_shift", "mixup", "label_share",
     )  # fmt: skip
 
     settings: ChosenClips

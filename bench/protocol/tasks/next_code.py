@@ -1,6 +1,7 @@
 """Next-code prediction: of a codec's codes, 25 a second, the one that comes next in a sound (arXiv:1711.00937, 4.3)."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
 import numpy as np
@@ -92,13 +93,15 @@ class NextCode(NextInSequence):
     def prepare(
         self,
         pack: "Pack",
-        trained: TrainedRun,
+        trained: TrainedRun | None,
         load: Callable[[TrainedRun], "nn.Module"],
+        device: "torch.device | str" = "cpu",
         progress: Callable[[int, int], None] = lambda *_: None,
     ) -> None:
-        """Write the codes of the pack's clips beside it, unless they are there."""
+        """Write the codes of the pack's clips beside it, unless they are there, as they are where the codec is not."""
+        del device
 
-        def make() -> Codes:
+        def make(trained: TrainedRun) -> Codes:
             model, clips, done = load(trained), dict[str, list[npt.NDArray[np.uint16]]](), 0
             for split in SPLITS:
                 clips[split] = []
@@ -109,7 +112,8 @@ class NextCode(NextInSequence):
             values = {split: np.concatenate(of_split) for split, of_split in clips.items()}
             return Codes(trained.weights, self.settings.num_codes, values, lengths)
 
-        make_codes(pack, self.settings.codec, make)
+        if trained:
+            make_codes(pack, self.settings.codec, partial(make, trained))
         self.codes(pack)
 
     def codes(self, pack: "Pack") -> Codes:

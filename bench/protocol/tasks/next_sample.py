@@ -164,16 +164,9 @@ class Windows(Places):
 
     def batch(self, ids: "Tensor") -> "tuple[Tensor, Tensor]":
         """Return windows and what follows each of their samples, as codes: (b,) -> (b, before + n), (b, n)."""
-        import torch
+        from bench.protocol.batches import excerpts, to_device
 
-        from bench.protocol.batches import to_device
-
-        starts = self.places(ids) - self.size
-        if self.samples.device.type == "cpu":
-            waves = torch.stack([self.samples[i : i + self.size + 1] for i in starts.tolist()])
-            waves = to_device(waves, self.device)
-        else:
-            waves = self.samples.unfold(0, self.size + 1, 1)[to_device(starts, self.device)]
+        waves = excerpts(self.samples, self.places(ids) - self.size, self.size + 1, self.device)
         scaled = waves * to_device(self.gains[self.clip(ids)], self.device).unsqueeze(1)
         return _split(self.task, scaled.round().clamp(-32768, 32767).short())
 

@@ -181,7 +181,7 @@ class RayExecutor(Executor):
             if not is_free:
                 return RunEnd("busy")
             if not folder.is_finished and failed_at(folder) == work.failure:
-                trained = _to_score(work.run.rescored.folder) if work.run.rescored else {}
+                trained = _to_load(work.run.follows.folder) if work.run.follows else {}
                 end, files = self._send(_Elsewhere(work, trained), display)
                 _keep(folder, files)
                 return end
@@ -418,8 +418,8 @@ def _explained(error: RayError, node: str) -> Exception:
     return WorkerDied(f"its process on {node} was killed, or crashed")
 
 
-def _to_score(folder: RunFolder) -> dict[str, bytes]:
-    """Return the files of a run that another one needs to score its weights; none if it is not finished."""
+def _to_load(folder: RunFolder) -> dict[str, bytes]:
+    """Return the files of a run that another one needs to load its weights; none if it is not finished."""
     files = (folder.record_file, folder.history_file, folder.weights_file) if folder.is_finished else ()
     return {path.name: path.read_bytes() for path in files if path.is_file()}
 
@@ -455,17 +455,18 @@ class _Elsewhere:
     """Does a run in a temporary folder, and returns how it ended, with the files that are kept of it."""
 
     work: RunWork
-    # of the run whose weights it scores
+    # of the run whose weights it needs
     trained: Mapping[str, bytes]
 
     def __call__(self, device: torch.device, display: Display) -> tuple[RunEnd, dict[str, bytes]]:
         with TemporaryDirectory(prefix="bench-") as place:
             folder = RunFolder(Path(place) / self.work.run.folder.name)
             run = replace(self.work.run, folder=folder)
-            if rescored := run.rescored:
-                trained = RunFolder(Path(place) / rescored.folder.name)
+            if needed := run.follows:
+                trained = RunFolder(Path(place) / needed.folder.name)
                 _keep(trained, self.trained)
-                run = replace(run, rescored=replace(rescored, folder=trained))
+                there = replace(needed, folder=trained)
+                run = replace(run, rescored=there) if run.rescored else replace(run, init=there)
             end = replace(self.work, run=run, failure=None)(device, display)
             files = [path for path in folder.path.iterdir() if path != folder.checkpoint_file]
             return end, {path.name: path.read_bytes() for path in files}
