@@ -34,6 +34,7 @@ def table_caption(analysis: Analysis, table: Table, columns: Sequence[Column]) -
         "floors": _floors,
         "over_floor": _over_floor,
         "cost": _costs,
+        "starts": _starts,
         "contrasts": _contrasts,
         "ablations": _ablations,
         "differences": _differences,
@@ -68,6 +69,15 @@ def _costs(analysis: Analysis, columns: Sequence[Column]) -> list[str]:
     fields = {column.field for column in columns}
     told = [text for field, text in _COSTS.items() if field in fields]
     return [f"{beginning(analysis.primary.label)} and costs", *told, *_emphasis(analysis), *_marks(analysis)]
+
+
+def _starts(analysis: Analysis, _: Sequence[Column]) -> list[str]:
+    return [
+        f"{beginning(analysis.primary.label)}, and what each system's weights were before its training",
+        "Examples, steps and seconds before: of the training that the start is from, its fastest seed; labels used: "
+        "share of the train clips whose labels are read",
+        "Eval clips heard: those that are, to the sample, in what the start was trained on",
+    ]
 
 
 def _emphasis(analysis: Analysis) -> list[str]:

@@ -38,6 +38,7 @@ _FIRST = {
     "differences": ("second", "{}", "{}_low", "{}_verdict"),
     "classes": ("difference", "low", "verdict"),
     "published": ("published_{published}",),
+    "starts": ("{}", "start", "trained", "label_share"),
 }
 # suffixes of a figure's files, the second of the one as wide as a column
 _FILES = {"PNG": ".png", "SVG": ".svg", "PDF": ".pdf", "PDF, one column wide": "_column.pdf"}

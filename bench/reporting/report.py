@@ -153,7 +153,7 @@ class Report:
 
     @property
     def _shown(self) -> list[Table]:
-        shown = ("ablations", "scores", "floors", "over_floor", "contrasts", "tuning", "cost")
+        shown = ("ablations", "scores", "floors", "over_floor", "contrasts", "tuning", "starts", "cost")
         return [self.tables[name] for name in shown if name in self.tables]
 
     def _frame(self, name: str) -> pd.DataFrame:

@@ -241,12 +241,13 @@ def _group(runs: Sequence[FinishedRun]) -> list[System]:
     groups: dict[str, dict[str, list[FinishedRun]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         spec = run.record.spec
-        groups[spec.name][spec.system].append(run)
+        # a spec has the hash of its own seed's start, the record that of all seeds'
+        groups[spec.name][spec.system + str(run.record.init.get("system", ""))].append(run)
     systems = []
     for name, of_name in groups.items():
         by_seed = [sorted(group, key=lambda run: run.record.spec.seed) for group in of_name.values()]
         same_name = [System(printable(name), tuple(group)) for group in by_seed]
-        flat = [s.settings | _origin(s.spec) for s in same_name]
+        flat = [s.settings | _origin(s.first) for s in same_name]
         differing = [key for key in flat[0] if len({json.dumps(values.get(key)) for values in flat}) > 1]
         for system, values in zip(same_name, flat, strict=True):
             what = ", ".join(f"{key}={values.get(key)}" for key in differing)
@@ -254,6 +255,7 @@ def _group(runs: Sequence[FinishedRun]) -> list[System]:
     return systems
 
 
-def _origin(spec: RunSpec) -> dict[str, str]:
+def _origin(record: RunRecord) -> dict[str, str]:
     """Return what two systems of one name may differ in beside their settings."""
-    return {"pack": spec.pack[:8], "source": spec.source[:8], "rescores": spec.rescores}
+    spec, start = record.spec, str(record.init.get("system", ""))
+    return {"pack": spec.pack[:8], "source": spec.source[:8], "rescores": spec.rescores, "init": start}

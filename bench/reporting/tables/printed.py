@@ -34,6 +34,11 @@ _LAYOUTS: Mapping[str, Mapping[str, str]] = {
     "over_floor": {
         "entry": "Entry", "{primary}": "{label}", "difference": "Difference", **_CLAIM, "beats_floor": "Beats it",
     },
+    "starts": {
+        "entry": "Entry", "{primary}": "{label}", "start": "Start", "start_source": "Heard",
+        "start_examples": "Examples", "start_seconds": "s before", "train_seconds": "s", "trained": "Trained",
+        "label_share": "Labels",
+    },
     "differences": {
         "first": "First", "second": "Second", "{primary}": "Difference",
         **{f"{{primary}}_{name}": header for name, header in _CLAIM.items()},

@@ -13,6 +13,7 @@ from bench.reporting.pareto import least, training_seconds, unbeaten
 from bench.reporting.systems import Results
 from bench.reporting.tables.contrasts import contrast_table
 from bench.reporting.tables.floors import floor_table, over_floor_table
+from bench.reporting.tables.starts import start_table
 from bench.reporting.tables.table import (
     CLAIMED,
     COSTS,
@@ -47,7 +48,7 @@ NAME = Column("entry", "entry", _marked_name, numeric=False)
 
 
 def tables(analysis: Analysis) -> list[Table]:
-    """Return ablations, scores, floors, contrasts, cost, differences and published figures, as far as there are any."""
+    """Return ablations, scores, floors, contrasts, costs, starts, differences, published figures, if there are any."""
     fronts = {letter: unbeaten(analysis, axis) for letter, axis in AXES.items()}
     records = tuple(_record(standing, analysis, fronts) for standing in analysis.standings)
     published = tuple(record for record in records if record["published_parameters"] is not None)
@@ -61,6 +62,8 @@ def tables(analysis: Analysis) -> list[Table]:
     if analysis.contrasts:
         made.append(contrast_table(analysis.contrasts, analysis.margin))
     made.append(Table("cost", "Cost", _cost(analysis), records))
+    if starts := start_table(analysis):
+        made.append(starts)
     if analysis.pairs:
         between = difference("first - second", primary.name, f"{primary.name}_", margin=analysis.margin)
         columns = (words("first"), words("second"), *between)
