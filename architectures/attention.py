@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Pattern", "sparse_attention"]
+__all__ = ["Kind", "Pattern", "sparse_attention"]
+
+Kind = Literal["local", "strided", "fixed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +26,7 @@ class Pattern:
     last block ends with the input, so that it may be shorter.
     """
 
-    kind: Literal["local", "strided", "fixed"]
+    kind: Kind
     span: int
     summary: int
     causal: bool

@@ -1,25 +1,39 @@
 """What attention takes by itself over more and more tokens: to all of them, to some by a mask, to some by blocks."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from architectures.attention import Pattern, sparse_attention
+from architectures.attention import Kind, Pattern, sparse_attention
+from bench.reporting.figures import style
 from bench.runner.cost import peak_memory
 from benchmarks.machine import synchronize
 from benchmarks.turns import Work, medians_in_turns
 
-__all__ = ["FULL", "QUICK", "dense_mask", "markdown", "measure_attention"]
+__all__ = ["FIGURE", "FULL", "QUICK", "dense_mask", "draw_patterns", "markdown", "measure_attention"]
 
 # squares, so that spans are whole roots
 FULL, QUICK = (400, 1_600, 6_400), (400, 1_600)
 _HEADS, _WIDTH = 8, 64
 _ROUNDS = 5
+# of the documentation: 24 tokens, in blocks of 6
+FIGURE = Path("docs/attention_patterns.png")
+_DRAWN, _SPAN, _ROW = 24, 6, 15
+_TITLES: dict[Kind, Sequence[str]] = {
+    "local": ("local",),
+    "strided": ("strided, half of the heads", "strided, the others"),
+    "fixed": ("fixed",),
+}
 
 
 def measure_attention(device: torch.device, quick: bool, progress: Callable[[str], None]) -> pd.DataFrame:
@@ -45,9 +59,7 @@ def measure_attention(device: torch.device, quick: bool, progress: Callable[[str
 def _steps(x: Tensor) -> dict[str, Work]:
     """Return what takes a forward and a backward pass in each way: x is (3, b, heads, t, d)."""
     t = x.shape[3]
-    patterns = {
-        kind: Pattern(kind=kind, span=round(t**0.5), summary=2, causal=False) for kind in ("local", "strided", "fixed")
-    }
+    patterns = {kind: Pattern(kind=kind, span=round(t**0.5), summary=2, causal=False) for kind in _TITLES}
     # made once, as a model would keep it; fixed, which is the same in all heads
     mask = dense_mask(patterns["fixed"], t, x.device)
     ways: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
@@ -93,3 +105,37 @@ def markdown(points: pd.DataFrame) -> str:
 def _exponent(line: pd.DataFrame, column: str) -> str:
     before, last = line.iloc[-2], line.iloc[-1]
     return f"{math.log(last[column] / before[column]) / math.log(last['tokens'] / before['tokens']):.2f}"
+
+
+def draw_patterns(path: Path) -> None:
+    """Draw which tokens each token attends to, pattern by pattern, as the code attends."""
+    style.set_style()
+    figure, grid = plt.subplots(2, 4, figsize=(style.FULL, 3.7), layout="constrained", sharex=True, sharey=True)
+    for line, causal in zip(grid, (False, True), strict=True):
+        panels = iter(line)
+        for kind, titles in _TITLES.items():
+            pattern = Pattern(kind=kind, span=_SPAN, summary=2, causal=causal)
+            # equal keys have equal weights, so that each row says which of the values it has seen
+            zeros, values = torch.zeros(1, len(titles), _DRAWN, 1), torch.eye(_DRAWN).expand(1, len(titles), -1, -1)
+            for title, seen in zip(titles, sparse_attention(zeros, zeros, values, pattern)[0] > 0, strict=True):
+                _draw_mask(next(panels), seen.numpy(), title if not causal else "")
+        line[0].set_ylabel(f"{'causal' if causal else 'both sides'}\ntoken")
+    for axes in grid[-1]:
+        axes.set_xlabel("attends to token")
+    figure.savefig(path, dpi=style.DOTS, metadata={"Software": None})
+    plt.close(figure)
+
+
+def _draw_mask(axes: Axes, seen: np.ndarray, title: str) -> None:
+    """Draw a mask (t, t), with one token's row in full colour."""
+    shades = np.where(seen, 1, 0)
+    shades[_ROW] *= 2
+    axes.imshow(shades, cmap=ListedColormap(["white", "#f3cdb2", style.colour_of("transformer")]), vmin=0, vmax=2)
+    places = range(0, _DRAWN + 1, _SPAN)
+    axes.set_xticks([place - 0.5 for place in places], [str(place) for place in places])
+    axes.set_yticks([place - 0.5 for place in places], [str(place) for place in places])
+    axes.set_title(title, loc="left", fontsize=style.SMALL)
+
+
+if __name__ == "__main__":
+    draw_patterns(FIGURE)

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from bench.reporting.growth import COLUMNS, Growth, exponent
 from bench.runner.cost import count_macs
 from bench.runner.display import Display
 from bench.store import ResultsFolder
+from bench.suites.suite import load_suite
 from tests.test_cli import one_line
 
 SIZES = "depth = 1, front_end_dim = 4, embed_dim = 16, num_heads = 2, head_dim = 4, mlp_dim = 8"
@@ -153,3 +155,13 @@ def test_a_suite_without_any_point_says_why():
     assert empty.table.empty
     with pytest.raises(UserError, match="chunk_seconds"):
         api.growth("long", seconds=[0], display=Display())
+
+
+def test_the_table_of_the_docs_is_counted():
+    text = (Path(__file__).parents[1] / "docs/long.md").read_text("utf-8")
+    for entry in load_suite("long").runs:
+        if not entry.name.endswith("_1s"):
+            model = create(entry.architecture, **entry.config)
+            macs = [count_macs(model, torch.zeros(1, 16_000 * seconds)) for seconds in (1, 10, 30)]
+            power = exponent(pd.DataFrame({"seconds": (1, 10, 30), "macs": macs}), "macs")
+            assert f"| {entry.name} | {' | '.join(f'{count / 1e9:.3g}' for count in macs)} | {power:.2f} |" in text
