@@ -132,6 +132,7 @@ _TRANSFORMER_LARGE = _sources(
             ("multiscale_after", "multiscale_windows", "multiscale_mean"),
             f"the plain model has no averages at several scales: {_AUDIO}, abstract",
         ),
+        **dict.fromkeys(("span", "summary"), "without effect, being fields of sparse attention: docs/long.md"),
     },
     second_hand={
         "front_end_dim": f"{_TALK} at 41:25 and 44:50",
@@ -147,6 +148,7 @@ _TRANSFORMER_LARGE = _sources(
         "norm": f"{_UNKNOWN}; on generated sounds post-norm trains worse: {_ABLATIONS}",
         "input_level": f"{_UNKNOWN}; on generated sounds raw levels train worse: {_ABLATIONS}",
         "position_scale": f"{_UNKNOWN}; on generated sounds 1, the usual one, trains worse: {_ABLATIONS}",
+        "attention": f"all tokens attend to all, as in arXiv:1706.03762, section 3.2; {_UNKNOWN}",
         "causal": _UNKNOWN,
         "drop_rate": _UNKNOWN,
         "front_end_activation": f"ReLU after the first dense layer; {_UNKNOWN}",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from architectures._published import audio_transformers_paper
 from architectures._registry import Published, later, register
 from architectures._sources import SOURCES
+from architectures.attention import Pattern, sparse_attention
 from architectures.layers import FrontEndConfig, mlp, token_front_end
 
 __all__ = ["Attention", "AudioTransformer", "AudioTransformerConfig", "Block"]
@@ -47,6 +48,10 @@ class AudioTransformerConfig(FrontEndConfig):
     norm: Literal["pre", "post"] = "pre"
     causal: bool = False
     drop_rate: float = 0.0
+    # which tokens a token attends to: all, or those of a pattern of architectures/attention.py, for long inputs
+    attention: Literal["full", "local", "strided", "fixed"] = later("full")
+    span: int = later(50)  # of a pattern, in tokens; best near the root of their number
+    summary: int = later(2)  # of fixed: how many tokens of each block all tokens attend to
     # between the blocks, counted from 1
     pool_after: tuple[int, ...] = ()
     pool_window: int = 2
@@ -74,6 +79,22 @@ class AudioTransformerConfig(FrontEndConfig):
             raise ValueError(f"multiscale_windows={self.multiscale_windows}: 1 to embed_dim / 2 windows of 1 or more")
         if self.causal and self.multiscale_after and self.multiscale_mean == "block":
             raise ValueError("causal attention with multiscale_mean='block' would look ahead: use 'past'")
+        self._check_attention()
+
+    def _check_attention(self) -> None:
+        if self.attention != "full" and self.span < 2:
+            raise ValueError(f"span={self.span} must be at least 2 tokens with attention={self.attention!r}")
+        if self.attention == "fixed" and not 1 <= self.summary < self.span:
+            raise ValueError(f"summary={self.summary} must be 1 to less than span={self.span}")
+        if self.attention == "strided" and self.num_heads % 2:
+            raise ValueError(f"num_heads={self.num_heads} must be even with attention='strided', which halves them")
+
+    @property
+    def pattern(self) -> Pattern | None:
+        """Return which tokens a token attends to; None: all, or all up to itself."""
+        if self.attention == "full":
+            return None
+        return Pattern(kind=self.attention, span=self.span, summary=self.summary, causal=self.causal)
 
 
 class Attention(nn.Module):
@@ -93,7 +114,10 @@ class Attention(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (b, heads, t, head_dim)
         # fused, so that the weights, (b, heads, t, t), need not be stored; unlike a module it does not know eval mode
         drop_rate = self.config.drop_rate if self.training else 0.0
-        x = F.scaled_dot_product_attention(q, k, v, dropout_p=drop_rate, is_causal=self.config.causal)
+        if pattern := self.config.pattern:
+            x = sparse_attention(q, k, v, pattern, drop_rate)
+        else:
+            x = F.scaled_dot_product_attention(q, k, v, dropout_p=drop_rate, is_causal=self.config.causal)
         return self.proj(x.transpose(1, 2).flatten(2))  # (b, t, d)
 
 

@@ -22,6 +22,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
 if TYPE_CHECKING:
     from bench.api.datasets import duplicates, gallery, pack
     from bench.api.generation import generate
+    from bench.api.growing import growth
     from bench.api.merging import merge
     from bench.api.models import create, filters, hardest, list_architectures, load, predict
     from bench.api.planning import plan
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from bench.runner.display import Display
 
 __all__ = [
-    "Display", "UserError", "compare", "cost", "create", "duplicates", "filters", "gallery", "generate",
+    "Display", "UserError", "compare", "cost", "create", "duplicates", "filters", "gallery", "generate", "growth",
     "hardest", "list_architectures", "load", "merge", "missing", "pack", "plan", "predict", "report", "reproduce",
     "run", "search", "synth",
 ]  # fmt: skip
@@ -41,6 +42,7 @@ __all__ = [
 _PLACES = {
     "bench.api.datasets": ("duplicates", "gallery", "pack"),
     "bench.api.generation": ("generate",),
+    "bench.api.growing": ("growth",),
     "bench.api.merging": ("merge",),
     "bench.api.models": ("create", "filters", "hardest", "list_architectures", "load", "predict"),
     "bench.api.planning": ("plan",),

@@ -13,7 +13,7 @@ import torch
 
 from bench.disk import partial_path, write_json
 from bench.errors import UserError
-from benchmarks import cluster, figures, many, parts
+from benchmarks import attention, cluster, figures, many, parts
 from benchmarks.growth import exponent, measure_growth
 from benchmarks.machine import measure_machine
 from benchmarks.rows import markdown, table
@@ -22,7 +22,7 @@ from benchmarks.setup import Setup
 __all__ = ["EVERY", "PARTS", "Request", "check_parts", "measure_speed", "write_speed"]
 
 PARTS = parts.PARTS | many.PARTS | cluster.PARTS
-EVERY = (*PARTS, "growth")
+EVERY = (*PARTS, "attention", "growth")
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,9 @@ def measure_speed(out: Path, request: Request, progress: Callable[[str], None]) 
             if key == "growth":
                 points = measure_growth(request.quick, progress)
                 points.to_csv(out / f"growth-{name}.csv", index=False, float_format="%.5g", lineterminator="\n")
+            elif key == "attention":
+                points = attention.measure_attention(request.device, request.quick, progress)
+                points.to_csv(out / f"attention-{name}.csv", index=False, float_format="%.5g", lineterminator="\n")
             else:
                 progress(key)
                 _keep(out / f"speed-{name}.csv", key, table(list(PARTS[key](setup))))
@@ -101,6 +104,8 @@ def write_speed(out: Path, name: str) -> str:
         frame = _read(path)
         text += f":\n\n{markdown(frame)}\n"
         figures.roofline(frame, machine, out / f"roofline-{name}")
+    if (path := out / f"attention-{name}.csv").exists():
+        text += f"\n{attention.markdown(pd.read_csv(path))}\n"
     if (path := out / f"growth-{name}.csv").exists():
         points = pd.read_csv(path)
         text += "\n| grows with | work | exponent of time | megabytes |\n| --- | --- | ---: | ---: |\n"

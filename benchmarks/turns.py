@@ -2,10 +2,10 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-__all__ = ["Turns", "Work", "clock", "in_turns", "median_seconds"]
+__all__ = ["Turns", "Work", "clock", "in_turns", "median_seconds", "medians_in_turns"]
 
 # ends when its result is there: on an accelerator, it waits
 Work = Callable[[], object]
@@ -57,6 +57,14 @@ def in_turns(other: Work, ours: Work, *, seconds: float, least: int = 3, most: i
         time.sleep(pause)
         turns.ours.append(clock(ours))
     return turns
+
+
+def medians_in_turns(works: Mapping[str, Work], rounds: int) -> dict[str, float]:
+    """Do each of several once untimed, then all of them in turns; return the median seconds of each."""
+    for work in works.values():
+        work()
+    taken = [{name: clock(work) for name, work in works.items()} for _ in range(rounds)]
+    return {name: statistics.median(turn[name] for turn in taken) for name in works}
 
 
 def clock(work: Work) -> float:

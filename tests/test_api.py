@@ -20,6 +20,7 @@ from bench.api.results import Comparison, Report
 from bench.api.runs import SearchOutcome, SuiteCost, SuiteOutcome
 from bench.data.pack import Pack
 from bench.inspect.gallery import Gallery
+from bench.reporting.growth import Growth
 from bench.runner.display import Display
 from bench.store import ResultsFolder
 from tests.conftest import SMALL_SUITE
@@ -54,6 +55,7 @@ def calls(results, packed, dataset, tmp_path):
         "filters": ((run / "none",), {}, bench.UserError),
         "gallery": ((packed.folder, tmp_path / "gallery"), {"split": "val", "display": QUIET}, Gallery),
         "generate": ((run,), {"display": QUIET}, bench.UserError),
+        "growth": ((str(suite),), {**given, "out": tmp_path / "out", "seconds": [0.1]}, Growth),
         "hardest": ((run, packed.labels[0]), {"display": QUIET}, pd.DataFrame),
         "list_architectures": ((), {}, list),
         "load": ((run,), {}, torch.nn.Module),

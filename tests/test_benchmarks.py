@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from architectures import create
+from architectures.attention import Pattern, sparse_attention
 from bench.data.pack import Pack
 from bench.data.packing import pack
 from bench.protocol.optim import optimizer_of
@@ -21,7 +22,7 @@ from bench.protocol.recipe import Recipe
 from bench.protocol.task import get_task
 from bench.protocol.train import train_step
 from benchmarks import __main__ as command
-from benchmarks import gpu, made, notes, simulation
+from benchmarks import attention, gpu, made, notes, simulation
 from benchmarks.growth import POINTS, _point, exponent
 from benchmarks.machine import measure_machine
 from benchmarks.roofline import count_bytes
@@ -151,6 +152,7 @@ import numpy as np, torch
 torch.set_num_threads(1)
 from pathlib import Path
 from architectures import create
+from architectures.attention import Pattern, sparse_attention
 from bench.data.pack import Pack
 from bench.protocol.recipe import Recipe
 from bench.protocol.task import get_task
@@ -303,7 +305,7 @@ def test_figures_are_drawn_from_what_is_kept(tmp_path):
 
 
 def test_every_part_has_a_name_and_every_growth_a_quick_look():
-    assert set(EVERY) == {*PARTS, "growth"}
+    assert set(EVERY) == {*PARTS, "attention", "growth"}
     assert all(len(set(growth.quick)) >= 2 for growth in POINTS.values())
 
 
@@ -314,6 +316,24 @@ def test_growth_gives_points(what, value, tmp_path):
     point = _point(what, value, tmp_path)
     assert point["seconds"] > 0
     assert point["megabytes"] > 0
+
+
+def test_attention_is_measured_in_each_way_and_grows_as_it_says(monkeypatch):
+    monkeypatch.setattr(attention, "QUICK", (16, 36))
+    points = attention.measure_attention(torch.device("cpu"), quick=True, progress=lambda part: None)
+    ways = ["full", "fixed, by a mask", "local", "strided", "fixed"]
+    assert [*zip(points["tokens"], points["way"], strict=True)] == [(t, way) for t in (16, 36) for way in ways]
+    assert points[["milliseconds", "megabytes"]].gt(0).all(axis=None)
+    text = attention.markdown(points.assign(milliseconds=points["tokens"] ** 1.5, megabytes=points["tokens"]))
+    assert "| strided, fp32 | 64 ms | 216 ms | 1.50 | 16 | 36 | 1.00 |" in text
+
+
+def test_the_mask_beside_sparse_attention_is_that_of_its_pattern():
+    pattern = Pattern(kind="fixed", span=5, summary=2, causal=False)
+    q, k, v = torch.randn(3, 1, 1, 17, 4, generator=torch.Generator().manual_seed(0))
+    mask = attention.dense_mask(pattern, 17, torch.device("cpu"))
+    masked = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    torch.testing.assert_close(sparse_attention(q, k, v, pattern), masked)
 
 
 @pytest.mark.parametrize("part", ["data", "resample", "evaluation", "bootstrap", "variants", "generation"])

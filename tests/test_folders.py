@@ -15,7 +15,9 @@ from tests.test_cli import one_line
 from tests.test_imports import loaded
 
 KEPT = Path(__file__).parent / "format1"
-SUITES = ["ablations", "codecs", "codes", "controlled", "demo", "factors", "generation", "paper", "rates", "tuned"]
+SUITES = [
+    "ablations", "codecs", "codes", "controlled", "demo", "factors", "generation", "long", "paper", "rates", "tuned",
+]  # fmt: skip
 
 
 @pytest.fixture

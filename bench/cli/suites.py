@@ -1,4 +1,4 @@
-"""bench run, cost, search."""
+"""bench run, cost, growth, search."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -83,6 +83,34 @@ def cost(
     if as_json:
         entries = found.table.to_dict("records")
         print_json({"suite": found.title, "device": found.device, "hours": found.hours, "entries": entries,
+                    "failed": found.failed})  # fmt: skip
+    else:
+        echo(found, lines=True)
+    if found.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+@options("data", "out", "only", "device", "plugins", "as_json")
+def growth(
+    suite: Annotated[str, typer.Argument(help="As in bench run.", autocompletion=complete_suite)] = "long",
+    seconds: Annotated[list[float], typer.Option(help="Length of a chunk; repeatable.")] = [1, 10, 30],  # noqa: B006
+    **given: Any,
+) -> None:
+    """Say what chunks of several lengths cost each architecture, and how that grows.
+
+    Arithmetic, latency and memory; OUT/growth.csv and a figure. Exit code 1: some could not be measured.
+    """
+    from bench.suites.suite import suite_path
+
+    # now, since all else has to wait for torch
+    suite_path(suite)
+    from bench.api import growing
+
+    as_json = given.pop("as_json")
+    found = growing.growth(suite, seconds=seconds, display=console(), **given)
+    if as_json:
+        print_json({"suite": found.title, "device": found.device, "points": found.table.to_dict("records"),
                     "failed": found.failed})  # fmt: skip
     else:
         echo(found, lines=True)

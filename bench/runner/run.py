@@ -28,7 +28,7 @@ from bench.store import ResultsFolder, RunRecord
 from bench.store.record import Provenance
 from bench.suites.plan import Run
 
-__all__ = ["checkpoint_of", "execute", "measured_cost"]
+__all__ = ["checkpoint_of", "execute", "measured_cost", "step_memory"]
 
 # of a run's cost, what its training took
 _OF_TRAINING = ("train_seconds", "samples_per_second", "epochs", "compiled", "compile_seconds")
@@ -247,16 +247,23 @@ def _cost(spec: RunSpec, device: torch.device) -> Mapping[str, Any]:
     whole = spec.model_copy(update={"recipe": recipe.model_copy(update={"freeze": False})})
     fresh = build(whole, torch.device("cpu"))
 
-    def one_step() -> None:
-        throwaway = build(spec, device)
-        x, y = (tensor.to(device) for tensor in task.example(recipe.batch_size, size, classes))
-        train_step(throwaway, optimizer_of(throwaway, recipe), x, y, task, recipe)
-
     some, one = (task.example(rows, size, classes)[0] for rows in (timed, 1))
     return {
         "parameters": count_parameters(fresh),
         "macs": round(count_macs(fresh, one) * passes / CLIP_SECONDS),
-        "train_memory_bytes": peak_memory(one_step, device),
+        "train_memory_bytes": step_memory(spec, recipe.batch_size, size, device),
         "latency_seconds": latency(build(spec, device), some.to(device)) * passes / timed,
         **task.cost(),
     }
+
+
+def step_memory(spec: RunSpec, rows: int, size: int, device: torch.device) -> int:
+    """Return the most bytes that a training step takes, of so many inputs of `size` samples, with model and moments."""
+    recipe, task, classes = spec.recipe, task_of(spec), spec.config["num_classes"]
+
+    def one_step() -> None:
+        throwaway = build(spec, device)
+        x, y = (tensor.to(device) for tensor in task.example(rows, size, classes))
+        train_step(throwaway, optimizer_of(throwaway, recipe), x, y, task, recipe)
+
+    return peak_memory(one_step, device)

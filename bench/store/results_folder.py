@@ -86,6 +86,8 @@ class ResultsFolder:
     sound_figure = File("real.png")
     sound_record = File("real.json")
     heard_table = File("generated.csv")
+    # what inputs of several lengths cost
+    growth_table = File("growth.csv")
     # the whole report in one file
     page = File("index.html")
     # what MLflow knows the folder by

@@ -104,9 +104,10 @@ def name_ends(axes: Axes, ends: Sequence[End]) -> None:
     if not ends:
         return
     axes.figure.figure.draw_without_rendering()
-    height = axes.get_window_extent().height / axes.figure.dpi * POINTS
-    (_, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-    heights = [(end.y - low) / (high - low) * height for end in ends]
+    area, points = axes.get_window_extent(), POINTS / axes.figure.dpi
+    height, (_, right) = area.height * points, axes.get_xlim()
+    # whatever the axis's scale
+    heights = [(axes.transData.transform((end.x, end.y))[1] - area.y0) * points for end in ends]
     places = _apart(heights, [LINE * (1 + end.name.count("\n")) for end in ends], height)
     look: dict[str, Any] = {"fontsize": SMALL, "va": "center", "linespacing": 1.0, "annotation_clip": False}
     for end, at, place in zip(ends, heights, places, strict=True):
