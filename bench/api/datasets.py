@@ -1,6 +1,6 @@
 """Data sets: generate, pack and open them. No torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -131,7 +131,7 @@ def _generated_pack(name: str, sample_rate: int, display: Display) -> Path:
         if name == "pitch":
             pitch.require_rate(sample_rate)
         if not folder.exists():
-            write = {"demo": demo.write_demo, "pitch": pitch.write_pitch}[name]
+            write: Callable[..., None] = {"demo": demo.write_demo, "pitch": pitch.write_pitch}[name]
             with display.bar(f"generating {folder}") as progress:
                 write(folder, progress=progress, notice=display.notice)
         display.notice(describe_pack(pack(folder, packed, sample_rate=sample_rate, strict=True, display=display)))

@@ -19,6 +19,7 @@ from bench.api.plugins import Paths, device_of, listed, load_plugins, paths_of
 from bench.data.audio import Samples, spectrogram, spectrogram_of
 from bench.data.dataset import AudioError, AudioInfo
 from bench.data.pack import Pack
+from bench.disk import refuse_odd
 from bench.errors import UserError
 from bench.inspect.filters import measure_filters
 from bench.inspect.hardest import figure_names, hardest_clips
@@ -27,16 +28,19 @@ from bench.inspect.scores import open_scores
 from bench.locks import hold
 from bench.protocol.task import get_task
 from bench.reporting.figures.filters import filters_figure
+from bench.reporting.figures.front_ends import front_ends_figure
 from bench.reporting.figures.spectrograms import PIXELS
 from bench.reporting.figures.tags import tags_figure
+from bench.reporting.front_ends import FrontEnds, describe_sides, load_sides, table_of
 from bench.reporting.tags import Tags, as_frame, figure_paths
 from bench.runner.display import Display
 from bench.runner.weights import load_model
 from bench.store import RunFolder
+from bench.store.files import write_table
 
 __all__ = [
-    "PredictOptions", "create", "filters", "hardest", "iterate_tags", "list_architectures", "load", "pack_of",
-    "predict",
+    "FrontEnds", "PredictOptions", "compare_filters", "create", "filters", "hardest", "iterate_tags",
+    "list_architectures", "load", "pack_of", "predict",
 ]  # fmt: skip
 
 
@@ -93,6 +97,29 @@ def filters(run: str | Path, data: str | Path | None = None, plugins: Paths = ()
         found = measure_filters(folder, Pack(Path(data)) if data else None)
         filters_figure(folder)
     return found
+
+
+def compare_filters(
+    run: str | Path, beside: str | Path, out: str | Path = "front_ends", plugins: Paths = ()
+) -> FrontEnds:
+    """Lay the first layers of two trained runs side by side: front_ends.csv and the figure front_ends in a folder.
+
+    What `filters` has measured of a run is taken as it is, also without weights; else it is measured now. Raises
+    UserError as `filters`, if both are one run, or if `out` is no folder.
+    """
+    folders = [find_run(run), find_run(beside)]
+    for folder in folders:
+        if not folder.has_filters:
+            filters(folder.path, plugins=plugins)
+    sides, target = load_sides(folders), Path(out)
+    if not target.is_dir():
+        refuse_odd(target, folder=True)
+        target.mkdir(parents=True)
+    made = FrontEnds(table_of(sides), target / "front_ends.csv", target / "front_ends.png", describe_sides(sides))
+    with hold(target / "front_ends", "being drawn"):
+        front_ends_figure(sides, target / "front_ends")
+        write_table(made.csv, made.table)
+    return made
 
 
 def predict(
