@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from bench.api.datasets import duplicates, gallery, pack
     from bench.api.generation import generate
     from bench.api.merging import merge
-    from bench.api.models import compare_filters, create, filters, hardest, list_architectures, load, predict
+    from bench.api.models import (
+        attention,
+        compare_filters,
+        create,
+        filters,
+        hardest,
+        list_architectures,
+        load,
+        predict,
+    )
     from bench.api.planning import plan
     from bench.api.reproduction import reproduce
     from bench.api.results import compare, report
@@ -33,16 +42,25 @@ if TYPE_CHECKING:
     from bench.runner.display import Display
 
 __all__ = [
-    "Display", "UserError", "compare", "compare_filters", "cost", "create", "duplicates", "filters", "gallery",
-    "generate", "hardest", "list_architectures", "load", "merge", "missing", "pack", "plan", "predict", "report",
-    "reproduce", "run", "search", "synth",
+    "Display", "UserError", "attention", "compare", "compare_filters", "cost", "create", "duplicates", "filters",
+    "gallery", "generate", "hardest", "list_architectures", "load", "merge", "missing", "pack", "plan", "predict",
+    "report", "reproduce", "run", "search", "synth",
 ]  # fmt: skip
 
 _PLACES = {
     "bench.api.datasets": ("duplicates", "gallery", "pack"),
     "bench.api.generation": ("generate",),
     "bench.api.merging": ("merge",),
-    "bench.api.models": ("compare_filters", "create", "filters", "hardest", "list_architectures", "load", "predict"),
+    "bench.api.models": (
+        "attention",
+        "compare_filters",
+        "create",
+        "filters",
+        "hardest",
+        "list_architectures",
+        "load",
+        "predict",
+    ),
     "bench.api.planning": ("plan",),
     "bench.api.reproduction": ("reproduce",),
     "bench.api.results": ("compare", "report"),

@@ -47,6 +47,7 @@ def calls(results, packed, dataset, tmp_path):
     return {
         "Display": ((), {}, Display),
         "UserError": (("text",), {}, Exception),
+        "attention": ((run / "none", sound), {}, bench.UserError),
         "compare": ((run, other), {"resamples": 100, "display": QUIET}, Comparison),
         "compare_filters": ((run, run), {"out": tmp_path / "front_ends"}, bench.UserError),
         "cost": ((str(suite),), given, SuiteCost),

@@ -131,9 +131,9 @@ def _generated_pack(name: str, sample_rate: int, display: Display) -> Path:
         if name == "pitch":
             pitch.require_rate(sample_rate)
         if not folder.exists():
-            write: Callable[..., None] = {"demo": demo.write_demo, "pitch": pitch.write_pitch}[name]
+            writers: dict[str, Callable[..., None]] = {"demo": demo.write_demo, "pitch": pitch.write_pitch}
             with display.bar(f"generating {folder}") as progress:
-                write(folder, progress=progress, notice=display.notice)
+                writers[name](folder, progress=progress, notice=display.notice)
         display.notice(describe_pack(pack(folder, packed, sample_rate=sample_rate, strict=True, display=display)))
     return packed
 

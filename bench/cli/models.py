@@ -43,6 +43,31 @@ def filters(
 
 
 @app.command()
+@options("plugins")
+def attention(
+    run: Annotated[Path, typer.Argument(help="A run's folder, with its weights; or RESULTS/ENTRY[-sSEED].")],
+    file: Annotated[Path, typer.Argument(help="A sound file; ffmpeg reads m4a, mp4, webm.")],
+    second: Annotated[float, typer.Option(help="Where in the file the chunk begins that the model hears.")] = 0.0,
+    out: Annotated[Path | None, typer.Option(help="The folder for CSV and figures [default: the run's].")] = None,
+    as_json: JsonOption = False,
+    **given: Any,
+) -> None:
+    """Show where each block and head of an audio transformer looks.
+
+    On a sound, under its spectrogram: attention.csv and figures are written to the run's folder.
+    """
+    from bench.api import models
+
+    made = models.attention(run, file, second=second, out=out, **given)
+    if as_json:
+        files = {"csv": made.csv, "png": made.png}
+        print_json({"run": run, "file": file, "second": second, **files, "heads": made.table.to_dict("records")})
+        return
+    echo(made.text, lines=True)
+    echo(f"{made.png}, as .svg and .pdf, and {made.csv.name}", err=True)
+
+
+@app.command()
 @options("device", "plugins")
 def predict(
     run: Annotated[Path, typer.Argument(help="A run's folder, with its weights; or RESULTS/ENTRY[-sSEED].")],
