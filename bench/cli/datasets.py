@@ -211,7 +211,7 @@ def demo(folder: Path, seed: Annotated[int, typer.Option(min=0, help="Same seed,
 
 @app.command()
 def pitch(folder: Path, seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0) -> None:
-    """Write generated single tones, a class a piano key, in FSD50K's layout."""
+    """Write generated tones of 88 keys in FSD50K's layout."""
     from bench.data.synthetic.pitch import write_pitch
 
     display = console()

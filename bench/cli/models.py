@@ -157,7 +157,7 @@ def gallery(
     out: Annotated[Path, typer.Option(help="The folder for gallery.pdf, .csv and a PNG a page.")] = Path("gallery"),
     as_json: JsonOption = False,
 ) -> None:
-    """Draw what a data set sounds like: a typical clip of every class.
+    """Draw what a data set sounds like: a typical clip a class.
 
     As spectrograms: of each class a clip with no other label, or the fewest, and of a usual length.
     """
