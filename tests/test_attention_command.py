@@ -100,7 +100,8 @@ def test_numbers_are_those_of_known_weights():
     assert block.entropy == pytest.approx([0, np.log2(40)], abs=1e-6)
     assert block.even_distance == pytest.approx([block.distance[1]] * 2)
     assert block.even_entropy == pytest.approx([np.log2(40)] * 2)
-    assert (block.maps[0] == 40 * (Looks.weights(model.blocks[1].attn, torch.ones(1, 40, 1))[0, 0].numpy() > 0)).all()
+    looked_at = Looks.weights(model.blocks[1].attn, torch.ones(1, 40, 1))[0, 0].numpy()
+    np.testing.assert_allclose(block.maps[0], 40 * looked_at, rtol=1e-5)
     # the first token is looked at by itself and the three after it
     assert block.received[0, 0] == pytest.approx(4)
     assert block.received[0, 37:] == pytest.approx(0)
@@ -112,6 +113,9 @@ def test_a_causal_head_is_held_against_all_that_it_may_see():
     sizes = np.arange(1, 41)
     assert first.even_entropy == pytest.approx([np.log2(sizes).mean()] * 2, rel=1e-5)
     assert first.even_distance == pytest.approx([0.025 * ((sizes - 1) / 2).mean()] * 2, rel=1e-5)
+    # multiples of what each query has for each key: of the first query there is one key, whose weight is 1
+    assert first.maps[:, 0, 0] == pytest.approx(1)
+    assert (np.isnan(first.maps) == ~np.tri(40, dtype=bool)).all()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Where the heads of a trained audio transformer look on a sound: their weights, computed anew from their inputs."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from bench.inspect.hooks import hooked
 from bench.protocol.batches import chunk_size
 from bench.protocol.precision import fp32_means_fp32
 from bench.protocol.recipe import Recipe
-from bench.reporting.attention import Block, Listening
+from bench.reporting.attention import Array, Block, Listening
 from bench.reporting.figures.spectrograms import PIXELS
 from bench.runner.weights import load_model, require_waveforms
 from bench.store import RunFolder
@@ -112,32 +113,40 @@ def token_times(config: AudioTransformerConfig, block: int) -> tuple[float, floa
 def _measure(module: Attention, x: Tensor, first: float, spacing: float) -> Block:
     """Measure the heads of one block, given its input (1, t, d)."""
     t = x.shape[1]
-    weights = module.weights(x)[0].double()  # (heads, t, t)
-    # where all tokens are alike, whatever a head may see it weighs alike
-    even = module.weights(torch.zeros_like(x))[0].double()
     times = spacing * torch.arange(t, dtype=torch.float64)
     apart = (times.unsqueeze(0) - times.unsqueeze(1)).abs()
-    density = t * weights
-    maps = F.adaptive_avg_pool2d(density, min(t, _CELLS))
-    received = F.adaptive_avg_pool1d(density.mean(dim=1), min(t, PIXELS))
+    # where all tokens are alike, a head weighs alike whatever it may see; both (heads, t, t)
+    even, weights = module.weights(torch.zeros_like(x))[0], module.weights(x)[0]
+    even_distance, even_entropy = _means(even, apart)
+    distance, entropy = _means(weights, apart)
+    cells, moments = min(t, _CELLS), min(t, PIXELS)
     return Block(
         tokens=t,
         first=first,
         spacing=spacing,
-        distance=_distance(weights, apart),
-        entropy=_entropy(weights),
-        even_distance=_distance(even, apart),
-        even_entropy=_entropy(even),
-        maps=maps.numpy(),
-        received=received.numpy(),
+        distance=distance,
+        entropy=entropy,
+        even_distance=even_distance,
+        even_entropy=even_entropy,
+        maps=_multiples(F.adaptive_avg_pool2d(weights, cells), F.adaptive_avg_pool2d(even, cells)),
+        received=_multiples(*(F.adaptive_avg_pool1d(each.mean(dim=1), moments) for each in (weights, even))),
     )
 
 
-def _distance(weights: Tensor, apart: Tensor) -> np.ndarray:
-    """Return the mean over queries of the expected distance: (heads, t, t), (t, t) -> (heads,)."""
-    return (weights * apart).sum(dim=-1).mean(dim=-1).numpy()
+def _multiples(weights: Tensor, even: Tensor) -> Array:
+    """Return weights as multiples of even ones; NaN where there are none, since a head may not see there."""
+    return torch.where(even > 0, weights / even, torch.nan).double().numpy()
 
 
-def _entropy(weights: Tensor) -> np.ndarray:
-    """Return the mean over queries of the entropy in bits, 0 log 0 being 0: (heads, t, t) -> (heads,)."""
-    return -torch.special.xlogy(weights, weights).sum(dim=-1).mean(dim=-1).numpy() / np.log(2)
+def _means(weights: Tensor, apart: Tensor) -> tuple[Array, Array]:
+    """Return means over queries, of the expected distance and of the entropy in bits.
+
+    (heads, t, t), (t, t) -> twice (heads,). Of weights that are 0 nothing is taken: 0 log 0 is 0.
+    """
+    distance, entropy = np.empty(len(weights)), np.empty(len(weights))
+    # a head at a time: of thousands of tokens all of them, in float64, take gigabytes
+    for head, of_head in enumerate(weights):
+        exact = of_head.double()
+        distance[head] = (exact * apart).sum(dim=-1).mean()
+        entropy[head] = -torch.special.xlogy(exact, exact).sum(dim=-1).mean() / math.log(2)
+    return distance, entropy

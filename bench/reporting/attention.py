@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.text import printable
 
-__all__ = ["AttentionFiles", "Block", "Listening", "describe", "describe_place", "table_of"]
+__all__ = ["Array", "AttentionFiles", "Block", "Listening", "describe", "describe_place", "table_of"]
 
 Array = npt.NDArray[np.float64]
 
@@ -33,9 +33,9 @@ class Block:
     # the same where a head looks at all that it may see alike; they differ where heads may see other tokens
     even_distance: Array
     even_entropy: Array
-    # (heads, queries, keys) weights as multiples of even ones; of many tokens the means over neighbours
+    # (heads, queries, keys) weights as multiples of even ones, of many tokens in means over neighbours; NaN: never seen
     maps: Array
-    # (heads, keys) the means of these over all queries: how much is looked at each moment
+    # (heads, keys) means over all queries, as multiples of even ones: how much each moment is looked at
     received: Array
 
     @property

@@ -76,7 +76,8 @@ def table_of(sides: Sequence[Side]) -> pd.DataFrame:
     filters, taps, sample_rate  how many, of how many samples, at how many Hz
     dead, dead_share            filters that are dead, as filters.csv has it, and their share
     change                      median of the change from untrained, as a share of a filter's norm; untrained: 0
-    bandwidth_hz, in_band       medians: of -3 dB bandwidths of filters that live, of the response within these
+    centre_hz, bandwidth_hz     medians of the filters that are not dead: frequency of the maximum, -3 dB bandwidth
+    in_band                     the same of the share of the response within that band
     best_scale, r2              the frequency scale that fits the sorted centres best, and its R^2; none: '' and NaN
     r2_linear, ...              R^2 of each scale
     exponent, exponent_error    of the power law of bandwidth over centre frequency, and its standard error
@@ -101,6 +102,7 @@ def _row(side: Side, state: str) -> dict[str, Any]:
         "dead": int(lines["dead"].sum()),
         "dead_share": float(lines["dead"].mean()),
         "change": float(lines["change"].median()),
+        "centre_hz": float(live["peak_hz"].median()),
         "bandwidth_hz": float(live["bandwidth_hz"].median()),
         "in_band": float(live["in_band"].median()),
         "best_scale": "" if r2.isna().all() else str(r2.idxmax()),
@@ -120,6 +122,7 @@ def describe_sides(sides: Sequence[Side]) -> str:
         "filters": [f"{row['filters']} of {1000 * row['taps'] / row['sample_rate']:.4g} ms" for row in rows],
         "dead": [f"{row['dead_share']:.1%}" for row in rows],
         "median change": ["" if row["state"] == "untrained" else f"{row['change']:.1%}" for row in rows],
+        "median centre": [f"{row['centre_hz']:.0f} Hz" for row in rows],
         "median bandwidth": [f"{row['bandwidth_hz']:.0f} Hz" for row in rows],
         # tells whether there is a band: of random weights nearly nothing is within it
         "response within the band": [f"{row['in_band']:.1%}" for row in rows],

@@ -19,12 +19,17 @@ from bench.reporting.text import figure_text
 
 __all__ = ["attention_figure"]
 
-# weights are drawn as multiples of even ones, those of a head that looks at everything alike
+# Weights are drawn as multiples of even ones, those of a head that looks at all that it may see alike; what it may not
+# see is left white.
 _TICKS = {1 / 4: "1/4", 1 / 2: "1/2", 1: "even", 2: "2", 4: "4", 8: "8", 16: "16"}
 _COLOURS: dict[str, Any] = {"cmap": "viridis", "norm": LogNorm(min(_TICKS), max(_TICKS)), "interpolation": "none"}
-# inches: of the spectrogram, of a head's line of the strip below it, of a map, of the numbers; and of all at most
-_SOUND, _LINE, _MAP, _NUMBERS, _HIGHEST = 1.5, 0.035, 0.8, 1.55, 9.4
+# inches: of the spectrogram, of a head's line of the strip below it, of the numbers; and of all at most
+_SOUND, _LINE, _NUMBERS, _HIGHEST = 1.5, 0.035, 1.55, 9.4
 _STRIP = (0.6, 1.5)
+# of a row of maps, which are squares unless there are few or many
+_MAPS, _LARGEST = 6.2, 1.8
+# of more heads, or blocks, there is only room for numbers
+_NAMED = 8
 # what is not looked at at all has no logarithm
 _LEAST = 1e-9
 
@@ -34,7 +39,7 @@ def attention_figure(listening: Listening, path: Path) -> None:
     set_style()
     heads, count = max(len(block.maps) for block in listening.blocks), len(listening.blocks)
     strip = float(np.clip(_LINE * sum(len(block.maps) for block in listening.blocks), *_STRIP)) + 0.45
-    maps = min(_MAP * min(1, 8 / heads) * count + 0.5, _HIGHEST - _SOUND - strip - _NUMBERS)
+    maps = min(min(_MAPS / heads, _LARGEST) * count + 0.6, _HIGHEST - _SOUND - strip - _NUMBERS)
     heights = (_SOUND + strip, maps, _NUMBERS)
     figure = plt.figure(figsize=(FULL, sum(heights)), layout="constrained")
     top, middle, bottom = np.asarray(figure.subfigures(3, 1, height_ratios=heights))
@@ -91,13 +96,13 @@ def _draw_maps(panel: SubFigure, listening: Listening, heads: int) -> None:
             axes.grid(False)
         for axes in row[len(block.maps) :]:
             axes.set_visible(False)
-        row[0].set_ylabel(f"block {number}", fontsize=SMALL)
+        row[0].set_ylabel(f"block {number}" if len(grid) <= _NAMED else number, fontsize=SMALL)
     for head, axes in enumerate(grid[0], start=1):
-        axes.set_title(f"head {head}", fontsize=SMALL, fontweight="normal", pad=2)
+        axes.set_title(f"head {head}" if heads <= _NAMED else head, fontsize=SMALL, fontweight="normal", pad=2)
     for axis in (grid[0, 0].xaxis, grid[0, 0].yaxis):
         axis.set_major_locator(ticks)
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    panel.suptitle("where each head looks, at each moment", fontweight="bold", x=0.01, ha="left")
+    panel.suptitle("where each head looks: a row a block, a column a head", fontweight="bold", x=0.01, ha="left")
     panel.supxlabel("time that is looked at (s)")
     panel.supylabel("time of the query (s)")
 
