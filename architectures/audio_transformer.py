@@ -110,8 +110,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(inner_dim, config.embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        qkv = self.qkv(x).unflatten(-1, (3, self.config.num_heads, -1))  # (b, t, 3, heads, head_dim)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (b, heads, t, head_dim)
+        q, k, v = self._heads(x)  # each (b, heads, t, head_dim)
         # fused, so that the weights, (b, heads, t, t), need not be stored; unlike a module it does not know eval mode
         drop_rate = self.config.drop_rate if self.training else 0.0
         if pattern := self.config.pattern:
@@ -119,6 +118,20 @@ class Attention(nn.Module):
         else:
             x = F.scaled_dot_product_attention(q, k, v, dropout_p=drop_rate, is_causal=self.config.causal)
         return self.proj(x.transpose(1, 2).flatten(2))  # (b, t, d)
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Return what `forward` weighs values by without storing it: (b, t, d) -> (b, heads, t, t), rows sum to 1."""
+        q, k, _ = self._heads(x)
+        scores = q @ k.transpose(-2, -1) / math.sqrt(self.config.head_dim)
+        if self.config.causal:
+            t = x.shape[1]
+            scores = scores.masked_fill(torch.ones(t, t, dtype=torch.bool, device=x.device).triu(1), -math.inf)
+        return scores.softmax(dim=-1)
+
+    def _heads(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return queries, keys and values: (b, t, d) -> three of (b, heads, t, head_dim)."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.config.num_heads, -1))  # (b, t, 3, heads, head_dim)
+        return qkv.permute(2, 0, 3, 1, 4).unbind()
 
 
 class Block(nn.Module):

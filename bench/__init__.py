@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from bench.api.generation import generate
     from bench.api.growing import growth
     from bench.api.merging import merge
-    from bench.api.models import create, filters, hardest, list_architectures, load, predict
+    from bench.api.models import (
+        attention,
+        compare_filters,
+        create,
+        filters,
+        hardest,
+        list_architectures,
+        load,
+        predict,
+    )
     from bench.api.planning import plan
     from bench.api.reproduction import reproduce
     from bench.api.results import compare, report
@@ -34,9 +43,9 @@ if TYPE_CHECKING:
     from bench.runner.display import Display
 
 __all__ = [
-    "Display", "UserError", "compare", "cost", "create", "duplicates", "filters", "gallery", "generate", "growth",
-    "hardest", "list_architectures", "load", "merge", "missing", "pack", "plan", "predict", "report", "reproduce",
-    "run", "search", "synth",
+    "Display", "UserError", "attention", "compare", "compare_filters", "cost", "create", "duplicates", "filters",
+    "gallery", "generate", "growth", "hardest", "list_architectures", "load", "merge", "missing", "pack", "plan",
+    "predict", "report", "reproduce", "run", "search", "synth",
 ]  # fmt: skip
 
 _PLACES = {
@@ -44,7 +53,16 @@ _PLACES = {
     "bench.api.generation": ("generate",),
     "bench.api.growing": ("growth",),
     "bench.api.merging": ("merge",),
-    "bench.api.models": ("create", "filters", "hardest", "list_architectures", "load", "predict"),
+    "bench.api.models": (
+        "attention",
+        "compare_filters",
+        "create",
+        "filters",
+        "hardest",
+        "list_architectures",
+        "load",
+        "predict",
+    ),
     "bench.api.planning": ("plan",),
     "bench.api.reproduction": ("reproduce",),
     "bench.api.results": ("compare", "report"),

@@ -48,7 +48,9 @@ def calls(results, packed, dataset, tmp_path):
     return {
         "Display": ((), {}, Display),
         "UserError": (("text",), {}, Exception),
+        "attention": ((run / "none", sound), {}, bench.UserError),
         "compare": ((run, other), {"resamples": 100, "display": QUIET}, Comparison),
+        "compare_filters": ((run, run), {"out": tmp_path / "front_ends"}, bench.UserError),
         "cost": ((str(suite),), given, SuiteCost),
         "create": (("vgg_like",), {"num_classes": 3}, torch.nn.Module),
         "duplicates": ((packed.folder,), {"display": QUIET}, pd.DataFrame),

@@ -23,9 +23,12 @@ from bench.protocol.build import build
 from bench.protocol.recipe import Recipe
 from bench.protocol.spec import RunSpec
 from bench.reporting.figures import filters as figures
+from bench.reporting.figures import front_ends as both_figures
 from bench.reporting.figures.filters import filters_figure
+from bench.reporting.figures.front_ends import front_ends_figure
 from bench.reporting.figures.style import FULL, SMALL
 from bench.reporting.filters import SCALES, STATES, STEP_DB, describe, fit_scale, load_filters, summarise
+from bench.reporting.front_ends import Side, describe_sides, load_sides, table_of
 from bench.runner.run import execute
 from bench.store import RunFolder
 from tests.conftest import make_run, make_spec
@@ -445,3 +448,92 @@ def test_the_command_prints_the_findings(run, packed, bench):
     assert done.code == 0, done.err
     assert "best scale" in done.out
     assert run.filters_figure.with_suffix(".pdf").is_file()
+
+
+# --- two runs
+
+
+def known_side(folder, letter, data, bank, before=None):
+    summary_of(folder, bank, before)
+    return Side(letter, RunFolder(folder), data, load_filters(RunFolder(folder)))
+
+
+@pytest.fixture
+def known_sides(tmp_path):
+    """Constant bandwidths on a mel scale, two of 48 filters dead, beside constant Q on an ERB scale."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    first, centres = gabors(spaced("mel"), 120.0), spaced("ERB", high=6000.0)
+    first[[3, 7]] = 0
+    second = gabors(centres, centres / 6)
+    return [known_side(tmp_path / "a", "A", "pitch", first), known_side(tmp_path / "b", "B", "", second, second / 2)]
+
+
+def test_both_sides_have_the_numbers_of_their_banks(known_sides):
+    table = table_of(known_sides)
+    assert list(zip(table["side"], table["state"], strict=True)) == [(side, state) for side in "AB" for state in STATES]
+    first, second = table.iloc[1], table.iloc[3]
+    assert (first["dead"], first["dead_share"], second["dead"]) == (2, pytest.approx(2 / 48), 0)
+    assert (first["best_scale"], second["best_scale"]) == ("mel", "ERB")
+    assert first["r2"] == first["r2_mel"] == max(first[f"r2_{name}"] for name in SCALES)
+    assert (first["exponent"], second["exponent"]) == (pytest.approx(0, abs=0.02), pytest.approx(1, abs=0.02))
+    assert (first["law"], second["law"]) == ("constant bandwidth", "constant Q")
+    assert first["bandwidth_hz"] == pytest.approx(120, rel=0.03)
+    assert second["bandwidth_hz"] == pytest.approx(np.median(spaced("ERB", high=6000.0)) / 6, rel=0.03)
+    # of itself, halved: as large as what it was
+    assert (second["change"], table["change"][2]) == (pytest.approx(1, abs=1e-3), 0)
+    text = describe_sides(known_sides)
+    assert text.splitlines()[:2] == ["A: known, on pitch", "B: known"]
+    assert max(map(len, text.splitlines())) <= 101
+
+
+def test_the_figure_of_two_has_a_column_each_and_is_legible(tmp_path, known_sides, monkeypatch):
+    kept = []
+    monkeypatch.setattr(both_figures, "save", lambda figure, path: kept.append(figure))
+    front_ends_figure(known_sides, tmp_path / "both")
+    (figure,) = kept
+    assert (figure.get_figwidth(), figure.get_figheight() < 9) == (FULL, True)
+    texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    assert min(text.get_fontsize() for text in texts) >= SMALL
+    titles = [axes.get_title(loc="left") for axes in figure.axes if axes.get_title(loc="left")]
+    assert titles[0] == "A: known, on pitch\nresponses, trained (the last 2 are dead)"
+    assert [title[:2] for title in titles] == ["A:", "B:"] * 3
+    plt.close(figure)
+
+
+def test_two_runs_are_compared_by_what_was_measured_of_them(real, run, tmp_path, packed, bench, monkeypatch):
+    monkeypatch.setattr("bench.api.models.filters_figure", lambda folder: None)
+    other = RunFolder(Path(shutil.copytree(real.path, tmp_path / "other")))
+    # the one was measured with its data, and has lost its weights since; the other has not been measured
+    measure_filters(run, packed)
+    run.weights_file.unlink()
+    before = bytes_of(run, FILES[:2])
+    done = bench("filters", run.path, other.path, "--out", tmp_path / "both")
+    assert done.code == 0, done.err
+    assert "A trained" in done.out
+    assert bytes_of(run, FILES[:2]) == before
+    assert other.has_filters
+    made = {path.name for path in (tmp_path / "both").iterdir()}
+    assert made == {f"front_ends.{suffix}" for suffix in ("csv", "pdf", "png", "svg")}
+    table = pd.read_csv(tmp_path / "both" / "front_ends.csv")
+    assert list(table["run"]) == [str(path) for path in (run.path, run.path, other.path, other.path)]
+    assert table["change"][1] == table["change"][3] > 0
+
+
+def test_what_is_of_one_run_or_of_two_is_told(run, packed, bench, tmp_path):
+    for arguments, message in (
+        ((run.path, run.path), "both are this run; name two"),
+        ((run.path, "--out", tmp_path), "is for two runs"),
+        ((run.path, run.path, "--data", packed.folder), "is for one run; give it to `bench filters"),
+        ((run.path, tmp_path / "nowhere"), "no finished run"),
+    ):
+        done = bench("filters", *arguments)
+        assert (done.code, message in done.err, len(done.err.splitlines())) == (2, True, 1), done.err
+
+
+def test_what_two_runs_were_trained_on_is_read_beside_them(run, tmp_path):
+    measure_filters(run)
+    other = RunFolder(Path(shutil.copytree(run.path, tmp_path / "elsewhere" / "other")))
+    plan = {"title": "small", "planned": [], "sources": {run.record().dataset: "pitch"}}
+    (tmp_path / "suite.json").write_text(json.dumps(plan))
+    assert [side.name for side in load_sides([run, other])] == ["A: tiny, seed 0, on pitch", "B: tiny, seed 0"]

@@ -14,6 +14,8 @@ import bench
 assert_type(bench.report("runs/demo").scores, pd.DataFrame)
 assert_type(bench.predict("runs/demo/crnn-s0", ["a.wav"]), pd.DataFrame)
 assert_type(bench.hardest("runs/demo/crnn-s0", "Bell", count=3), pd.DataFrame)
+assert_type(bench.attention("runs/demo/transformer_small-s0", "a.wav", second=0.5).table, pd.DataFrame)
+assert_type(bench.compare_filters("runs/pitch/transformer_small", "runs/demo/transformer_small").csv, Path)
 assert_type(bench.gallery("data/demo-16000", split="eval").table, pd.DataFrame)
 assert_type(bench.generate("runs/generation/wavenet_11-s0")[0].wav, Path)
 assert_type(bench.load("runs/demo/crnn-s0"), nn.Module)

@@ -1,6 +1,6 @@
 """Data sets: generate, pack and open them. No torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from bench.inspect.gallery import Gallery
 
 __all__ = [
-    "DEMO", "demo_pack", "describe_duplicates", "describe_leaks", "describe_pack", "describe_uploaders", "duplicates",
-    "gallery", "is_demo_missing", "pack", "packs_of",
+    "DEMO", "GENERATED", "demo_pack", "describe_duplicates", "describe_leaks", "describe_pack", "describe_uploaders",
+    "duplicates", "gallery", "missing_sets", "pack", "packs_of",
 ]  # fmt: skip
 
-# the generated data set: its recordings, and beside them its packs
-DEMO = Path("data/demo")
-# Hz, of the generated data set in a gallery
+# the generated data sets, by the names that stand for them: their recordings, and beside them their packs
+GENERATED = {name: Path("data") / name for name in ("demo", "pitch")}
+DEMO = GENERATED["demo"]
+# Hz, of a generated data set in a gallery
 _GALLERY_RATE = 16_000
 
 
@@ -71,8 +72,8 @@ def gallery(
     """Draw a typical clip of every class of a pack as a spectrogram: gallery.pdf, gallery_1.png, ... and gallery.csv.
 
     Of a class's clips in `split` it is one with no other labels, or the fewest: of 1 to 10 s if there is any, and of
-    these the one whose length is nearest to the median of the class. `pack` may be 'demo', the generated data set.
-    Raises UserError if there is no such pack, nothing in it to draw, or `out` is no folder.
+    these the one whose length is nearest to the median of the class. `pack` may be 'demo' or 'pitch', which are
+    generated. Raises UserError if there is no such pack, nothing in it to draw, or `out` is no folder.
     """
     # matplotlib, for which no other command should wait
     from bench.inspect.gallery import make_gallery
@@ -84,42 +85,56 @@ def gallery(
 
 
 def packs_of(data: Sequence[Path], sample_rates: Sequence[int], display: Display) -> list[Pack]:
-    """Open packs; `demo` is the generated data set at all of these sample rates, unless there is such a folder."""
+    """Open packs; the name of a generated set is that set at all of these sample rates, unless there is such a folder.
+
+    Raises UserError if there is no such pack, or a set is asked for at a rate that is too low for its sounds.
+    """
     folders: list[Path] = []
     for folder in data:
-        folders += [demo_pack(rate, display) for rate in sample_rates] if _is_demo(folder) else [folder]
+        name = _generated(folder)
+        folders += [_generated_pack(name, rate, display) for rate in sample_rates] if name else [folder]
     return [Pack(folder) for folder in folders]
 
 
-def is_demo_missing(data: Sequence[Path], sample_rates: Sequence[int]) -> bool:
-    """Return whether a pack of the generated data set is named that has still to be made."""
-    made = all(_is_made(_demo_folder(rate)) for rate in sample_rates)
-    return any(map(_is_demo, data)) and not made
+def missing_sets(data: Sequence[Path], sample_rates: Sequence[int]) -> list[str]:
+    """Return the names of the generated sets that are named, and that have still to be made."""
+    named = [name for name in map(_generated, data) if name]
+    return [name for name in named if not all(_is_made(_pack_folder(name, rate)) for rate in sample_rates)]
 
 
-def _is_demo(folder: Path) -> bool:
-    return folder == Path("demo") and not folder.exists()
+def _generated(folder: Path) -> str:
+    """Return the name of the generated set that a folder stands for, or '' for a folder that is one."""
+    return str(folder) if str(folder) in GENERATED and not folder.exists() else ""
 
 
 def _is_made(packed: Path) -> bool:
     return (packed / "manifest.json").exists()
 
 
-def _demo_folder(sample_rate: int) -> Path:
-    return DEMO.with_name(f"demo-{sample_rate}")
+def _pack_folder(name: str, sample_rate: int) -> Path:
+    recordings = GENERATED[name]
+    return recordings.with_name(f"{recordings.name}-{sample_rate}")
 
 
 def demo_pack(sample_rate: int, display: Display) -> Path:
-    """Return the pack of the generated data set, made where it is missing."""
-    packed = _demo_folder(sample_rate)
-    if not _is_made(packed):
-        if not DEMO.exists():
-            # the sounds need scipy.signal, for which no other command should wait
-            from bench.data.synthetic.demo import write_demo
+    """Return the pack of the demo set, made where it is missing."""
+    return _generated_pack("demo", sample_rate, display)
 
-            with display.bar(f"generating {DEMO}") as progress:
-                write_demo(DEMO, progress=progress, notice=display.notice)
-        display.notice(describe_pack(pack(DEMO, packed, sample_rate=sample_rate, strict=True, display=display)))
+
+def _generated_pack(name: str, sample_rate: int, display: Display) -> Path:
+    """Return the pack of a generated set, made where it is missing."""
+    folder, packed = GENERATED[name], _pack_folder(name, sample_rate)
+    if not _is_made(packed):
+        # their sounds need scipy.signal, for which no other command should wait
+        from bench.data.synthetic import demo, pitch
+
+        if name == "pitch":
+            pitch.require_rate(sample_rate)
+        if not folder.exists():
+            writers: dict[str, Callable[..., None]] = {"demo": demo.write_demo, "pitch": pitch.write_pitch}
+            with display.bar(f"generating {folder}") as progress:
+                writers[name](folder, progress=progress, notice=display.notice)
+        display.notice(describe_pack(pack(folder, packed, sample_rate=sample_rate, strict=True, display=display)))
     return packed
 
 

@@ -19,24 +19,33 @@ from bench.api.plugins import Paths, device_of, listed, load_plugins, paths_of
 from bench.data.audio import Samples, spectrogram, spectrogram_of
 from bench.data.dataset import AudioError, AudioInfo
 from bench.data.pack import Pack
+from bench.disk import refuse_odd
 from bench.errors import UserError
+from bench.inspect.attention import listen
 from bench.inspect.filters import measure_filters
 from bench.inspect.hardest import figure_names, hardest_clips
 from bench.inspect.predict import Tagger, probe_files
 from bench.inspect.scores import open_scores
 from bench.locks import hold
 from bench.protocol.task import get_task
+from bench.reporting.attention import AttentionFiles
+from bench.reporting.attention import describe as describe_heads
+from bench.reporting.attention import table_of as table_of_heads
+from bench.reporting.figures.attention import attention_figure
 from bench.reporting.figures.filters import filters_figure
+from bench.reporting.figures.front_ends import front_ends_figure
 from bench.reporting.figures.spectrograms import PIXELS
 from bench.reporting.figures.tags import tags_figure
+from bench.reporting.front_ends import FrontEnds, describe_sides, load_sides, table_of
 from bench.reporting.tags import Tags, as_frame, figure_paths
 from bench.runner.display import Display
 from bench.runner.weights import load_model
 from bench.store import RunFolder
+from bench.store.files import write_table
 
 __all__ = [
-    "PredictOptions", "create", "filters", "hardest", "iterate_tags", "list_architectures", "load", "pack_of",
-    "predict",
+    "AttentionFiles", "FrontEnds", "PredictOptions", "attention", "compare_filters", "create", "filters", "hardest",
+    "iterate_tags", "list_architectures", "load", "pack_of", "predict",
 ]  # fmt: skip
 
 
@@ -93,6 +102,54 @@ def filters(run: str | Path, data: str | Path | None = None, plugins: Paths = ()
         found = measure_filters(folder, Pack(Path(data)) if data else None)
         filters_figure(folder)
     return found
+
+
+def compare_filters(
+    run: str | Path, beside: str | Path, out: str | Path = "front_ends", plugins: Paths = ()
+) -> FrontEnds:
+    """Lay the first layers of two trained runs side by side: front_ends.csv and the figure front_ends in a folder.
+
+    What `filters` has measured of a run is taken as it is, also without weights; else it is measured now. Raises
+    UserError as `filters`, if both are one run, or if `out` is no folder.
+    """
+    folders = [find_run(run), find_run(beside)]
+    for folder in folders:
+        if not folder.has_filters:
+            filters(folder.path, plugins=plugins)
+    sides, target = load_sides(folders), _made_folder(Path(out))
+    made = FrontEnds(table_of(sides), target / "front_ends.csv", target / "front_ends.png", describe_sides(sides))
+    with hold(target / "front_ends", "being drawn"):
+        front_ends_figure(sides, target / "front_ends")
+        write_table(made.csv, made.table, float_format="%.6g")
+    return made
+
+
+def _made_folder(folder: Path) -> Path:
+    """Return a folder for files, made where it is missing; a link is followed. Raises UserError for anything else."""
+    if not folder.is_dir():
+        refuse_odd(folder, folder=True)
+        folder.mkdir(parents=True)
+    return folder
+
+
+def attention(
+    run: str | Path, file: str | Path, *, second: float = 0.0, out: str | Path | None = None, plugins: Paths = ()
+) -> AttentionFiles:
+    """Show where each block and head of a trained audio transformer looks on a sound: attention.csv and figures.
+
+    The model hears the chunk of the file that begins at `second`, as long as its recipe says. The files are written to
+    the run's folder, or to `out`. Raises UserError as `load`, for a model that is no audio transformer, a file that
+    cannot be read, or a chunk that is not within it.
+    """
+    load_plugins(paths_of(plugins))
+    folder = find_run(run)
+    target = _made_folder(Path(out)) if out else folder.path
+    listening = listen(folder, Path(file), second)
+    table, csv, figure = table_of_heads(listening), target / folder.attention_table.name, folder.attention_figure.name
+    with hold(target / figure, "being drawn"):
+        write_table(csv, table, float_format="%.6g")
+        attention_figure(listening, target / figure)
+    return AttentionFiles(table, csv, (target / figure).with_suffix(".png"), describe_heads(listening))
 
 
 def predict(

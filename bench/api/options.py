@@ -39,7 +39,7 @@ class RunOptions(TypedDict, total=False):
     """
 
     data: Paths
-    """Packs, one for each sample rate that the suite needs; `demo` is the generated data set."""
+    """Packs, one for each sample rate that the suite needs; `demo` and `pitch` are generated."""
     out: str | Path | None
     """The results folder; None is runs/SUITE."""
     only: str | Sequence[str]

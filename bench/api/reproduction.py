@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 
 from bench.api.console import shown
-from bench.api.datasets import DEMO, packs_of
+from bench.api.datasets import GENERATED, packs_of
 from bench.api.folders import find_run, results_folder
 from bench.api.plugins import Paths, device_of, load_plugins, paths_of
 from bench.data.pack import Pack
@@ -48,7 +48,7 @@ def reproduce(
 
     Args:
         run: A run folder, or how its name begins: runs/demo/crnn-s0.
-        data: Packs, among them the one that the run was trained on; without, the generated data set's, if it is that.
+        data: Packs, among them the one that the run was trained on; without, that of a generated set, if it is one.
         out: The results folder of the new run; None is reproduce/SUITE.
         plugins: Python files with the run's architecture or task, if it is not one of the project's.
     """
@@ -82,13 +82,13 @@ def reproduce(
 def _pack_of(spec: RunSpec, packs: list[Pack]) -> Pack:
     """Return the pack that a run was trained on, or raise UserError if it is not among those given."""
     if not packs:
-        # the generated one, where it was made before
-        made = sorted(DEMO.parent.glob(f"{DEMO.name}-*/manifest.json"))
+        # the generated ones, where they were made before
+        made = [path for at in GENERATED.values() for path in sorted(at.parent.glob(f"{at.name}-*/manifest.json"))]
         packs = [Pack(manifest.parent) for manifest in made if manifest.is_file()]
         if not any(pack.fingerprint == spec.pack for pack in packs):
             raise UserError(
                 f"{spec.folder} was trained on the pack with fingerprint {spec.pack[:16]}: name it by --data PACK "
-                "(or --data demo, for the generated set)"
+                f"(or --data {' or '.join(GENERATED)}, for a generated set)"
             )
     for pack in packs:
         if pack.fingerprint == spec.pack:

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from bench.api.cluster import node_device, ray_executor
-from bench.api.datasets import is_demo_missing, packs_of
+from bench.api.datasets import missing_sets, packs_of
 from bench.api.options import Options, RunOptions, searched_first
 from bench.api.plugins import device_of, load_plugins
 from bench.api.results import report
@@ -98,7 +98,7 @@ class _Job:
         budget = options.budget(suite)
         load_plugins(_plugins(suite, options))
         device = node_device(options.gpus) if options.ray is not None else device_of(options.device)
-        # a wrong name should not wait for the demo set to be made
+        # a wrong name should not wait for a generated set to be made
         rates = sample_rates(suite, options.selection)
         packs = packs_of(_data(name, options), rates, options.display)
         results = ResultsFolder(options.folder(name))
@@ -209,10 +209,10 @@ def _plugins(suite: Suite, options: Options) -> list[Path]:
     return [*suite.plugins, *options.plugins]
 
 
-def _is_data_missing(suite: Suite, name: str, options: Options) -> bool:
-    """Return whether the demo set has still to be made, at the rates of the suite's entries, which may be plugins'."""
+def _missing_sets(suite: Suite, name: str, options: Options) -> str:
+    """Return which generated sets have still to be made, at the rates of the suite's entries, which may be plugins'."""
     load_plugins(_plugins(suite, options))
-    return is_demo_missing(_data(name, options), sample_rates(suite, options.selection))
+    return " and ".join(missing_sets(_data(name, options), sample_rates(suite, options.selection)))
 
 
 def run(suite: str = "demo", **options: Unpack[RunOptions]) -> SuiteOutcome:
@@ -307,13 +307,13 @@ def _dry_run(suite: Suite, name: str, options: Options) -> SuiteOutcome:
     """Say of each run what would become of it; nothing is written."""
     options.budget(suite)
     results = ResultsFolder(options.folder(name))
-    if _is_data_missing(suite, name, options):
+    if unmade := _missing_sets(suite, name, options):
         # without data runs have no hash, and so no folder
         names = [entry.name for entry in entries(suite, options.only)]
         if options.part is not None:
             check_name(options.part, suite, run_names(suite, options.selection))
             names = [options.part]
-        options.display.notice(f"{suite.title}: the demo set is not made yet; all would run: {', '.join(names)}")
+        options.display.notice(f"{suite.title}: the {unmade} set is not made yet; all would run: {', '.join(names)}")
         return SuiteOutcome(results.path, names)
     job = _Job.of(suite, name, options)
     for each in job.runs:
@@ -348,7 +348,7 @@ def missing(suite: str = "demo", **options: Unpack[RunOptions]) -> list[str]:
     declared, given = load_suite(suite), Options.of(options)
     if declared.space:
         raise UserError(searched_first(declared))
-    if _is_data_missing(declared, suite, given):
+    if _missing_sets(declared, suite, given):
         # what was never there nothing was trained on
         return run_names(declared, given.selection, trained=True)
     job = _Job.of(declared, suite, given)
@@ -390,8 +390,8 @@ def search(suite: str = "tuned", *, export_best: bool = False, **options: Unpack
     given = replace(given, seeds=given.seeds or 1)
     if not declared.space:
         raise UserError(f"suite {declared.title!r} has no [space] to search")
-    if given.dry_run and _is_data_missing(declared, suite, given):
-        given.display.notice(f"{declared.title}: the demo set is not made yet, so nothing was searched on it")
+    if given.dry_run and (unmade := _missing_sets(declared, suite, given)):
+        given.display.notice(f"{declared.title}: the {unmade} set is not made yet, so nothing was searched on it")
         return SearchOutcome(given.folder(suite), [])
     job = _Job.of(declared, suite, given)
     assert job.budget is not None

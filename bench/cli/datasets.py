@@ -1,4 +1,4 @@
-"""bench data fetch, verify, info, pack, duplicates, demo."""
+"""bench data fetch, verify, info, pack, duplicates, demo, pitch."""
 
 import os
 from dataclasses import asdict
@@ -207,6 +207,16 @@ def demo(folder: Path, seed: Annotated[int, typer.Option(min=0, help="Same seed,
     display = console()
     with display.bar(f"generating {folder}") as progress:
         write_demo(folder, seed=seed, progress=progress, notice=display.notice)
+
+
+@app.command()
+def pitch(folder: Path, seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0) -> None:
+    """Write generated tones of 88 keys in FSD50K's layout."""
+    from bench.data.synthetic.pitch import write_pitch
+
+    display = console()
+    with display.bar(f"generating {folder}") as progress:
+        write_pitch(folder, seed=seed, progress=progress, notice=display.notice)
 
 
 def _report(made: "Pack") -> None:

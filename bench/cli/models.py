@@ -1,4 +1,4 @@
-"""bench predict, filters, gallery."""
+"""bench predict, filters, attention, gallery."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,17 +16,55 @@ app = typer.Typer()
 @options("plugins")
 def filters(
     run: Annotated[Path, typer.Argument(help="A run's folder, with its weights.")],
+    beside: Annotated[Path | None, typer.Argument(help="Another one: compare the two.")] = None,
     data: Annotated[Path | None, typer.Option(help="The run's pack: also count filters that never fire.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Of two runs: the folder for CSV and figures [default: front_ends].")
+    ] = None,
     **given: Any,
 ) -> None:
     """Show what a learned front end listens to.
 
-    filters.csv and figures are written to the run's folder.
+    filters.csv and figures are written to the run's folder; of two runs one table and one figure to another one.
     """
     from bench.api import models
     from bench.reporting.filters import describe
 
-    echo(describe(models.filters(run, data, **given)), lines=True)
+    if beside is None:
+        if out:
+            raise UserError(f"--out {out}: is for two runs; what is measured of one is written to its folder")
+        echo(describe(models.filters(run, data, **given)), lines=True)
+        return
+    if data:
+        raise UserError(f"--data {data}: is for one run; give it to `bench filters {run}` first, then compare the two")
+    made = models.compare_filters(run, beside, out or "front_ends", **given)
+    echo(made.text, lines=True)
+    echo(f"{made.png}, as .svg and .pdf, and {made.csv.name}", err=True)
+
+
+@app.command()
+@options("plugins")
+def attention(
+    run: Annotated[Path, typer.Argument(help="A run's folder, with its weights; or RESULTS/ENTRY[-sSEED].")],
+    file: Annotated[Path, typer.Argument(help="A sound file; ffmpeg reads m4a, mp4, webm.")],
+    second: Annotated[float, typer.Option(help="Where in the file the chunk begins that the model hears.")] = 0.0,
+    out: Annotated[Path | None, typer.Option(help="The folder for CSV and figures [default: the run's].")] = None,
+    as_json: JsonOption = False,
+    **given: Any,
+) -> None:
+    """Show where each block and head of an audio transformer looks.
+
+    On a sound, under its spectrogram: attention.csv and figures are written to the run's folder.
+    """
+    from bench.api import models
+
+    made = models.attention(run, file, second=second, out=out, **given)
+    if as_json:
+        files = {"csv": made.csv, "png": made.png}
+        print_json({"run": run, "file": file, "second": second, **files, "heads": made.table.to_dict("records")})
+        return
+    echo(made.text, lines=True)
+    echo(f"{made.png}, as .svg and .pdf, and {made.csv.name}", err=True)
 
 
 @app.command()
@@ -41,7 +79,9 @@ def predict(
         typer.Option(metavar="CLASS", help="Instead of FILES: eval clips that the run gets most wrong of this class."),
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="With --hardest: how many missed, and how many false alarms.")] = 6,
-    data: Annotated[Path | None, typer.Option(help="With --hardest and --plot: the run's pack, or demo.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="With --hardest and --plot: the run's pack, or demo or pitch.")
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many tags to show.")] = 5,
     csv: Annotated[Path | None, typer.Option(help="Write all tags' scores over time to this CSV file.")] = None,
     plot: Annotated[
@@ -112,12 +152,12 @@ def _show_hardest(run: Path, label: str, *, as_json: bool, plot: Path | None, **
 
 @app.command()
 def gallery(
-    pack: Annotated[Path, typer.Argument(help="A pack; or demo, the generated data set.")],
+    pack: Annotated[Path, typer.Argument(help="A pack; or demo or pitch, which are generated.")],
     split: Annotated[str, typer.Option(help="train, val or eval.")] = "train",
     out: Annotated[Path, typer.Option(help="The folder for gallery.pdf, .csv and a PNG a page.")] = Path("gallery"),
     as_json: JsonOption = False,
 ) -> None:
-    """Draw what a data set sounds like: a typical clip of every class.
+    """Draw what a data set sounds like: a typical clip a class.
 
     As spectrograms: of each class a clip with no other label, or the fewest, and of a usual length.
     """

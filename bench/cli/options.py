@@ -27,7 +27,7 @@ def _option(kind: Any, default: Any, *flags: str, **more: Any) -> tuple[Any, Any
 # a command's argument -> its type and default
 _OPTIONS: dict[str, tuple[Any, Any]] = {
     "data": _option(
-        list[Path], [], "--data", help="A pack, one for each sample rate needed; or demo, the generated set."
+        list[Path], [], "--data", help="A pack, one for each sample rate needed; or demo or pitch, which are generated."
     ),
     "out": _option(Path | None, None, help="Results folder [default: runs/SUITE]."),
     "only": _option(list[str], [], help="This entry or architecture only; repeatable."),

@@ -4,8 +4,7 @@ A run folder gets filters.csv, a line for each state and filter, and filters.npz
 filters' shapes; bench.reporting.filters concludes from these two alone.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,6 +17,7 @@ from architectures import configure
 from bench.data.audio import CHUNK_SECONDS
 from bench.data.pack import Pack
 from bench.errors import UserError
+from bench.inspect.hooks import hooked
 from bench.protocol.batches import Batches
 from bench.protocol.build import build
 from bench.protocol.evaluate import evaluation_batch_size
@@ -166,20 +166,6 @@ def _quantise(power: Array) -> npt.NDArray[np.uint8]:
     return np.rint(np.maximum(decibels, FLOOR_DB) / -STEP_DB).astype(np.uint8)
 
 
-@contextmanager
-def _hooked(model: nn.Module, modules: Iterable[nn.Module], hook: Callable[..., None]) -> Iterator[None]:
-    was_training = model.training
-    handles = [module.register_forward_hook(hook) for module in modules]
-    try:
-        with torch.inference_mode():
-            model.eval()
-            yield
-    finally:
-        model.train(was_training)
-        for handle in handles:
-            handle.remove()
-
-
 def first_layer(model: nn.Module, sample_rate: int) -> tuple[str, Layer]:
     """Return name and module of the first layer with parameters, a bank of filters on raw samples; else UserError."""
     # which one that is, and what it is given, is asked of a forward pass over noise; after a module ran, so that its
@@ -187,7 +173,7 @@ def first_layer(model: nn.Module, sample_rate: int) -> tuple[str, Layer]:
     met: list[tuple[nn.Module, Tensor]] = []
     names = {module: name for name, module in model.named_modules() if list(module.parameters(recurse=False))}
     noise = torch.randn(1, CHUNK_SECONDS * sample_rate, generator=torch.Generator().manual_seed(0))
-    with _hooked(model, names, lambda module, inputs, _: met.append((module, inputs[0]))):
+    with hooked(model, names, lambda module, inputs, _: met.append((module, inputs[0]))):
         model(noise)
     if not met:
         raise UserError("has no layer with parameters, and so no filters")
@@ -237,7 +223,7 @@ def _share_of_firing(model: nn.Module, layer: Layer, chunks: Batches) -> Array:
         # the rest of the model would only take time
         raise _Heard
 
-    with _hooked(model, [layer], count):
+    with hooked(model, [layer], count):
         for ids in chunks.in_order(evaluation_batch_size(chunks.device)):
             with suppress(_Heard):
                 model(chunks.waveforms(ids))

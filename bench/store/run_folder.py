@@ -59,6 +59,9 @@ class RunFolder:
     filters_table = File("filters.csv")
     filters_arrays = File("filters.npz")
     filters_figure = File("filters")
+    # if `bench attention` was called: a line a block and head, and figures (no suffix here)
+    attention_table = File("attention.csv")
+    attention_figure = File("attention")
     # if `bench generate` was called: the sound, its spectrogram, how it was made and what a tagger hears in it
     sound_file = File("generated.wav")
     sound_figure = File("generated.png")

@@ -292,6 +292,16 @@ COMMANDS = {
             copies=lambda i: {"out": i.results},
         ),
         Command(
+            "attention",
+            lambda i, folder: [
+                "attention", next((folder / "out").glob("one-s0-*")),
+                min((i.data / "FSD50K.eval_audio").iterdir()),
+            ],
+            files,
+            whole_files,
+            copies=lambda i: {"out": i.results},
+        ),
+        Command(
             "search",
             lambda i, folder: [
                 "search", "one", "--suite", i.suite.with_name("search.toml"), "--data", i.pack, "--out", folder / "out",

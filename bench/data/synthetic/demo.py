@@ -5,28 +5,20 @@ mixtures, labels of ancestors, and uploaders whose clips sound alike and are all
 about scores on FSD50K.
 """
 
-import io
-import json
-import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
-import pandas as pd
-import soundfile
 from numpy.typing import NDArray
 
 from bench.data.dataset import Progress
-from bench.data.readers.fsd50k import FSDClass, audio_folder, load_classes
-from bench.data.synthetic.synthesis import RATE, SOUNDS, Array, Rng, band, coloured_noise, log_uniform, samples, total
-from bench.data.threads import in_threads
-from bench.disk import explain_full_disk, partial_path, refuse_odd, require_space
+from bench.data.readers.fsd50k import FSDClass, load_classes
+from bench.data.synthetic.synthesis import SOUNDS, Array, Rng, band, coloured_noise, log_uniform, samples, total
+from bench.data.synthetic.writing import GeneratedClip, GeneratedSet, write_set
 from bench.errors import UserError
-from bench.locks import hold, say
+from bench.locks import say
 
 __all__ = ["plan", "write_demo"]
 
@@ -84,46 +76,9 @@ def write_demo(
             f"{dev_clips} dev and {eval_clips} eval clips cannot hold every class: "
             f"ask for at least {2 * _FEWEST} dev and {_FEWEST} eval clips"
         )
-    if folder.name in ("", ".."):
-        raise UserError(f"{folder}: name a folder that the data set is to be, such as {folder / 'demo'}")
     clips = plan(dev_clips, eval_clips, seed)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with hold(folder, "being generated", notice):
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            if _is_there(folder, clips):
-                return
-            raise UserError(f"{folder} exists and is not an empty folder: delete it or name another folder")
-        require_space(folder, _BYTES_PER_CLIP * (dev_clips + eval_clips))
-        _write(folder.resolve(), clips, seed, progress)
-
-
-def _is_there(folder: Path, clips: Sequence[_Clip]) -> bool:
-    """Return whether a folder holds just the set of these clips: every recording, and the same tables."""
-    with TemporaryDirectory() as temporary:
-        _write_tables(expected := Path(temporary), clips)
-        tables = {path.relative_to(expected): path.read_bytes() for path in expected.rglob("*") if path.is_file()}
-    recordings = {Path(audio_folder(clip.split)) / f"{clip.id}.wav" for clip in clips}
-    found = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
-    return found == tables.keys() | recordings and all((folder / n).read_bytes() == tables[n] for n in tables)
-
-
-def _write(whole: Path, clips: Sequence[_Clip], seed: int, progress: Progress) -> None:
-    partial = partial_path(whole)
-    refuse_odd(partial, folder=True)
-    if partial.exists() and (others := sorted(p.name for p in partial.iterdir() if not p.name.startswith("FSD50K."))):
-        raise UserError(f"{partial}: holds {others[0]!r}, which no data set has; move it away")
-    # of a call that was killed; there is nothing to resume, as the set is made in minutes
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        with explain_full_disk(partial):
-            _write_tables(partial, clips)
-            _write_audio(partial, clips, seed, progress)
-            if whole.exists():
-                whole.rmdir()
-            # last: a folder of this name is whole
-            partial.rename(whole)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    generated = GeneratedSet(_vocabulary(), _listed(clips), lambda place: _render(clips[place], seed), _BYTES_PER_CLIP)
+    write_set(folder, generated, progress=progress, notice=notice)
 
 
 # The plan: who records what, and for which split
@@ -172,20 +127,6 @@ def _spread(rng: Rng, clips: int, popularity: Array) -> list[tuple[str, ...]]:
 # Audio
 
 
-def _write_audio(folder: Path, clips: Sequence[_Clip], seed: int, progress: Progress) -> None:
-    def write(clip: _Clip) -> None:
-        # libsndfile does not say why it can't write a file; the system says it to us
-        sound = io.BytesIO()
-        soundfile.write(sound, _render(clip, seed), RATE, "PCM_16", format="WAV")
-        (folder / audio_folder(clip.split) / f"{clip.id}.wav").write_bytes(sound.getvalue())
-
-    for split in _RECORDISTS:
-        (folder / audio_folder(split)).mkdir(parents=True, exist_ok=True)
-    with in_threads(write, clips) as results:
-        for done, _ in enumerate(results, start=1):
-            progress(done, len(clips))
-
-
 def _render(clip: _Clip, seed: int) -> NDArray[np.int16]:
     """Return the sounds of a clip as its recordist hears them, in their background noise: (samples,) at 44.1 kHz."""
     # its own stream: the bytes do not depend on the order in which threads get to the clips
@@ -218,25 +159,21 @@ def _decibels(level: float) -> float:
 # Tables
 
 
-def _write_tables(folder: Path, clips: Sequence[_Clip]) -> None:
-    """Write the ground truth and the metadata of FSD50K, as far as it has a meaning here."""
+def _vocabulary() -> dict[str, str]:
+    """Return the labels that clips may have, sorted, and the id of each."""
     classes = {entry.label: entry for entry in load_classes()}
-    truth, metadata = folder / "FSD50K.ground_truth", folder / "FSD50K.metadata"
-    truth.mkdir(parents=True)
-    metadata.mkdir()
+    return {label: classes[label].mid for label in sorted(_propagate(SOUNDS, classes))}
 
-    vocabulary = pd.DataFrame([[label, classes[label].mid] for label in sorted(_propagate(SOUNDS, classes))])
-    vocabulary.to_csv(truth / "vocabulary.csv", header=False, lineterminator="\n")
-    for subset, columns in (("dev", ["fname", "labels", "mids", "split"]), ("eval", ["fname", "labels", "mids"])):
-        listed = [clip for clip in clips if (clip.split == "eval") == (subset == "eval")]
-        rows = []
-        for clip in listed:
-            labels = _propagate(clip.sounds, classes)
-            rows.append([clip.id, ",".join(labels), ",".join(classes[label].mid for label in labels), clip.split])
-        table = pd.DataFrame([row[: len(columns)] for row in rows], columns=columns)
-        table.to_csv(truth / f"{subset}.csv", index=False, lineterminator="\n")
-        text = json.dumps({str(clip.id): _clip_info(clip) for clip in listed}, indent=4) + "\n"
-        (metadata / f"{subset}_clips_info_FSD50K.json").write_text(text, encoding="utf-8", newline="\n")
+
+def _listed(clips: Iterable[_Clip]) -> list[GeneratedClip]:
+    classes = {entry.label: entry for entry in load_classes()}
+    return [
+        GeneratedClip(
+            clip.id, clip.split, _propagate(clip.sounds, classes),
+            [label.replace("_", " ").lower() for label in clip.sounds], clip.recordist.name,
+        )
+        for clip in clips
+    ]  # fmt: skip
 
 
 def _propagate(leaves: Iterable[str], classes: Mapping[str, FSDClass]) -> list[str]:
@@ -244,14 +181,3 @@ def _propagate(leaves: Iterable[str], classes: Mapping[str, FSDClass]) -> list[s
     leaves = list(leaves)
     ancestors = [label for leaf in leaves for label in reversed(classes[leaf].ancestors)]
     return list(dict.fromkeys(leaves + ancestors))
-
-
-def _clip_info(clip: _Clip) -> dict[str, Any]:
-    names = [label.replace("_", " ").lower() for label in clip.sounds]
-    return {
-        "title": f"{' and '.join(names)} {clip.id}.wav",
-        "description": f"Generated: {' and '.join(names)}.",
-        "tags": ["generated", *names],
-        "license": "http://creativecommons.org/publicdomain/zero/1.0/",
-        "uploader": clip.recordist.name,
-    }

@@ -1,19 +1,21 @@
 """The figure of a learned front end, from what bench.inspect.filters has measured."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from bench.reporting.figures.style import FULL, GREY, INK, SMALL, new_figure, plain_ticks, save
-from bench.reporting.filters import STATES, Filters, fit_bandwidth, fit_scales, load_filters
+from bench.reporting.filters import STATES, Array, Filters, fit_bandwidth, fit_scales, load_filters
 from bench.store import RunFolder
 
-__all__ = ["filters_figure"]
+__all__ = ["colour_bar", "darkest", "draw_bandwidths", "draw_centres", "draw_responses", "filters_figure"]
 
 # -3 dB bandwidth of a sinusoid of n samples, in units of sample_rate / n
 _SINUSOID = 0.886
@@ -40,36 +42,53 @@ def filters_figure(folder: RunFolder) -> None:
     figure, axes = new_figure(FULL, 8.2)
     axes.remove()
     top, middle, bottom = np.asarray(figure.subfigures(3, 1, height_ratios=(3.1, 3.3, 2)))
-    _draw_responses(top, filters)
+    _draw_states(top, filters)
     left, right = middle.subplots(1, 2)
-    _draw_centres(left, filters)
-    _draw_bandwidths(right, filters)
+    draw_centres(left, filters)
+    draw_bandwidths(right, filters)
     _draw_shapes(bottom, filters)
     save(figure, folder.filters_figure)
 
 
-def _draw_responses(panel: SubFigure, filters: Filters) -> None:
-    """Draw the responses as an image, a column for each filter, sorted by where their maximum is, dead ones last."""
+def _draw_states(panel: SubFigure, filters: Filters) -> None:
     both: npt.NDArray[Any] = panel.subplots(1, 2, sharey=True)
-    # from the level that nearly everything is above, since noise has no deep valleys and would be one colour
-    darkest = 5 * math.floor(min(np.percentile(filters.responses[state], 2) for state in STATES) / 5)
+    floor = darkest(filters.responses.values())
     for axes, state in zip(both, STATES, strict=True):
-        lines = filters.of(state).sort_values("rank")
-        order, dead = lines.index.to_numpy(), int(lines["dead"].sum())
-        image = axes.imshow(
-            filters.responses[state][order].T, origin="lower", aspect="auto", cmap="viridis", vmin=darkest, vmax=0,
-            interpolation="none",  # a pixel a value in SVG and PDF, which would else hold them many times over
-            extent=(0, len(order), 0, filters.sample_rate / 2000),
-        )  # fmt: skip
-        axes.grid(False)
-        axes.set_title(f"responses, {state}" + (f" (the last {dead:,} are dead)" if dead else ""), loc="left")
+        image = draw_responses(axes, filters, state, floor)
     both[0].set_ylabel("frequency (kHz)")
     panel.supxlabel("filter, in the order of the frequency of its maximum")
+    colour_bar(image, both)
+
+
+def darkest(responses: Iterable[Array]) -> int:
+    """Return the dB that are drawn darkest: what nearly all of each of these responses is above."""
+    # noise has no deep valleys, and would be one colour
+    return 5 * math.floor(min(np.percentile(each, 2) for each in responses) / 5)
+
+
+def draw_responses(axes: Axes, filters: Filters, state: str, floor: float) -> AxesImage:
+    """Draw the responses as an image, a column for each filter, sorted by where their maximum is, dead ones last."""
+    lines = filters.of(state).sort_values("rank")
+    order, dead = lines.index.to_numpy(), int(lines["dead"].sum())
+    image = axes.imshow(
+        filters.responses[state][order].T, origin="lower", aspect="auto", cmap="viridis", vmin=floor, vmax=0,
+        interpolation="none",  # a pixel a value in SVG and PDF, which would else hold them many times over
+        extent=(0, len(order), 0, filters.sample_rate / 2000),
+    )  # fmt: skip
+    axes.grid(False)
+    axes.set_title(f"responses, {state}" + (f" (the last {dead:,} are dead)" if dead else ""), loc="left")
+    return image
+
+
+def colour_bar(image: AxesImage, row: npt.NDArray[Any], **place: Any) -> None:
+    """Give a row of images of responses their colour bar; `place` are options of Figure.colorbar."""
     ticks = MaxNLocator(integer=True)
-    panel.colorbar(image, ax=both, label="dB relative to own maximum", pad=0.02, extend="min", ticks=ticks)
+    figure = row[0].figure
+    figure.colorbar(image, ax=row, label="dB relative to own maximum", pad=0.02, extend="min", ticks=ticks, **place)
 
 
-def _draw_centres(axes: Axes, filters: Filters) -> None:
+def draw_centres(axes: Axes, filters: Filters) -> None:
+    """Draw the sorted centre frequencies of both states, and the scales that were fitted to the trained ones."""
     for state in STATES:
         centres = filters.live(state)["peak_hz"].to_numpy() / 1000
         axes.plot(np.linspace(0, 1, len(centres)), centres, color=_STATE_LOOKS[state][0], linewidth=2.5, label=state)
@@ -83,7 +102,8 @@ def _draw_centres(axes: Axes, filters: Filters) -> None:
     axes.legend(**_BELOW, ncols=2)
 
 
-def _draw_bandwidths(axes: Axes, filters: Filters) -> None:
+def draw_bandwidths(axes: Axes, filters: Filters) -> None:
+    """Draw the bandwidth of each filter over its centre frequency, and the power law of each state."""
     for state, dashes, zorder in (("untrained", "--", 4), ("trained", "-", 3)):  # the dashes over the line
         colour, marker = _STATE_LOOKS[state]
         live, fit = filters.live(state).query("peak_hz > 0"), fit_bandwidth(filters, state)
