@@ -18,6 +18,7 @@ from bench.api.plugins import device_of, load_plugins
 from bench.api.results import report
 from bench.data.pack import Pack
 from bench.errors import UserError
+from bench.protocol.task import Task
 from bench.reporting.figures.search import draw_search
 from bench.reporting.report import Report
 from bench.reporting.tables.search import summary
@@ -153,11 +154,13 @@ class _Job:
         check_runs(self.runs, self.results, self.device)
 
     def prepare(self) -> None:
-        """Make what the runs' data are made of, of tasks that need the model of another run for it."""
+        """Make what the runs' data are made of, of tasks that need something for it."""
+        load = partial(load_trained, device=self.device)
         for run in self.runs:
-            if run.built_on:
-                with self.display.bar(f"the clips of {run.pack.folder} by {run.built_on.folder}") as progress:
-                    run.task.prepare(run.pack, run.built_on, partial(load_trained, device=self.device), progress)
+            if type(run.task).prepare is not Task.prepare:
+                what = f"the clips of {run.pack.folder}" + (f" by {run.built_on.folder}" if run.built_on else "")
+                with self.display.bar(what) as progress:
+                    run.task.prepare(run.pack, run.built_on, load, progress, device=self.device)
 
     def estimate(self, entries: Sequence[Remaining], seconds: float) -> list[Estimate]:
         with self.display.bar("measuring a few steps of each entry") as progress:

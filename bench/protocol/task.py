@@ -56,6 +56,13 @@ class Metric:
         return self.key(value) < self.key(than)
 
 
+class _Latest(Metric):
+    """A metric by which whatever comes last is the best."""
+
+    def better(self, value: float, than: float) -> bool:
+        return True
+
+
 @dataclass(frozen=True)
 class TrainedRun:
     """A finished run whose model makes another task's data."""
@@ -83,6 +90,8 @@ class Task(ABC):
     losses: ClassVar[tuple[str, ...]]
     # the one with a value for each class, if there is one
     class_metric: ClassVar[Metric | None] = None
+    # whether the last weights are kept, so that nothing of val decides; else those that are best on it
+    keeps_last: ClassVar[bool] = False
     # whether the mean of several models' scores of a clip is a score of it
     has_ensembles: ClassVar[bool] = True
     # what a suite may set in [task_settings]; and of these fields those that change what is asked: runs can be compared
@@ -108,6 +117,14 @@ class Task(ABC):
     @property
     def primary(self) -> Metric:
         return self.metrics[0]
+
+    @property
+    def selects_by(self) -> Metric:
+        """What says which of several evaluations is the best: the primary metric, or that it is the last."""
+        metric = self.primary
+        if not self.keeps_last:
+            return metric
+        return _Latest(metric.name, metric.label, metric.higher_is_better, metric.lowest, metric.highest)
 
     def of_run(self, spec: "RunSpec") -> Self:
         """Return the task as a run has it: with the run's settings. Raises UserError if they are impossible."""
@@ -144,16 +161,19 @@ class Task(ABC):
     def prepare(  # noqa: B027
         self,
         pack: "Pack",
-        trained: TrainedRun,
+        trained: TrainedRun | None,
         load: Callable[[TrainedRun], "nn.Module"],
         progress: Callable[[int, int], None] = lambda *_: None,
+        *,
+        device: "torch.device | str" = "cpu",
     ) -> None:
         """Make what the task's data are made of, where it is not there: once, before the first run.
 
         Args:
-            trained: the run that `built_on` names.
+            trained: the run that `built_on` names, if the task is built on one.
             load: returns its model, on the device to compute on.
-            progress: takes clips done, and of how many.
+            progress: takes clips or steps done, and of how many.
+            device: where to compute.
         """
 
     def require(self, spec: "RunSpec", pack: "Pack") -> None:  # noqa: B027

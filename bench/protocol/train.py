@@ -58,7 +58,7 @@ def train(
     report: Callable[[Status], None] = lambda status: None,
     notice: Callable[[str], None] = lambda line: None,
 ) -> State:
-    """Train in place; at the end the model holds the weights of the best evaluation on val.
+    """Train in place; at the end the model holds the weights of the best evaluation on val, or of the last one.
 
     Interrupted, and called again with the same arguments, it resumes from `checkpoint`, and ends in the same numbers
     as if it had not been (bitwise on a CPU with the same number of threads). A checkpoint that can't be read, or that
@@ -67,7 +67,7 @@ def train(
     """
     optimizer = optimizer_of(model, recipe)
     finite = [name for name, w in model.state_dict().items() if is_finite(w)]
-    state = _resume(checkpoint, model, optimizer, task.primary, recipe, notice)
+    state = _resume(checkpoint, model, optimizer, task.selects_by, recipe, notice)
     step = step_of(model, optimizer, task, recipe, data.device, recipe.max_steps - state.step, notice)
     evaluations = recipe.evaluation_steps()
     model.train()
@@ -206,7 +206,7 @@ def _evaluate(model: nn.Module, val: Batches, task: Task, recipe: Recipe, state:
         raise TrainingDiverged(f"val's {task.primary.label} is {score} after step {state.step}")
     state.history.append(line)
     state.loss_sum, state.loss_count = 0.0, 0
-    if not state.note_score(score, task.primary, recipe):
+    if not state.note_score(score, task.selects_by, recipe):
         return
     state.best_weights = {name: w.detach().cpu().clone() for name, w in model.state_dict().items()}
     # scores may hide it, until the run's weights are to be loaded

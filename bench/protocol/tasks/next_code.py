@@ -92,11 +92,15 @@ class NextCode(NextInSequence):
     def prepare(
         self,
         pack: "Pack",
-        trained: TrainedRun,
+        trained: TrainedRun | None,
         load: Callable[[TrainedRun], "nn.Module"],
         progress: Callable[[int, int], None] = lambda *_: None,
+        *,
+        device: "torch.device | str" = "cpu",  # noqa: ARG002
     ) -> None:
         """Write the codes of the pack's clips beside it, unless they are there."""
+        if trained is None:
+            return
 
         def make() -> Codes:
             model, clips, done = load(trained), dict[str, list[npt.NDArray[np.uint16]]](), 0
