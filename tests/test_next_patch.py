@@ -191,6 +191,7 @@ def test_train_windows_end_wherever_a_patch_is_left_in_their_clip(toy):
     data = data_of(toy, "train")
     room = toy.clips("train")["length"].to_numpy() - SIZE - PATCH + 1
     assert len(data) == room.sum()
+    assert data.epoch_size == len(toy.samples("train")) // SIZE
     ids = torch.tensor([0, room[0] - 1, room[0], len(data) - 1])
     x, y = data.batch(ids)
     assert data.clip(ids).tolist() == [0, 0, 1, 5]
@@ -455,8 +456,22 @@ def test_runs_share_codes_that_are_made_once(mine, tmp_path, bench, monkeypatch)
         assert set(record.floors) == {"unigram", "bigram"}
         assert set(record.metrics) == {"bits", "top5", "top1"}
         assert 0 < record.metrics["bits"] < 6
+    # found anew, they are the same
+    codes_file(mine).unlink()
     again = api.reproduce(finished[0].path, data=mine.folder, out=tmp_path / "again", device="cpu")
     assert again.verdict == "bitwise"
+
+
+def test_codes_are_not_taken_for_classes(mine, tmp_path, bench, monkeypatch):
+    """Where there are as many of them."""
+    suite, out = tmp_path / "patches.toml", tmp_path / "out"
+    suite.write_text(SUITE.replace("codes = 8", f"codes = {len(mine.labels)}"), "utf-8")
+    monkeypatch.setattr("bench.api.runs.report", no_tables)
+    assert bench("run", suite, "--data", mine.folder, "--out", out, "--device", "cpu", "--only", "pooled").code == 0
+    sf.write(tmp_path / "sound.wav", np.zeros(RATE), RATE)
+    done = bench("predict", out / "pooled-s0", tmp_path / "sound.wav")
+    assert (done.code, done.err.count("\n")) == (2, 1), done.err
+    assert "of task next_patch, which has no classes; give a run of tagging" in done.err
 
 
 def test_settings_that_cannot_be_are_one_line(mine, tmp_path, bench):

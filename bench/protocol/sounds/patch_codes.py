@@ -115,8 +115,8 @@ class PatchCodes:
 class Cut:
     """Which samples around a place are a window, and which the patches that are to be predicted from it.
 
-    A window of `size` samples ends at the place, where the first patch begins that no sample of it is in. `back` says
-    of each patch that is predicted how many patches before that one it is.
+    A window of `size` samples ends at the place, and the patch that follows it begins there. `back` says of each patch
+    that is predicted how many patches before that one it is.
     """
 
     codes: PatchCodes

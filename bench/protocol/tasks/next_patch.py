@@ -252,6 +252,11 @@ class Windows(Places):
         self.starts, self.clip_ends = torch.from_numpy(starts.copy()), torch.from_numpy(starts + lengths)
         self.samples = resident(pack, split, self.device)
 
+    @property
+    def epoch_size(self) -> int:
+        """How many windows have as many samples as there are."""
+        return max(1, int((self.clip_ends - self.starts).sum()) // self.how.size)
+
     def batch(self, ids: "Tensor") -> "tuple[Tensor, Tensor]":
         """Return windows and their codes: (b,) -> (b, n), (b, positions)."""
         clip, first = self.clip(ids), self.places(ids) - self.how.before
