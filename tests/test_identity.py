@@ -148,7 +148,7 @@ def test_a_change_counts_where_it_may_change_a_number(file, old, new, changed, t
 SHARED = r"from (bench\.protocol\.(?:sounds|tasks)\.\w+|bench\.data\.(?:synthetic\.\w+|codes)) "
 
 
-@pytest.mark.parametrize("name", ["codec", "next_code", "next_sample", "tagging"])
+@pytest.mark.parametrize("name", ["codec", "next_code", "next_patch", "next_sample", "tagging"])
 def test_a_task_names_the_modules_beside_its_own_file_that_decide_its_numbers(name):
     task = get_task(name)
     # what is imported, and what that imports in turn, of what is shared by some tasks alone

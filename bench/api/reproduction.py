@@ -1,5 +1,6 @@
 """Train a finished run anew, and say whether it comes out as it was."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from bench.runner.executors import LocalExecutor
 from bench.runner.preflight import check_checkpoints, check_runs
 from bench.runner.provenance import python_call
 from bench.runner.runs import run_all
-from bench.runner.weights import require_source, weights_folder
+from bench.runner.weights import load_trained, require_source, weights_folder
 from bench.store import ResultsFolder, RunFolder
 from bench.suites.plan import Run
 
@@ -100,6 +101,7 @@ def _pack_of(spec: RunSpec, packs: list[Pack]) -> Pack:
 def _train(run: Run, results: ResultsFolder, device: torch.device, display: Display) -> None:
     check_checkpoints([run], results, restart=False, display=display)
     check_runs([run], results, device)
+    run.task.prepare(run.pack, None, partial(load_trained, device=device), device=device)
     results.add_labels(run.pack, run.task)
     sources = {run.pack.dataset: str(run.pack.manifest["source"])}
     results.add_to_plan(f"{results.path.name}, trained anew", [run.folder.name], sources=sources)

@@ -163,12 +163,12 @@ class _Job:
         check_runs(self.runs, self.results, self.device)
 
     def prepare(self) -> None:
-        """Make what the runs' data are made of, of tasks whose data are made by a model."""
+        """Make what the runs' data are made of, of tasks that need something for it."""
         load = partial(load_trained, device=self.device)
         for run in self.runs:
             if type(run.task).prepare is not Task.prepare and not run.folder.is_finished:
                 with self.display.bar(f"what {run.spec.name} learns from") as progress:
-                    run.task.prepare(run.pack, run.built_on, load, self.device, progress)
+                    run.task.prepare(run.pack, run.built_on, load, progress, device=self.device)
 
     def estimate(self, entries: Sequence[Remaining], seconds: float) -> list[Estimate]:
         with self.display.bar("measuring a few steps of each entry") as progress:

@@ -6,21 +6,18 @@ codes-RUN.npz, RUN being the folder's name of the run that trained the codec, ho
     fingerprint, weights, count    of the pack, of the codec's weights, and how many codes there are to choose from
 """
 
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bench.data import beside
 from bench.data.dataset import SPLITS
 from bench.data.pack import Pack
-from bench.disk import machine_fault, whole_file
-from bench.errors import UserError, one_line
-from bench.locks import hold
+from bench.errors import UserError
 
 __all__ = ["Codes", "codes_file", "make_codes", "read_codes", "write_codes"]
 
@@ -58,30 +55,19 @@ def make_codes(pack: Pack, run: str, make: Callable[[], Codes]) -> None:
 
     Raises UserError where the pack's folder can't be written to.
     """
-    path = codes_file(pack, run)
-    # where nothing is to be written, nobody needs the right to
-    if path.exists():
-        return
-    try:
-        with hold(path, "being made"):
-            if not path.exists():
-                write_codes(pack, run, make())
-    except OSError as error:
-        fix = "codes lie beside the pack, so copy it to a place that you may write to"
-        raise machine_fault(error, path) or UserError(f"{path}: {error.strerror}; {fix}") from None
+    beside.make_once(codes_file(pack, run), lambda: write_codes(pack, run, make()))
 
 
 def write_codes(pack: Pack, run: str, codes: Codes) -> None:
     """Write the codes of a pack's clips."""
-    arrays: dict[str, npt.NDArray[Any]] = {
+    arrays = {
         "fingerprint": np.array(pack.fingerprint),
         "weights": np.array(codes.weights),
         "count": np.array(codes.count),
     }
     for split in SPLITS:
         arrays |= {split: codes.values[split], f"{split}_lengths": codes.lengths[split]}
-    with whole_file(codes_file(pack, run)) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+    beside.write_arrays(codes_file(pack, run), arrays)
 
 
 def read_codes(pack: Pack, run: str) -> Codes:
@@ -90,39 +76,36 @@ def read_codes(pack: Pack, run: str) -> Codes:
     Raises UserError if they are missing, damaged, or of another pack.
     """
     path = codes_file(pack, run)
-    try:
-        stamp = path.stat()
-        codes, fingerprint = _read(path, stamp.st_mtime_ns, stamp.st_size)
-    except FileNotFoundError:
-        fix = "run the suite once with the folder of that run as codec, in [task_settings]"
-        raise UserError(f"{path}: missing: the pack has no codes of {run}; {fix}") from None
-    except OSError as error:
-        raise machine_fault(error, path) or UserError(f"{path}: {error.strerror}") from None
-    if fingerprint != pack.fingerprint:
-        which = f"with fingerprint {fingerprint[:16]}, not {pack.fingerprint[:16]}"
-        raise UserError(f"{path}: codes of another pack, {which}; {_AGAIN}")
+    fix = "run the suite once with the folder of that run as codec, in [task_settings]"
+    codes, fingerprint = _read(path, f"the pack has no codes of {run}; {fix}", *_state(path))
+    beside.require_pack(path, fingerprint, pack.fingerprint, again=_AGAIN)
     clips = {split: len(pack.clips(split)) for split in SPLITS}
     if wrong := [split for split in SPLITS if len(codes.lengths[split]) != clips[split]]:
         raise UserError(f"{path}: damaged ({wrong[0]}: not as many clips as the pack has); {_AGAIN}")
     return codes
 
 
+def _state(path: Path) -> tuple[int, int]:
+    """Return what tells one file of that name from another; of one that can't be asked, nothing."""
+    try:
+        stamp = path.stat()
+    except OSError:
+        return 0, 0
+    return stamp.st_mtime_ns, stamp.st_size
+
+
 # all runs of a suite read the same ones
 @lru_cache(maxsize=4)
-def _read(path: Path, *_state: int) -> tuple[Codes, str]:
-    """Return codes, and the fingerprint of their pack; `_state` tells one file of that name from another."""
+def _read(path: Path, missing: str, *_of_file: int) -> tuple[Codes, str]:
+    """Return codes, and the fingerprint of their pack."""
+    arrays = beside.read_arrays(path, missing=missing, again=_AGAIN)
     try:
-        # all of it at first: zipfile takes a disk that fails for damage to the archive
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            values = {split: file[split] for split in SPLITS}
-            lengths = {split: file[f"{split}_lengths"].astype(np.int64) for split in SPLITS}
-            codes = Codes(str(file["weights"]), int(file["count"]), values, lengths)
-            fingerprint = str(file["fingerprint"])
-    # zipfile and numpy raise nearly everything over bytes that are not theirs
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise UserError(f"{path}: damaged ({one_line(error) or type(error).__name__}); {_AGAIN}") from None
+        values = {split: arrays[split] for split in SPLITS}
+        lengths = {split: arrays[f"{split}_lengths"].astype(np.int64) for split in SPLITS}
+        codes = Codes(str(arrays["weights"]), int(arrays["count"]), values, lengths)
+        fingerprint = str(arrays["fingerprint"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise beside.damaged(path, error, _AGAIN) from None
     for split in SPLITS:
         if codes.lengths[split].sum() != len(values[split]) or (codes.lengths[split] < 1).any():
             raise UserError(f"{path}: damaged ({split}: its clips are not its codes); {_AGAIN}")

@@ -78,6 +78,9 @@ class Tagger:
         fp32_means_fp32()
         self.model = load_model(folder, record, device).eval()
         require_waveforms(folder, record)
+        # as many codes as there are classes would be taken for these
+        if "chunk_seconds" in get_task(self.spec.task).without:
+            raise UserError(f"{folder.path}: of task {self.spec.task}, which has no classes; give a run of tagging")
         config = configure(self.spec.architecture, **self.spec.config)
         if config.num_classes != len(self.classes):
             fix = "put that of its results folder beside it"

@@ -148,15 +148,17 @@ class Task(ABC):
         pack: "Pack",
         trained: TrainedRun | None,
         load: Callable[[TrainedRun], "nn.Module"],
-        device: "torch.device | str" = "cpu",
         progress: Callable[[int, int], None] = lambda *_: None,
+        *,
+        device: "torch.device | str" = "cpu",
     ) -> None:
         """Make what the task's data are made of, where it is not there: once, before the first run.
 
         Args:
-            trained: the run that `built_on` names, if it is there.
+            trained: the run that `built_on` names, if the task is built on one.
             load: returns its model, on the device to compute on.
-            progress: takes how much is done, and of how much.
+            progress: takes clips or steps done, and of how many.
+            device: where to compute.
         """
 
     def require(self, spec: "RunSpec", pack: "Pack") -> None:  # noqa: B027

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from bench.protocol.task import get_task
 from bench.reporting.analysis import CLIPS_NEEDED, Analysis, is_simulated, no_ablations
 from bench.reporting.basis import asked, commits, is_tagging
 from bench.reporting.coverage import held
@@ -120,8 +121,15 @@ def _fronts(analysis: Analysis) -> str:
 
 def _unfinished_learning(runs: Sequence[FinishedRun]) -> list[str]:
     """Return how many runs were best on val when training ended, and after how many epochs."""
-    # one that is scored otherwise was trained as another one; of a single evaluation the last is the best
-    trained = [run.record for run in runs if not run.record.spec.rescores and run.record.spec.recipe.evaluations > 1]
+    # one that is scored otherwise was trained as another one; of a single evaluation the last is the best, and where
+    # the last weights are kept, nobody looked for the best
+    trained = [
+        run.record
+        for run in runs
+        if not run.record.spec.rescores
+        and run.record.spec.recipe.evaluations > 1
+        and not get_task(run.record.spec.task).keeps_last
+    ]
     last = [record for record in trained if record.best_step == record.steps]
     if not last:
         return []

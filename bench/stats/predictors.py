@@ -137,13 +137,14 @@ class NGrams:
     left out in turn.
     """
 
-    def __init__(self, clips: Sequence[Codes], classes: int) -> None:
+    def __init__(self, clips: Sequence[Codes], classes: int, longest: int = 3) -> None:
+        """Count codes of training clips, 0 to classes - 1, up to so many in a row."""
         self.classes = classes
         self.alphas: list[float] = []
         self._counts: list[csr_array] = []
         # the probability of each training code, were it not counted
         left_out = np.full(sum(map(len, clips)), 1 / classes)
-        for order in (1, 2, 3):
+        for order in range(1, longest + 1):
             context = np.concatenate([_contexts(clip, order, classes) for clip in clips])
             code = np.concatenate([clip[order - 1 :] for clip in clips])
             shape = (classes ** (order - 1), classes)
@@ -157,7 +158,7 @@ class NGrams:
             left_out[place] = choices[best]
 
     def score(self, clip: Codes, order: int) -> Floats:
-        """Score each code of a clip (t,) by n-grams of an order, 1 to 3: (t, 3). Its first codes have shorter ones."""
+        """Score each code of a clip (t,) by n-grams of an order, from 1: (t, 3). Its first codes have shorter ones."""
         p = np.full((len(clip), self.classes), 1 / self.classes)
         for number in range(order):
             begin = slice(number, None)

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from torchaudio.functional import melscale_fbanks
 
-__all__ = ["CENTRE_DB", "HOP_SECONDS", "SPAN_DB", "LogMelFrames", "most_mels"]
+from bench.errors import UserError
+
+__all__ = ["CENTRE_DB", "HOP_SECONDS", "SPAN_DB", "LogMelFrames", "most_mels", "require_mels"]
 
 WIN_SECONDS, HOP_SECONDS = 0.025, 0.010
 # a frame is (dB + 40) / 40: from -80 dB, below which everything is silence, to a sine at full scale, about 0 dB
@@ -82,6 +84,12 @@ def most_mels(sample_rate: int, wanted: int) -> int:
     """Return how many bands of `wanted` there can be without one that no bin falls into; 0 if there are none."""
     fft = LogMelFrames(sample_rate, wanted).fft
     return next((m for m in range(wanted, 0, -1) if (_filters(sample_rate, fft, m).sum(dim=0) > 0).all()), 0)
+
+
+def require_mels(sample_rate: int, mels: int, entry: str) -> None:
+    """Raise UserError, for an entry of a suite, if one of so many bands would have no bin."""
+    if (most := most_mels(sample_rate, mels)) < mels:
+        raise UserError(f"{entry}: mels={mels}, but {most} at most at {sample_rate} Hz, in [task_settings]")
 
 
 def _filters(sample_rate: int, fft: int, mels: int) -> Any:

@@ -1,6 +1,7 @@
 """What comes next in a sequence of codes: windows of clips, and how predictions are judged."""
 
 import math
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -21,48 +22,98 @@ if TYPE_CHECKING:
     from bench.protocol.batches import Batches
     from bench.protocol.recipe import Recipe
 
-__all__ = ["NextInSequence", "Places", "WindowSettings", "of_windows"]
+__all__ = ["NextCodeTask", "NextInSequence", "PlaceSettings", "Places", "WindowSettings", "clip_means", "of_windows"]
 
-# of a window at the code that it ends before, then the mean over all of its codes
-_COLUMNS = ("bits", "top1", "top5", "mean_bits", "mean_top1", "mean_top5")
+# name, label, whether higher is better, the highest
+_METRICS = (("bits", "bits", False, math.inf), ("top5", "top-5", True, 1.0), ("top1", "top-1", True, 1.0))
 _TOP = 5
 # fixed for each kind of device, as evaluation's batch sizes are; of outputs, there are hundreds a code
 _CPU_BATCH_SIZE, _ACCELERATOR_BATCH_SIZE = 16, 64
 
 
-class WindowSettings(ChosenClips):
-    """How long windows are, and how many of a clip are judged."""
+class PlaceSettings(ChosenClips):
+    """At how many places of a clip what comes next is judged."""
 
-    # codes that a model sees before the one that it predicts, of those whose outputs are trained
-    context: Annotated[int, Field(ge=2, le=960_000)]
     # of each clip of val and eval: evenly spaced
     windows: Annotated[int, Field(gt=0, le=1000)] = 8
 
 
-class NextInSequence(WindowTask):
-    """Classification of the code that comes next, judged by the bits that it takes.
+class WindowSettings(PlaceSettings):
+    """How long windows of codes are, too."""
+
+    # codes that a model sees before the one that it predicts, of those whose outputs are trained
+    context: Annotated[int, Field(ge=2, le=960_000)]
+
+
+class NextCodeTask(WindowTask):
+    """Classification of the code that comes next, judged by the bits that it takes at fixed places of clips."""
+
+    metrics = tuple(Metric(name, label, higher, 0.0, highest) for name, label, higher, highest in _METRICS)
+    # of a clip's scores
+    columns: tuple[str, ...] = ("bits", "top1", "top5")
+    losses = ("cross_entropy",)
+    most_timed = 16
+    # what models are given as a condition, before a window
+    before: int = 0
+
+    settings: PlaceSettings
+
+    @property
+    def context(self) -> int:
+        """How long a window is."""
+        raise NotImplementedError(f"{type(self).__name__} does not say its context")
+
+    def activation(self, logits: "Tensor") -> "Tensor":
+        return logits.softmax(dim=-1)
+
+    def score(self, model: "nn.Module", data: "Batches") -> npt.NDArray[np.float32]:
+        """Return of every clip the means over its windows: (clips, columns)."""
+        import torch
+
+        was_training = model.training
+        model.eval()
+        with torch.inference_mode():
+            means = clip_means(cast("Places", data), lambda x, y: self.judged(model(x).float(), y), len(self.columns))
+        model.train(was_training)
+        return means
+
+    def judged(self, logits: "Tensor", targets: "Tensor") -> "Tensor":
+        """Return what `columns` say of each window: (b, n, k), (b, n) -> (b, columns)."""
+        return of_windows(logits[:, -1:], targets[:, -1:])[:, : len(self.columns)]
+
+    # --- metrics
+
+    def score_shape(self, targets: Bools) -> tuple[int, ...]:
+        return len(targets), len(self.columns)
+
+    def clip_metrics(self, targets: Bools, scores: Floats) -> dict[str, Floats]:  # noqa: ARG002
+        return {metric.name: scores[:, self.columns.index(metric.name)] for metric in self.metrics}
+
+
+class NextInSequence(NextCodeTask):
+    """The same, where what windows are of are codes as well, so that each of a window's is one to predict.
 
     Models take (b, before + n) codes and return logits (b, n, k) of what follows each of the last n.
     """
 
-    metrics = tuple(
-        Metric(f"{prefix}{name}", f"{label}{suffix}", higher, 0.0, highest)
-        for prefix, suffix in (("", ""), ("mean_", ", all positions"))
-        for name, label, higher, highest in (
-            ("bits", "bits", False, math.inf),
-            ("top5", "top-5", True, 1.0),
-            ("top1", "top-1", True, 1.0),
-        )
+    metrics = (
+        *NextCodeTask.metrics,
+        *(
+            Metric(f"mean_{name}", f"{label}, all positions", higher, 0.0, highest)
+            for name, label, higher, highest in _METRICS
+        ),
     )
-    # of a clip's scores
-    columns: tuple[str, ...] = _COLUMNS
-    losses = ("cross_entropy",)
-    most_timed = 16
+    # of a window at the code that it ends before, then the mean over all of its codes
+    columns = (*NextCodeTask.columns, "mean_bits", "mean_top1", "mean_top5")
 
     settings: WindowSettings
 
+    @property
+    def context(self) -> int:
+        return self.settings.context
+
     @cached_property
-    def before(self) -> int:
+    def before(self) -> int:  # type: ignore[override]
         """How many codes the run's architecture is given before a window, as a condition."""
         return self.architecture.condition_samples if self._run else 0
 
@@ -98,39 +149,25 @@ class NextInSequence(WindowTask):
 
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
-    def activation(self, logits: "Tensor") -> "Tensor":
-        return logits.softmax(dim=-1)
-
-    def score(self, model: "nn.Module", data: "Batches") -> npt.NDArray[np.float32]:
-        """Return of every clip the means over its windows: (clips, columns)."""
-        import torch
-
-        windows = cast("Places", data)
-        batch_size = _CPU_BATCH_SIZE if windows.device.type == "cpu" else _ACCELERATOR_BATCH_SIZE
-        was_training = model.training
-        model.eval()
-        sums = torch.zeros(len(windows.targets), len(self.columns), dtype=torch.float64)
-        counts = torch.zeros(len(windows.targets), 1, dtype=torch.float64)
-        with torch.inference_mode():
-            for ids in windows.in_order(batch_size):
-                x, y = windows.batch(ids)
-                of_clip = windows.clip(ids)
-                sums.index_add_(0, of_clip, self.judged(model(x).float(), y).double().cpu())
-                counts.index_add_(0, of_clip, torch.ones(len(ids), 1, dtype=torch.float64))
-        model.train(was_training)
-        return (sums / counts).float().numpy()
-
     def judged(self, logits: "Tensor", targets: "Tensor") -> "Tensor":
-        """Return what `columns` say of each window: (b, n, k), (b, n) -> (b, columns)."""
         return of_windows(logits, targets)
 
-    # --- metrics
 
-    def score_shape(self, targets: Bools) -> tuple[int, ...]:
-        return len(targets), len(self.columns)
+def clip_means(windows: "Places", judge: "Callable[[Tensor, Tensor], Tensor]", columns: int) -> npt.NDArray[np.float32]:
+    """Return of every clip the means over its windows of what is found of each: (clips, columns).
 
-    def clip_metrics(self, targets: Bools, scores: Floats) -> dict[str, Floats]:  # noqa: ARG002
-        return {metric.name: scores[:, self.columns.index(metric.name)] for metric in self.metrics}
+    `judge` takes a batch's inputs and targets, and returns (b, columns).
+    """
+    import torch
+
+    batch_size = _CPU_BATCH_SIZE if windows.device.type == "cpu" else _ACCELERATOR_BATCH_SIZE
+    sums = torch.zeros(len(windows.targets), columns, dtype=torch.float64)
+    counts = torch.zeros(len(windows.targets), 1, dtype=torch.float64)
+    for ids in windows.in_order(batch_size):
+        of_clip = windows.clip(ids)
+        sums.index_add_(0, of_clip, judge(*windows.batch(ids)).double().cpu())
+        counts.index_add_(0, of_clip, torch.ones(len(ids), 1, dtype=torch.float64))
+    return (sums / counts).float().numpy()
 
 
 def of_windows(logits: "Tensor", targets: "Tensor") -> "Tensor":
@@ -158,7 +195,7 @@ class Places(ClipWindows):
 
     def __init__(
         self,
-        task: NextInSequence,
+        task: NextCodeTask,
         split: str,
         first: npt.NDArray[np.int64],
         room: npt.NDArray[np.int64],
@@ -168,7 +205,7 @@ class Places(ClipWindows):
         import torch
 
         self.task, self.is_train = task, split == "train"
-        self.size = task.before + task.settings.context
+        self.size = task.before + task.context
         self.first, self.room = torch.from_numpy(first), torch.from_numpy(room)
         super().__init__(self.room if self.is_train else torch.full_like(self.room, task.settings.windows), device)
         self.targets = torch.from_numpy(task.targets(targets)).float()
@@ -176,7 +213,7 @@ class Places(ClipWindows):
     @property
     def epoch_size(self) -> int:
         """How many windows have as many codes as there are to predict."""
-        return max(1, self.length // self.task.settings.context)
+        return max(1, self.length // self.task.context)
 
     def places(self, ids: "Tensor") -> "Tensor":
         """Return the codes that windows end before, by their place in the split's array: (b,)."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from bench.data.pack import Pack
 
-__all__ = ["ClipWindows", "WindowTask"]
+__all__ = ["ClipWindows", "WindowTask", "cut"]
 
 
 class WindowTask(Task):
@@ -90,3 +90,22 @@ class ClipWindows:
         """Return windows' numbers within their clips, from 0: (b,)."""
         clip = self.clip(ids)
         return ids - (self.ends[clip] - self.counts[clip])
+
+
+def cut(
+    samples: "Tensor", starts: "Tensor", size: int, first: "Tensor", end: "Tensor", device: "torch.device"
+) -> "Tensor":
+    """Return windows of a split's samples, (b, size) on the device; outside their clips there is silence.
+
+    `starts`, (b,), are their first samples, and their clips' samples those from `first` to before `end`, (b,).
+    """
+    import torch
+
+    from bench.protocol.batches import to_device
+
+    # where the samples are: an index has four times their size
+    where = samples.device
+    start, first, end = (to_device(each.unsqueeze(1), where) for each in (starts, first, end))
+    place = start + torch.arange(size, device=where)
+    within = (place >= first) & (place < end)
+    return to_device(samples[place.clamp(0, len(samples) - 1)] * within, device)

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from bench.errors import UserError
 from bench.protocol.sounds.levels import ClipSettings, gains
-from bench.protocol.sounds.windows import ClipWindows, WindowTask
+from bench.protocol.sounds.windows import ClipWindows, WindowTask, cut
 from bench.protocol.task import Bools, Floats, Metric, Statistic, register_task
 
 # a report asks for metrics on machines that have no torch
@@ -75,12 +75,11 @@ class CodecTask(WindowTask):
         return int(self._run.config["num_codes"]) if self._run else 1
 
     def require(self, spec: "RunSpec", pack: "Pack") -> None:
-        from bench.protocol.sounds.log_mel import LogMelFrames, most_mels
+        from bench.protocol.sounds.log_mel import LogMelFrames, require_mels
 
         task = self.of_run(spec)
         settings, rate = task.settings, pack.sample_rate
-        if (most := most_mels(rate, settings.mels)) < settings.mels:
-            raise UserError(f"{spec.name}: mels={settings.mels}, but {most} at most at {rate} Hz, in [task_settings]")
+        require_mels(rate, settings.mels, spec.name)
         needed = settings.frames * LogMelFrames(rate, settings.mels).hop
         for split in ("train", "val", "eval"):
             if (least := task.lengths(pack, split, spec.name).min()) < needed:
@@ -304,18 +303,14 @@ class Frames(ClipWindows):
 
     def frames(self, ids: "Tensor") -> "Tensor":
         """Return windows as frames: (b,) -> (b, t, m). Beyond a clip there is silence."""
-        import torch
-
         from bench.protocol.batches import to_device
 
         clip, hop = self.clip(ids), self.log_mel.hop
         start = self.number(ids) if self.is_train else self._first_group(ids) * GROUP * hop
-        place = start.unsqueeze(1) - self.log_mel.half + torch.arange(self.log_mel.span(self.size))
-        within = (place >= 0) & (place < self.samples_of[clip].unsqueeze(1))
-        place = (self.first[clip].unsqueeze(1) + place).clamp(0, len(self.samples) - 1)
-        waves = to_device(self.samples[place.to(self.samples.device)], self.device)
-        scale = self.gains[clip].unsqueeze(1) * within / 32768
-        return self.log_mel.of(waves * to_device(scale, self.device))
+        first, size = self.first[clip], self.log_mel.span(self.size)
+        start = first + start - self.log_mel.half
+        waves = cut(self.samples, start, size, first, first + self.samples_of[clip], self.device)
+        return self.log_mel.of(waves * to_device(self.gains[clip].unsqueeze(1) / 32768, self.device))
 
     def batch(self, ids: "Tensor") -> "tuple[Tensor, Tensor]":
         """Return windows as inputs and as what is to be made of them: (b,) -> twice (b, t, m)."""

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from bench.errors import UserError
+from bench.protocol.sounds.generated import GeneratedWindows
 from bench.protocol.sounds.levels import ChosenClips
 from bench.protocol.sounds.windows import ClipWindows, WindowTask
 from bench.protocol.task import Bools, Floats, Metric, register_task
@@ -66,7 +67,7 @@ class Contrast(WindowTask):
     # it has an augmentation, which makes views
     without = tuple(name for name in WindowTask.without if name not in ("gain_db", "time_shift"))
     modules: ClassVar[tuple[str, ...]] = (
-        *(f"bench.protocol.sounds.{name}" for name in ("levels", "windows")),
+        *(f"bench.protocol.sounds.{name}" for name in ("generated", "levels", "windows")),
         *(f"bench.data.synthetic.{name}" for name in ("generated", "voices")),
     )
 
@@ -77,10 +78,7 @@ class Contrast(WindowTask):
         chosen = super().clips(pack, split)
         views = 2 if self.settings.views == "chunks" else 1
         lengths = pack.clips(split)["length"].to_numpy()[chosen]
-        return chosen[lengths >= views * self._size(pack.sample_rate)]
-
-    def _size(self, sample_rate: int) -> int:
-        return round(self.settings.seconds * sample_rate)
+        return chosen[lengths >= views * round(self.settings.seconds * pack.sample_rate)]
 
     def require(self, spec: "RunSpec", pack: "Pack") -> None:
         task, recipe = self.of_run(spec), spec.recipe
@@ -108,7 +106,7 @@ class Contrast(WindowTask):
         return super().config(pack) | {"num_classes": self.settings.projection}
 
     def size(self, recipe: "Recipe", sample_rate: int) -> int:  # noqa: ARG002
-        return self._size(sample_rate)
+        return round(self.settings.seconds * sample_rate)
 
     def passes(self, recipe: "Recipe", seconds: float, sample_rate: int) -> float:  # noqa: ARG002
         return seconds / self.settings.seconds
@@ -275,36 +273,24 @@ class Views(ClipWindows):
         return excerpts(self.samples, starts, self.size, self.device).float().mul_(2.0**-15)
 
 
-class GeneratedViews:
-    """Two views of notes that are played anew for each step: nothing is read, and there is no end to it."""
-
-    epoch_size = math.inf
+class GeneratedViews(GeneratedWindows):
+    """Two views of notes that are played anew for each step: nothing is read."""
 
     def __init__(self, task: Contrast, pack: "Pack", device: "torch.device | str") -> None:
-        import torch
-
-        self.device, self.sample_rate = torch.device(device), pack.sample_rate
-        self.size = task.size(cast("Recipe", None), pack.sample_rate)
-        self.is_one_chunk = task.settings.views == "augmented"
+        self.of_view = round(task.settings.seconds * pack.sample_rate)
+        views = 1 if task.settings.views == "augmented" else 2
+        super().__init__(views * self.of_view, pack.sample_rate, device)
 
     def draw(self, step: int, batch_size: int, seed: int) -> "Tensor":
-        """Return what makes the batch of a step: seed, step and batch size."""
-        import torch
-
-        return torch.tensor([seed, step, batch_size])
+        """Return what makes the notes of a step, half as many as there are views."""
+        return super().draw(step, batch_size // 2, seed)
 
     def batch(self, ids: "Tensor") -> "tuple[Tensor, Tensor]":
         """Return both views of each note, with nothing as targets: (b, n), (b, 1)."""
         import torch
 
-        from bench.data.synthetic.generated import generate
-        from bench.protocol.batches import to_device
-
-        seed, step, batch_size = ids.tolist()
-        length = self.size if self.is_one_chunk else 2 * self.size
-        notes = torch.from_numpy(generate(seed, step, batch_size // 2, length, self.sample_rate).samples)
-        one, other = notes[:, : self.size], notes[:, -self.size :]
-        x = to_device(torch.cat([one, other]), self.device).float().mul_(2.0**-15)
+        notes = self.samples(ids)
+        x = torch.cat([notes[:, : self.of_view], notes[:, -self.of_view :]]).float().mul_(2.0**-15)
         return x, x.new_zeros(len(x), 1)
 
 

@@ -12,7 +12,7 @@ from bench.data.codes import Codes, codes_file, make_codes, read_codes
 from bench.data.dataset import SPLITS
 from bench.errors import UserError
 from bench.protocol.sounds.levels import gains
-from bench.protocol.sounds.sequences import NextInSequence, Places, WindowSettings, of_windows
+from bench.protocol.sounds.sequences import NextCodeTask, NextInSequence, Places, WindowSettings
 from bench.protocol.task import Floats, Task, TrainedRun, register_task, task_of
 from bench.protocol.tasks.codec import GROUP, CodecTask
 from bench.schema import validated
@@ -61,7 +61,7 @@ class NextCode(NextInSequence):
 
     name = "next_code"
     # a target before a clip's beginning is none, so that there is no mean over all positions
-    metrics, columns = NextInSequence.metrics[:3], NextInSequence.columns[:3]
+    metrics, columns = NextCodeTask.metrics, NextCodeTask.columns
     settings_type = NextCodeSettings
     unit = "codes"
     built_on = ("codec", "codec")
@@ -95,11 +95,11 @@ class NextCode(NextInSequence):
         pack: "Pack",
         trained: TrainedRun | None,
         load: Callable[[TrainedRun], "nn.Module"],
-        device: "torch.device | str" = "cpu",
         progress: Callable[[int, int], None] = lambda *_: None,
+        *,
+        device: "torch.device | str" = "cpu",  # noqa: ARG002
     ) -> None:
         """Write the codes of the pack's clips beside it, unless they are there, as they are where the codec is not."""
-        del device
 
         def make(trained: TrainedRun) -> Codes:
             model, clips, done = load(trained), dict[str, list[npt.NDArray[np.uint16]]](), 0
@@ -153,7 +153,7 @@ class NextCode(NextInSequence):
         return F.cross_entropy(logits[..., :-1].flatten(0, 1), targets.flatten(), ignore_index=_NOTHING)
 
     def judged(self, logits: "Tensor", targets: "Tensor") -> "Tensor":
-        return of_windows(logits[:, -1:, :-1], targets[:, -1:])[:, : len(self.columns)]
+        return NextCodeTask.judged(self, logits[..., :-1], targets)
 
     def data(
         self, pack: "Pack", split: str, recipe: "Recipe", device: "torch.device | str" = "cpu", clips: int | None = None

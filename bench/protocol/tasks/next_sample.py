@@ -1,6 +1,5 @@
 """Next-sample prediction: of 256 codes, the one that comes next in a sound (arXiv:1609.03499, arXiv:2106.16036)."""
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
@@ -10,6 +9,7 @@ from pydantic import Field
 
 from bench.errors import UserError
 from bench.protocol.sounds.coding import CODES, Coding, get_coding
+from bench.protocol.sounds.generated import GeneratedWindows
 from bench.protocol.sounds.levels import ClipSettings, at_level, gains, scaled
 from bench.protocol.sounds.sequences import NextInSequence, Places, WindowSettings
 from bench.protocol.task import Floats, register_task
@@ -50,7 +50,7 @@ class NextSample(NextInSequence):
     settings_type = NextSampleSettings
     judged_by = ("coding", "past", "windows", "level", "level_to", "classes")
     modules: ClassVar[tuple[str, ...]] = (
-        *(f"bench.protocol.sounds.{name}" for name in ("coding", "levels", "sequences", "windows")),
+        *(f"bench.protocol.sounds.{name}" for name in ("coding", "generated", "levels", "sequences", "windows")),
         *(f"bench.data.synthetic.{name}" for name in ("generated", "voices")),
     )
 
@@ -171,33 +171,16 @@ class Windows(Places):
         return _split(self.task, scaled.round().clamp(-32768, 32767).short())
 
 
-class Generated:
-    """Windows of notes that are played anew for each step; there is nothing to read, and no end to it."""
-
-    epoch_size = math.inf
+class Generated(GeneratedWindows):
+    """Windows of notes as codes, each with the code that follows every sample of it."""
 
     def __init__(self, task: NextSample, pack: "Pack", device: "torch.device | str") -> None:
-        import torch
-
-        self.task, self.device, self.sample_rate = task, torch.device(device), pack.sample_rate
-        self.size = task.before + task.settings.context
-
-    def draw(self, step: int, batch_size: int, seed: int) -> "Tensor":
-        """Return what makes the batch of a step: seed, step and batch size."""
-        import torch
-
-        return torch.tensor([seed, step, batch_size])
+        super().__init__(task.before + task.settings.context + 1, pack.sample_rate, device)
+        self.task = task
 
     def batch(self, ids: "Tensor") -> "tuple[Tensor, Tensor]":
         """Return windows and what follows each of their samples, as codes: (b, before + n), (b, n)."""
-        import torch
-
-        from bench.data.synthetic.generated import generate
-        from bench.protocol.batches import to_device
-
-        seed, step, batch_size = ids.tolist()
-        samples = generate(seed, step, batch_size, self.size + 1, self.sample_rate).samples
-        return _split(self.task, to_device(torch.from_numpy(samples), self.device))
+        return _split(self.task, self.samples(ids))
 
 
 def _split(task: NextSample, samples: "Tensor") -> "tuple[Tensor, Tensor]":
