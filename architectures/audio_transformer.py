@@ -60,8 +60,9 @@ class AudioTransformerConfig(FrontEndConfig):
     multiscale_windows: tuple[int, ...] = (2, 4, 8, 16, 32, 64)  # in tokens
     # of the block that a token is in, or of the tokens up to it
     multiscale_mean: _MeanKind = "block"
-    # tokens to logits
+    # tokens to logits: of their mean, (b, k); or of each, (b, t, k), for tasks that ask what comes next at every token
     head_hidden_dim: int = 512  # 0: one linear layer
+    logits_of: Literal["mean", "each"] = later("mean")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -158,7 +159,7 @@ class Block(nn.Module):
 
 
 class AudioTransformer(nn.Module):
-    """A front end, as published patches of raw samples through two dense layers; blocks; the mean over time."""
+    """A front end, as published patches of raw samples through two dense layers; blocks; mostly the mean over time."""
 
     positions: Tensor
 
@@ -187,8 +188,10 @@ class AudioTransformer(nn.Module):
                 x = _multi_scale(x, config.multiscale_windows, config.multiscale_mean)
             if block_number in config.pool_after:
                 x = _average_pool(x, config.pool_window, config.pool_stride)
-        x = self.norm(x).mean(dim=1)  # (b, d)
-        return self.head(x)  # (b, k)
+        x = self.norm(x)
+        if config.logits_of == "mean":
+            x = x.mean(dim=1)  # (b, d)
+        return self.head(x)  # (b, k), or (b, t, k)
 
 
 def _sinusoids(t: int, d: int) -> Tensor:
