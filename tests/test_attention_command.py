@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -228,7 +229,11 @@ def test_numbers_are_shown_a_line_a_block(run, sound):
     lines = describe(found := listen(run, sound, 1)).splitlines()
     assert [line.split(":")[0].strip() for line in lines if line.startswith("  block")] == ["block 1", "block 2"] * 2
     assert f"{table_of(found)['entropy_bits'][0]:.2f}" in lines[-2]
-    assert "even" in lines[2]
+    assert lines[2].split()[-3:] == ["head", "2", "even"]
+    # of heads that may see other tokens, such as a pattern's, each has its own even weights
+    block = replace(found.blocks[0], even_entropy=np.array([5.0, 1.0]))
+    lines = describe(replace(found, blocks=[block])).splitlines()
+    assert lines[-1].split() == ["even", "5.00", "1.00"]
 
 
 @pytest.mark.parametrize("second", ["-1", "1.6", "nan", "inf"])
