@@ -111,28 +111,30 @@ class Attention(nn.Module):
         self.proj = nn.Linear(inner_dim, config.embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self._heads(x)  # each (b, heads, t, head_dim)
-        # fused, so that the weights, (b, heads, t, t), need not be stored; unlike a module it does not know eval mode
+        # unlike a module, the function below does not know eval mode
         drop_rate = self.config.drop_rate if self.training else 0.0
-        if pattern := self.config.pattern:
-            x = sparse_attention(q, k, v, pattern, drop_rate)
-        else:
-            x = F.scaled_dot_product_attention(q, k, v, dropout_p=drop_rate, is_causal=self.config.causal)
+        x = self._attend(*self._heads(x), drop_rate)
         return self.proj(x.transpose(1, 2).flatten(2))  # (b, t, d)
 
     def weights(self, x: Tensor) -> Tensor:
-        """Return what `forward` weighs values by without storing it: (b, t, d) -> (b, heads, t, t), rows sum to 1."""
+        """Return how much each token (row) takes of each (column): (b, t, d) -> (b, heads, t, t); rows sum to 1."""
         q, k, _ = self._heads(x)
-        scores = q @ k.transpose(-2, -1) / math.sqrt(self.config.head_dim)
-        if self.config.causal:
-            t = x.shape[1]
-            scores = scores.masked_fill(torch.ones(t, t, dtype=torch.bool, device=x.device).triu(1), -math.inf)
-        return scores.softmax(dim=-1)
+        # what comes out for values of which each is 1 at its own token alone: whatever is masked, or left out, shows
+        values = torch.eye(x.shape[1], dtype=q.dtype, device=q.device).expand(*q.shape[:2], -1, -1)
+        return self._attend(q, k, values)
 
-    def _heads(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return queries, keys and values: (b, t, d) -> three of (b, heads, t, head_dim)."""
+    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values: (b, t, d) -> three times (b, heads, t, head_dim)."""
         qkv = self.qkv(x).unflatten(-1, (3, self.config.num_heads, -1))  # (b, t, 3, heads, head_dim)
-        return qkv.permute(2, 0, 3, 1, 4).unbind()
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        return q, k, v
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, drop_rate: float = 0.0) -> Tensor:
+        """Mix values by what their keys are to queries: three times (b, heads, t, any) -> (b, heads, t, as v)."""
+        if pattern := self.config.pattern:
+            return sparse_attention(q, k, v, pattern, drop_rate)
+        # fused, so that the weights, (b, heads, t, t), need not be stored
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=drop_rate, is_causal=self.config.causal)
 
 
 class Block(nn.Module):

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.special
 import soundfile
 import torch
 from matplotlib import pyplot as plt
@@ -69,11 +71,19 @@ def test_weights_times_values_are_what_the_module_passes_on(fields):
     assert seen == 3
 
 
-def test_no_query_of_a_causal_head_looks_ahead():
-    module = Attention(AudioTransformerConfig(embed_dim=16, num_heads=2, head_dim=8, causal=True))
-    weights = module.weights(torch.randn(3, 12, 16))
-    assert (weights.triu(1) == 0).all()
-    assert (weights.tril() > 0).sum() == 3 * 2 * 12 * 13 / 2
+@pytest.mark.parametrize("causal", [False, True])
+@torch.no_grad()
+def test_weights_are_the_softmax_of_scaled_products(causal):
+    module, x = (
+        Attention(AudioTransformerConfig(embed_dim=16, num_heads=2, head_dim=8, causal=causal)),
+        torch.randn(3, 12, 16),
+    )
+    module.qkv.weight *= 6
+    q, k, _ = module.qkv(x).double().unflatten(-1, (3, 2, 8)).permute(2, 0, 3, 1, 4)
+    products = np.einsum("bhqd,bhkd->bhqk", q, k) / np.sqrt(8)
+    if causal:
+        products[..., ~np.tri(12, dtype=bool)] = -np.inf
+    np.testing.assert_allclose(module.weights(x), scipy.special.softmax(products, axis=-1), atol=1e-6)
 
 
 class Looks(Attention):
@@ -219,7 +229,11 @@ def test_numbers_are_shown_a_line_a_block(run, sound):
     lines = describe(found := listen(run, sound, 1)).splitlines()
     assert [line.split(":")[0].strip() for line in lines if line.startswith("  block")] == ["block 1", "block 2"] * 2
     assert f"{table_of(found)['entropy_bits'][0]:.2f}" in lines[-2]
-    assert "even" in lines[2]
+    assert lines[2].split()[-3:] == ["head", "2", "even"]
+    # of heads that may see other tokens, such as a pattern's, each has its own even weights
+    block = replace(found.blocks[0], even_entropy=np.array([5.0, 1.0]))
+    lines = describe(replace(found, blocks=[block])).splitlines()
+    assert lines[-1].split() == ["even", "5.00", "1.00"]
 
 
 @pytest.mark.parametrize("second", ["-1", "1.6", "nan", "inf"])

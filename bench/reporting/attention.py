@@ -115,11 +115,18 @@ def describe(listening: Listening) -> str:
 
 def _lines(blocks: Sequence[Block], name: str, factor: float, digits: int) -> list[str]:
     heads = max(len(block.distance) for block in blocks)
-    first = "  tokens".ljust(30)
-    lines = [first + "".join(f"{f'head {head}':>{_COLUMN}}" for head in range(1, heads + 1)) + f"{'even':>{_COLUMN}}"]
+    lines = [_line("  tokens", [f"head {head}" for head in range(1, heads + 1)], "even")]
     for number, block in enumerate(blocks, start=1):
-        # of all heads' even ones the mean: they are the same but for heads that may see other tokens
-        values = [*getattr(block, name), getattr(block, f"even_{name}").mean()]
+        values, even = factor * getattr(block, name), factor * getattr(block, f"even_{name}")
+        shown, shown_even = ([f"{value:.{digits}f}" for value in each] for each in (values, even))
         what = f"  block {number}: {block.tokens} of {1000 * block.spacing:g} ms"
-        lines.append(f"{what:30}" + "".join(f"{factor * value:{_COLUMN}.{digits}f}" for value in values))
+        if len(set(shown_even)) == 1:
+            lines.append(_line(what, shown, shown_even[0]))
+        else:
+            # of heads that may see other tokens than others
+            lines += [_line(what, shown), _line("    even", shown_even)]
     return lines
+
+
+def _line(what: str, cells: Sequence[str], last: str = "") -> str:
+    return (f"{what:30}" + "".join(f"{cell:>{_COLUMN}}" for cell in [*cells, last])).rstrip()

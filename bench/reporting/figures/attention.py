@@ -115,20 +115,21 @@ def _draw_numbers(panel: SubFigure, blocks: Sequence[Block]) -> None:
     _draw_number(right, blocks, [block.entropy for block in blocks], [block.even_entropy for block in blocks])
     right.set(ylabel="bits")
     right.set_title("entropy of the weights", loc="left")
+    # above, where no point is
+    right.legend(loc="lower right", bbox_to_anchor=(1.01, 0.97), ncols=2, handlelength=1.2, columnspacing=1)
 
 
 def _draw_number(axes: Axes, blocks: Sequence[Block], values: Sequence[Array], even: Sequence[Array]) -> None:
-    """Draw a point a head over the blocks, beside what looking at everything alike would give."""
-    places = np.arange(1, len(blocks) + 1)
-    for place, of_heads, of_even in zip(places, values, even, strict=True):
+    """Draw a point a head over the blocks, each beside what looking at all that it may see alike would give."""
+    for block, (of_heads, of_even) in enumerate(zip(values, even, strict=True), start=1):
+        width = 0.6 / len(of_heads)
+        places = block + width * (np.arange(len(of_heads)) - (len(of_heads) - 1) / 2)
+        # of heads that may see the same a line without gaps
         axes.hlines(
-            of_even.mean(), place - 0.35, place + 0.35, color=GREY, linestyle="--",
-            label="even weights" if place == 1 else "",
-        )  # fmt: skip
-        spread = place + np.linspace(-0.25, 0.25, len(of_heads)) if len(of_heads) > 1 else [place]
-        axes.plot(spread, of_heads, "o", color=INK, markersize=2.5, label="a head" if place == 1 else "")
+            of_even, places - width / 2, places + width / 2, color=GREY, label="even weights" if block == 1 else ""
+        )
+        axes.plot(places, of_heads, "o", color=INK, markersize=2.5, label="a head" if block == 1 else "")
     axes.set_xlabel("block (heads from left to right)")
-    axes.xaxis.set_major_locator(FixedLocator(places.tolist()))
+    axes.xaxis.set_major_locator(FixedLocator(range(1, len(blocks) + 1)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(0, 1.12 * max(float(np.max(each)) for each in (*values, *even)))
-    axes.legend(loc="lower left", ncols=2)
