@@ -206,6 +206,7 @@ def _origin(found: Mapping[str, Any]) -> dict[str, Any]:
     weights = "kept" if folder.weights_file.is_file() else "not here: they stay on the machine that trained"
     if rescored := found["spec"].get("rescores"):
         weights = f"those of the run with hash {rescored}"
+    start = found.get("init") or {}
     shown = {
         "data": ", ".join([data.get("fingerprint", "unknown")[:16], *rate]),
         "commit": f"{made['commit'] or 'unknown'}{', with changes since' if made['dirty'] else ''}",
@@ -215,6 +216,11 @@ def _origin(found: Mapping[str, Any]) -> dict[str, Any]:
         "versions": versions,
         "weights": weights,
     }
+    if start:
+        new = f", new are {', '.join(start['new'])}" if start.get("new") else ""
+        shown["start"] = (
+            f"the weights of {start['entry']} (task {start['task']}, {start['steps']:,} steps, {start['source']}){new}"
+        )
     if found["spec"].get("source"):
         nothing = made.get("package") or "not kept"
         shown["architecture's text"] = (

@@ -21,8 +21,8 @@ from bench.runner.executors import LocalExecutor
 from bench.runner.preflight import check_checkpoints, check_runs
 from bench.runner.provenance import python_call
 from bench.runner.runs import run_all
-from bench.runner.weights import load_trained, require_source, weights_folder
-from bench.store import ResultsFolder, RunFolder
+from bench.runner.weights import load_trained, require_source, start_folder, weights_folder
+from bench.store import ResultsFolder, RunFolder, RunRecord
 from bench.suites.plan import Run
 
 __all__ = ["Reproduction", "reproduce"]
@@ -69,7 +69,7 @@ def reproduce(
     shape = task.score_shape(task.split_targets(pack, "eval"))
     # what can't be compared is not trained
     folder.scores(shape)
-    again = Run(record.spec, pack, RunFolder(results.path / record.spec.folder))
+    again = Run(record.spec, pack, RunFolder(results.path / record.spec.folder), init=_start(folder, record, pack))
     if not again.folder.is_finished:
         call = f"bench.reproduce({str(run)!r})"
         with python_call(call):
@@ -78,6 +78,12 @@ def reproduce(
         why = again.folder.failure()["error"]
         return Reproduction(folder.path, again.folder.path, "no", f"training failed: {why}")
     return weigh(folder, again.folder, shape, same_weights=_same_weights(folder, again.folder))
+
+
+def _start(folder: RunFolder, record: RunRecord, pack: Pack) -> Run | None:
+    """Return the run whose weights a run started from, if they were not drawn. Raises UserError if it is gone."""
+    start = start_folder(folder, record)
+    return Run(start.record().spec, pack, start) if start else None
 
 
 def _pack_of(spec: RunSpec, packs: list[Pack]) -> Pack:

@@ -236,10 +236,14 @@ def run(suite: str = "demo", **options: Unpack[RunOptions]) -> SuiteOutcome:
             best = job.export(_search(job, job.budget, executor, tracker))
             job = replace(job, suite=best, planned=plan(best, job.packs, job.results, device=job.device))
         outcome, made = _run(job, executor, tracker), None
-        if given.report and (outcome.done or outcome.skipped):
+        # of pre-trainings alone there is nothing to compare
+        if given.report and job.results.finished() and (outcome.done or outcome.skipped):
             made = report(job.results.path, display=job.display, mixed=job.options.mixed)
             job.display.reported(made.markdown)
         _finish(tracker, job.display)
+        for results in job.folders.keys() - {job.results}:
+            with Tracker(results.path, on=tracker.on, plugins=tracker.plugins) as of_pretraining:
+                _finish(of_pretraining, job.display)
     names = [each.folder.name for each in job.runs]
     return SuiteOutcome(job.results.path, names, outcome.done, outcome.skipped, outcome.failed, made)
 

@@ -19,11 +19,9 @@ from bench.data.pack import Pack
 from bench.errors import UserError
 from bench.inspect.hooks import hooked
 from bench.protocol.batches import Batches
-from bench.protocol.build import build
 from bench.protocol.evaluate import evaluation_batch_size
-from bench.protocol.task import get_task
 from bench.reporting.filters import COLUMNS, FLOOR_DB, STATES, STEP_DB, summarise
-from bench.runner.weights import load_model, require_waveforms
+from bench.runner.weights import begin, load_model, require_waveforms, start_folder
 from bench.store import RunFolder
 from bench.store.files import write_arrays, write_table
 
@@ -53,8 +51,9 @@ def measure_filters(folder: RunFolder, pack: Pack | None = None) -> dict[str, An
         raise UserError(f"{pack.folder}: not the pack that {folder.path} was trained on; give that one, or none")
     trained = load_model(folder, record, torch.device("cpu"))
     require_waveforms(folder, record)
-    untrained = build(spec, torch.device("cpu"))
-    chunks = None if pack is None else get_task(spec.task).data(pack, "val", spec.recipe)
+    untrained, _ = begin(spec, start_folder(folder, record), torch.device("cpu"))
+    # whatever was learned of them
+    chunks = None if pack is None else Batches(pack, "val", pack.targets("val"), spec.recipe)
     try:
         # made by now, so that it is a config; run.json of an older architecture may lack what has a default
         table, arrays = measure(untrained, trained, configure(spec.architecture, **spec.config).sample_rate, chunks)

@@ -19,7 +19,8 @@ from bench.protocol.task import TrainedRun
 from bench.store import RunFolder, RunRecord
 
 __all__ = [
-    "Start", "begin", "load_model", "load_trained", "require_source", "require_waveforms", "weights_folder",
+    "Start", "begin", "finished", "load_model", "load_trained", "require_source", "require_waveforms", "start_folder",
+    "weights_folder",
 ]  # fmt: skip
 
 
@@ -31,13 +32,36 @@ def weights_folder(folder: RunFolder, record: RunRecord) -> RunFolder:
     spec = record.spec
     if not spec.rescores:
         return folder
-    for path in sorted(folder.path.parent.glob(f"*-s{spec.seed}-{glob.escape(spec.rescores)}")):
-        if (found := RunFolder(path)).is_finished:
-            return found
+    if found := _finished_beside(folder, spec.seed, spec.rescores):
+        return found
     raise UserError(
         f"{folder.path}: scores the weights of the run with hash {spec.rescores}, which is not beside it: "
         "copy that run's folder there, or run the suite again"
     )
+
+
+def start_folder(folder: RunFolder, record: RunRecord) -> RunFolder | None:
+    """Return the folder of the run whose weights a run started from; None where the seed drew them.
+
+    It lies beside the run's, or in a results folder there, as pre-trainings do. Raises UserError if it does not.
+    """
+    spec = record.spec
+    if not spec.init:
+        return None
+    if found := _finished_beside(folder, spec.seed, spec.init, within=True):
+        return found
+    raise UserError(
+        f"{folder.path}: started from the weights of the run with hash {spec.init}, which is not beside it: copy that "
+        "run's folder there, or run the suite again"
+    )
+
+
+def _finished_beside(folder: RunFolder, seed: int, run_hash: str, *, within: bool = False) -> RunFolder | None:
+    """Return the finished run of this hash in the same results folder, or, if `within`, in one that lies in it."""
+    pattern = f"*-s{seed}-{glob.escape(run_hash)}"
+    patterns = [pattern, f"*/{pattern}"] if within else [pattern]
+    paths = (path for each in patterns for path in sorted(folder.path.parent.glob(each)))
+    return next((found for found in map(RunFolder, paths) if found.is_finished), None)
 
 
 def load_model(folder: RunFolder, record: RunRecord, device: torch.device) -> nn.Module:
@@ -91,6 +115,7 @@ def begin(spec: RunSpec, init: RunFolder | None, device: torch.device) -> tuple[
     if that run is not finished, or its weights are gone, damaged, of another spec or no start for this model.
     """
     if init is None:
+        assert not spec.init, "from other weights, it would be another run"
         return build(spec, device), None
     record = finished(init, spec.init)
     weights = load_model(init, record, torch.device("cpu")).state_dict()
