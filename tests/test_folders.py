@@ -16,7 +16,8 @@ from tests.test_imports import loaded
 
 KEPT = Path(__file__).parent / "format1"
 SUITES = [
-    "ablations", "codecs", "codes", "controlled", "demo", "factors", "generation", "long", "paper", "rates", "tuned",
+    "ablations", "codecs", "codes", "controlled", "demo", "factors", "generation", "long", "paper", "pretraining",
+    "pretraining_small", "rates", "tuned",
 ]  # fmt: skip
 
 
