@@ -145,6 +145,8 @@ def test_ablations_are_counted_and_the_largest_effects_named(demo):
         "of 4 ablations 2 scored significantly worse than their base and 1 significantly better; 1 could not be told "
         "apart from it, 1 is equivalent to it within .01."
     )
+    # a sentence of its own behind that of the contrasts
+    assert said(demo, contrast(claim(0.07), MEANS), ablations=made)[1].startswith("Of 4 ablations 2 scored")
     assert drop.startswith(f"What hurt most: {systems[1].label} (depth 3 -> 1) scored .090 mAP lower than {base.label}")
     assert gain.startswith(
         f"What helped most: {systems[2].label} (depth 3 -> 1) scored .030 mAP higher than {base.label}"

@@ -172,7 +172,7 @@ def test_who_does_not_beat_the_floor_is_told_so(made):
         ({"a": 0.5}, "It is not shown to beat the best predictor"),
         ({"a": -0.5, "b": -0.4}, "All 2 systems beat the best predictor"),
         ({"a": 0.5, "b": 0.4}, "None of the 2 systems is shown to beat the best predictor"),
-        ({"a": -0.5, "b": 0.4}, "1 of 2 systems beats the best predictor"),
+        ({"a": -0.5, "b": 0.4}, "Of 2 systems a alone beats the best predictor"),
     ],
 )
 def test_the_sentence_fits_its_numbers(above, begins, tmp_path):

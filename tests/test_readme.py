@@ -127,12 +127,34 @@ def test_all_of_it_works_in_a_clone(tmp_path, request):
     assert "2 runs would run" in done.stderr or "40 of 40 runs would run" in done.stderr
 
 
-@pytest.mark.parametrize(("page", "kept"), [("factors.png", "factors/contrasts.png"), ("rates.png", "rates/grid.png")])
-def test_the_figures_of_the_pages_are_those_of_the_results(page, kept):
-    assert (ROOT / "docs" / page).read_bytes() == (ROOT / "results" / kept).read_bytes()
+@pytest.mark.parametrize(
+    ("page", "kept"),
+    [
+        ("factors.png", "factors/contrasts.png"),
+        ("rates.png", "rates/grid.png"),
+        ("bits_vs_parameters.png", "generation/bits_vs_parameters.png"),
+        *(
+            (f"sounds/{page}.{kind}", f"{kept}/generated.{kind}")
+            for page, kept in (
+                ("wavenet_30", "generation/wavenet_30-s0-*"),
+                ("sample_transformer_3", "generation-notes/sample_transformer_3-s0-*"),
+                ("code_transformer", "codes/code_transformer-context_64-s0-*"),
+            )
+            for kind in ("png", "wav")
+        ),
+    ],
+)
+def test_the_figures_and_sounds_of_the_pages_are_those_of_the_results(page, kept):
+    (path,) = (ROOT / "results").glob(kept)
+    assert (ROOT / "docs" / page).read_bytes() == path.read_bytes()
 
 
-@pytest.mark.parametrize("kept", ["demo", "factors", "factors-real", "ablations", "rates"])
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "demo", "factors", "factors-real", "ablations", "rates", "generation", "generation-notes", "codecs", "codes",
+    ],
+)  # fmt: skip
 def test_the_page_on_results_has_the_command_of_each(kept):
     made = [run.record.provenance for run in load_results(ROOT / "results" / kept).runs]
     assert not any(provenance.dirty for provenance in made)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from bench.reporting.analysis import CLAIMED, Ablation, Analysis, Claim, Contrast, OverFloor, Pair
-from bench.reporting.basis import FAMILY_NAMES, setting
+from bench.reporting.basis import FAMILY_NAMES, beginning, setting
 from bench.reporting.contrasts import totals
 from bench.reporting.grids import grid_ranking
 from bench.reporting.notes import leaders
@@ -35,6 +35,8 @@ def answer(analysis: Analysis) -> list[str]:
     """
     sentences = [*_of_contrasts(analysis), *_of_ablations(analysis)] or [*_of_grid(analysis), *_of_pairs(analysis)]
     first, *others = sentences or _of_one(analysis)
+    # the names of systems, which others begin with, stay as they are
+    others = [beginning(text) if text.startswith("of ") else text for text in others]
     return [f"On {setting(analysis)}, {first}", *_of_floors(analysis), *others]
 
 
@@ -214,7 +216,7 @@ def _of_floors(analysis: Analysis) -> list[str]:
     untold = [each for each in analysis.over_floor if not each.is_told_apart]
     which = f"the best predictor that learns nothing ({floor.name}, "
     which += f"{_number(floor.scores[analysis.primary.name])} {analysis.primary.label})"
-    text = f"{_share(len(beat), systems)} {which}{_by_at_most(beat)}"
+    text = f"{_share(beat, systems)} {which}{_by_at_most(beat)}"
     groups = ((worse, "scored worse"), (untold, "could not be told apart from it"))
     rest = [f"{_all_or_listed(of, systems)} {what}" for of, what in groups if of]
     if rest and systems > 1:
@@ -227,12 +229,14 @@ def _all_or_listed(some: Sequence[OverFloor], systems: int) -> str:
     return "all" if len(some) == systems else _listed([each.system.label for each in some])
 
 
-def _share(beat: int, systems: int) -> str:
+def _share(beat: Sequence[OverFloor], systems: int) -> str:
     if systems == 1:
         return "It beats" if beat else "It is not shown to beat"
-    if beat in (0, systems):
+    if len(beat) in (0, systems):
         return f"All {systems} systems beat" if beat else f"None of the {systems} systems is shown to beat"
-    return f"{beat} of {systems} systems beat{'s' if beat == 1 else ''}"
+    if len(beat) == 1:
+        return f"Of {systems} systems {beat[0].system.label} alone beats"
+    return f"{len(beat)} of {systems} systems beat"
 
 
 def _by_at_most(beat: Sequence[OverFloor]) -> str:
