@@ -3,7 +3,6 @@
 import json
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from torch.nn import functional as F
 from architectures import ArchitectureConfig, get_architecture, register
 from architectures._registry import forget
 from bench.data.pack import Pack
+from bench.data.packing import pack
 from bench.errors import UserError
 from bench.protocol.build import build
 from bench.protocol.frozen import head_names
@@ -33,9 +33,12 @@ from bench.runner.run import execute
 from bench.runner.runs import run_all
 from bench.runner.weights import begin
 from bench.store import ResultsFolder, RunFolder
+from bench.store.trained import digest_of_weights
 from bench.suites.plan import Run, Selection, contrasts, entries, plan
 from bench.suites.suite import load_suite
+from tests import test_two_at_once
 from tests.conftest import TINY, make_run, make_spec
+from tests.tiny_data import tiny_data
 
 CPU = torch.device("cpu")
 SUITE = f"""
@@ -74,6 +77,14 @@ train = {{ freeze = true, label_share = 0.5 }}
 name = "again"
 base = "scratch"
 init = "tuned"
+"""
+
+
+SCORED = """
+[[runs]]
+name = "scored"
+rescores = "tuned"
+train = { aggregate = "max" }
 """
 
 
@@ -156,9 +167,16 @@ def test_augmented_views_are_of_one_chunk_and_differ(packed):
     levels = [x.abs().amax(dim=1) for x in (one, other)]
     assert (20 * (levels[0] / levels[1]).log10()).abs().max() <= 12.01
     of_eval = views_of(packed, "eval", recipe, views="augmented")
-    pairs = [of_eval.pairs(torch.arange(4)) for _ in range(2)]
-    assert torch.equal(*pairs)
-    assert not torch.equal(*pairs[0].chunk(2))
+    pairs = of_eval.pairs(torch.arange(4)).unflatten(0, (2, -1))
+    assert torch.equal(pairs[:, 2:], of_eval.pairs(torch.arange(2, 4)).unflatten(0, (2, -1))), "whatever the batches"
+    assert not torch.equal(*pairs)
+
+
+def test_what_is_repeated_to_fill_a_second_is_no_other_view(tmp_path):
+    made = pack(tiny_data(tmp_path / "data", sample_rate=4000, seconds=0.7), tmp_path / "pack", sample_rate=4000)
+    assert (made.clips("train")["length"] == 4000).all()
+    counts = [len(Contrast().with_settings({"seconds": s}, "").clips(made, "train")) for s in (0.35, 0.4)]
+    assert counts == [len(made.clips("train")), 0]
 
 
 def test_generated_views_read_nothing_and_are_a_function_of_seed_and_step(packed, monkeypatch):
@@ -210,7 +228,7 @@ def test_an_encoder_that_says_the_same_of_all_is_at_chance():
 
 
 def weights_of(packed, out, **changed):
-    spec = make_spec(packed, max_steps=3, loss="nt_xent", evaluations=1)
+    spec = make_spec(packed, max_steps=3, loss="nt_xent", evaluations=3)
     config = spec.config | {"num_classes": 12}
     values = {"task": "contrast", "task_settings": {"projection": 12, "seconds": 0.5}, "config": config}
     spec = spec.model_copy(update=values | changed)
@@ -240,11 +258,11 @@ def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_the_last_weights_are_kept_whatever_val_says(done):
-    record = done["heard-s0"].folder.record()
-    history = done["heard-s0"].folder.history()
-    assert record.best_step == record.steps == 4
-    assert record.val_score == history["val_score"].iloc[-1]
+def test_the_last_weights_are_kept_whatever_val_says(packed, tmp_path, monkeypatch):
+    plain = weights_of(packed, tmp_path / "plain")
+    scores = iter([1.0, 2.0, 3.0])
+    monkeypatch.setattr(Contrast, "selection_score", lambda *_: next(scores))
+    assert same(plain, weights_of(packed, tmp_path / "worse"))
 
 
 # --- starts
@@ -291,6 +309,16 @@ def test_untrained_is_what_training_began_with(done):
     records = {name: done[f"{name}-s0"].folder.record() for name in ("scratch", "tuned", "again")}
     assert records["tuned"].untrained["map"] != records["scratch"].untrained["map"]
     assert records["again"].untrained["map"] == pytest.approx(records["tuned"].metrics["map"], abs=1e-6)
+
+
+def test_what_scores_the_weights_of_another_has_that_ones_start(packed, done, tmp_path):
+    out = shutil.copytree(done["scratch-s0"].results.path, tmp_path / "out")
+    path = tmp_path / "scored.toml"
+    path.write_text(SUITE + SCORED)
+    runs = planned(path, packed, out, seeds=1)
+    assert run_all(runs, LocalExecutor(CPU)).failed == []
+    records = {run.spec.name: run.folder.record() for run in runs}
+    assert records["scored"].init == records["tuned"].init != {}
 
 
 def test_a_probe_leaves_the_body_bitwise_as_it_was(done):
@@ -470,19 +498,35 @@ def test_weights_of_another_hash_are_refused(done, tmp_path):
         ("projection = 12", "projektion = 12", "unknown field 'projektion'"),
         ("{ max_steps = 4 }", "{ max_steps = 4, mixup = 0.5 }", "mixup means nothing to task contrast"),
         ("{ max_steps = 4 }", "{ max_steps = 4, label_share = 0.5 }", "label_share means nothing to task contrast"),
-        ("{ max_steps = 4 }", "{ batch_size = 7 }", "batch_size=7 views are no pairs"),
+        ("{ max_steps = 4 }", "{ freeze = true }", "freeze means nothing to task contrast"),
+        ("{ max_steps = 4 }", '{ schedule = "plateau" }', "schedule means nothing to task contrast"),
+        ("{ max_steps = 4 }", "{ early_stop = 2 }", "early_stop means nothing to task contrast"),
+        ("{ max_steps = 4 }", "{ batch_size = 7 }", "batch_size=7 views are no pairs: make it even, and 4 at least"),
+        ("{ max_steps = 4 }", "{ batch_size = 2 }", "batch_size=2 views have none to be told from"),
+        ("seconds = 0.5,", 'seconds = 1.5, data = "generated",', "3 s are heard of each note, but some are silent"),
+        ("seconds = 0.5,", 'seconds = 1.0, data = "generated",', None),
+        ('init = "tuned"', 'init = "scored"', "again: init='scored' scores the weights of tuned: write init = 'tuned'"),
+        (
+            'base = "scratch"\ninit = "tuned"',
+            'base = "heard"\ninit = "tuned"',
+            "again: base='heard' is of task contrast",
+        ),
+        (
+            '"heard"\n\n[[runs]]',
+            '"heard"\n\n[[contrasts]]\nname = "c"\nentries = { tuned = 1, heard = -1 }\n[[runs]]',
+            "'heard' is a pre-training, which nothing is compared with",
+        ),
         ("{ max_steps = 4 }", "{ batch_size = 5000 }", "do not fill it"),
         ("seconds = 0.5,", "seconds = 25.0,", "as long as the views"),
         ("seconds = 0.5,", 'views = "augmented", ', None),
         ("gain_db = 3.0\n", "\n", None),
         ("label_share = 0.5", "label_share = 0.0", "label_share=0.0"),
-        ('init = "heard"\ntrain = { freeze', 'init = "heard"\nconfig = { depth = 2 }\ntrain = { freeze', None),
     ],
 )
 def test_what_is_wrong_is_one_line_before_anything_trains(old, new, words, packed, tmp_path, bench):
     assert old in SUITE
     path = tmp_path / "wrong.toml"
-    path.write_text(SUITE.replace(old, new, 1))
+    path.write_text(SUITE.replace(old, new, 1) + SCORED * ("scored" in new))
     ended = bench("run", path, "--data", packed.folder, "--out", tmp_path / "out", "--no-report", "--dry-run")
     if words is None:
         assert ended.code == 0, ended.err
@@ -490,6 +534,53 @@ def test_what_is_wrong_is_one_line_before_anything_trains(old, new, words, packe
     assert ended.code == 2
     assert words in ended.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_start_that_does_not_fit_is_told_before_it_is_trained(packed, tmp_path, bench):
+    path = tmp_path / "wrong.toml"
+    probe = 'init = "heard"\ntrain = { freeze'
+    path.write_text(SUITE.replace(probe, f"config = {{ depth = 2 }}\n{probe}", 1))
+    ended = bench("run", path, "--data", packed.folder, "--out", tmp_path / "out", "--no-report")
+    assert ended.code == 2
+    assert "probe: freeze would leave blocks.1" in ended.err
+    assert "which heard has not: give it the config of its start" in ended.err
+    assert not [*tmp_path.glob("out/**/run.json")]
+
+
+def test_a_suite_of_probes_pretrains_all_weights(packed, tmp_path):
+    path = tmp_path / "probes.toml"
+    more = 'freeze = true\nschedule = "plateau"\nearly_stop = 1\n'
+    path.write_text(SUITE.replace("gain_db = 3.0\n", f"gain_db = 3.0\n{more}", 1))
+    runs = plan(load_suite(path), [packed], ResultsFolder(tmp_path), Selection(overrides={"patience": 2}))
+    recipes = {run.spec.name: run.spec.recipe for run in runs}
+    asked = {name: (r.freeze, r.schedule, r.early_stop, r.patience) for name, r in recipes.items()}
+    assert asked["scratch"] == (True, "plateau", 1, 2)
+    assert asked["heard"] == (False, "cosine", 0, 3)
+
+
+def test_an_init_is_taken_back_by_an_empty_one(tmp_path):
+    path = tmp_path / "back.toml"
+    path.write_text(f'{SUITE}[[runs]]\nname = "drawn"\nbase = "probe"\ninit = ""\n')
+    declared = load_suite(path)
+    assert {e.name: e.init for e in entries(declared)}["drawn"] == ""
+
+
+def test_a_pretraining_that_nobody_waits_for_is_not_made_again(suite, packed, done, tmp_path):
+    out = shutil.copytree(done["scratch-s0"].results.path, tmp_path / "out", ignore=shutil.ignore_patterns("contrast*"))
+    assert "heard-s0" not in {run.name for run in planned(suite, packed, out)}
+    next(out.glob("probe-s1-*/run.json")).unlink()
+    assert [run.name for run in planned(suite, packed, out) if run.spec.name == "heard"] == ["heard-s1"]
+    assert {run.name for run in planned(suite, packed, out, only=["heard"])} == {"heard-s0", "heard-s1"}
+
+
+def test_a_share_says_of_how_many_classes_it_has_no_clip(packed, tmp_path):
+    run = make_run(packed, tmp_path, label_share=0.05)
+    shown = test_two_at_once.Lines()
+    execute(run, CPU, shown)
+    (line,) = (line for line in shown.lines if "label_share" in line)
+    taken = run.task.data(packed, "train", run.spec.recipe).targets
+    left = int((packed.targets("train").any(axis=0) & ~(taken > 0).any(dim=0).numpy()).sum())
+    assert f"label_share=0.05 leaves {left} of " in line
 
 
 @pytest.mark.parametrize("name", ["init", "task"])
@@ -517,8 +608,16 @@ def test_settings_that_are_as_before_are_not_in_a_hash():
     assert ContrastSettings().identity()["views"] == "chunks"
 
 
-def test_a_report_says_what_the_start_was(done):
-    record = json.loads(done["tuned-s0"].folder.record_file.read_text())
-    assert record["init"]["task_settings"]["projection"] == 12
+def test_a_record_says_what_the_start_was(done):
+    records = {
+        name: json.loads(done[f"{name}-s0"].folder.record_file.read_text()) for name in ("heard", "tuned", "again")
+    }
+    heard, tuned, again = records.values()
+    assert tuned["init"]["task_settings"]["projection"] == 12
+    assert tuned["init"]["train_seconds"] == heard["cost"]["train_seconds"]
+    assert tuned["init"]["weights"] == digest_of_weights(done["heard-s0"].folder)
+    # of a chain, all that was heard
+    assert (again["init"]["steps"], again["init"]["examples"]) == (4 + 6, 4 * 8 + 6 * 8)
+    both = heard["cost"]["train_seconds"] + tuned["cost"]["train_seconds"]
+    assert again["init"]["train_seconds"] == pytest.approx(both, abs=0.002)
     assert "init" not in json.loads(done["scratch-s0"].folder.record_file.read_text())
-    assert SimpleNamespace(**record["init"]).train_seconds >= 0

@@ -69,7 +69,7 @@ def reproduce(
     shape = task.score_shape(task.split_targets(pack, "eval"))
     # what can't be compared is not trained
     folder.scores(shape)
-    again = Run(record.spec, pack, RunFolder(results.path / record.spec.folder), init=_start(folder, record, pack))
+    again = Run(record.spec, pack, RunFolder(results.path / record.spec.folder), follows=_start(folder, record, pack))
     if not again.folder.is_finished:
         call = f"bench.reproduce({str(run)!r})"
         with python_call(call):

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -18,7 +19,8 @@ from bench.data.pack import Pack
 from bench.protocol.recipe import Recipe
 
 __all__ = [
-    "Batches", "chunk_size", "chunk_starts", "chunk_weights", "epoch_order", "excerpts", "resident", "to_device",
+    "Batches", "chunk_size", "chunk_starts", "chunk_weights", "epoch_order", "excerpts", "real_lengths",
+    "resident", "to_device",
 ]  # fmt: skip
 
 
@@ -48,8 +50,7 @@ class Batches:
         hop = round((recipe.hop_seconds if training else recipe.eval_hop) * pack.sample_rate)
         index = pack.clips(split).iloc[slice(len(targets)) if chosen is None else chosen]
         length = index["length"].to_numpy()
-        # of what is shorter than a second, packing has made one by repeating it
-        real = np.rint(index["seconds"].to_numpy() * pack.sample_rate).astype(np.int64).clip(1, length)
+        real = real_lengths(index, pack.sample_rate)
         self.fills = recipe.short_clips == "zeros"
         if self.fills:
             length = real
@@ -87,8 +88,7 @@ class Batches:
             waves = self.samples[place.to(self.samples.device)]
             if self.fills:
                 waves = waves.masked_fill((sample >= period).to(waves.device), 0)
-            if waves.device.type == "cpu":
-                waves = to_device(waves, self.device)
+            waves = to_device(waves, self.device)
         else:
             waves = excerpts(self.samples, starts, self.size, self.device)
         # in one pass: a product of mixed types would make a copy of its own; a power of two is exact
@@ -129,6 +129,15 @@ def chunk_size(recipe: Recipe, sample_rate: int) -> int:
     return round(recipe.chunk_seconds * sample_rate)
 
 
+def real_lengths(index: pd.DataFrame, sample_rate: int) -> npt.NDArray[np.int64]:
+    """Return the samples of clips as they were recorded: of what is shorter, packing has made a second by repeating it.
+
+    `index` has the clips' lines of a pack's index.
+    """
+    recorded = np.rint(index["seconds"].to_numpy() * sample_rate).astype(np.int64)
+    return recorded.clip(1, index["length"].to_numpy())
+
+
 def excerpts(samples: Tensor, starts: Tensor, size: int, device: torch.device) -> Tensor:
     """Return so many samples (int16) from each of these places on: (b,) on the CPU -> (b, size) on the device."""
     if samples.device.type != "cpu":
@@ -139,7 +148,8 @@ def excerpts(samples: Tensor, starts: Tensor, size: int, device: torch.device) -
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
     """Return values on a device: from pinned memory where that is an accelerator, so that the host does not wait."""
-    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+    is_to_send = device.type == "cuda" and values.device.type == "cpu"
+    return values.pin_memory().to(device, non_blocking=True) if is_to_send else values.to(device)
 
 
 def chunk_starts(start: np.ndarray, length: np.ndarray, size: int, hop: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,9 +7,11 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from bench.schema import LATER, Strict
 
-__all__ = ["SCORING", "Recipe"]
+__all__ = ["OF_SELECTION", "SCORING", "Recipe"]
 
 Hop = Annotated[float, Field(ge=0.01)]  # seconds
+# the fields by which scores of val decide what becomes of a training: they mean nothing where the last weights are kept
+OF_SELECTION = ("schedule", "patience", "early_stop")
 # the fields that only say how weights that are there score a clip: training takes the same steps, though by its scores
 # of val it may keep others, halve the rate or end
 SCORING = ("eval_hop_seconds", "aggregate", "top_k", "last_chunk_weight")

@@ -35,10 +35,12 @@ def _order(shape: tuple[int, int], packed: bytes, seed: int) -> npt.NDArray[np.i
     counts, taken = targets.sum(axis=0), np.zeros(k)
     # what is due to a class is 1 at least; of classes that lack as much, the rarest is next
     rarity, left = 1e-6 / (1 + counts), counts > 0
+    # more than any class lacks: those without a clip go before all that have one
+    first = 2.0 * clips
     order = dict[int, None]()
     while left.any():
         lacking = np.maximum(1, counts * (len(order) + 1) / clips) - taken
-        label = int(np.where(left, lacking + rarity, -np.inf).argmax())
+        label = int(np.where(left, lacking + rarity + first * (taken == 0), -np.inf).argmax())
         some = _first(waiting[label], order)
         left[label] = bool(some)
         if some:

@@ -161,6 +161,10 @@ class Task(ABC):
             device: where to compute.
         """
 
+    def made(self, pack: "Pack") -> dict[str, str]:
+        """Return digests of what `prepare` has made, by name: numbers that are by others can't be compared."""
+        return {}
+
     def require(self, spec: "RunSpec", pack: "Pack") -> None:  # noqa: B027
         """Raise UserError unless a run's settings, architecture and data go together. For a run as it is planned."""
 

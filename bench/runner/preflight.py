@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from architectures import contained, failure, is_finite, pass_on, require_weights
+from architectures import contained, failure, is_finite, pass_on
 from bench.disk import require_space
 from bench.errors import UserError
 from bench.locks import attempt
@@ -18,7 +18,7 @@ from bench.runner.display import Display
 from bench.runner.memory import require_memory, require_memory_of_step, saved_bytes
 from bench.runner.provenance import code_of
 from bench.runner.run import checkpoint_of
-from bench.runner.weights import load_model
+from bench.runner.weights import fitting, load_model
 from bench.store import ResultsFolder
 from bench.suites.plan import Run
 
@@ -82,7 +82,7 @@ def check_runs(runs: Sequence[Run], results: ResultsFolder, device: torch.device
     """Take a step of every architecture, keep its weights and read them again.
 
     Raises UserError if one can't do that, if memory plainly does not suffice, if weights find no room on the disk, or
-    if finished ones are gone or damaged that are to be scored anew, or started from.
+    if those that are to be scored anew, or started from, are gone, damaged or of another shape.
     """
     _load_needed(runs)
     parameters: dict[str, int] = {}
@@ -94,6 +94,9 @@ def check_runs(runs: Sequence[Run], results: ResultsFolder, device: torch.device
                 with contained():
                     require_memory(run.spec, run.pack, device)
                     parameters[run.spec.name] = _step(run, device)
+                    if run.init:
+                        # before what it starts from is trained
+                        fitting(run.spec, run.init.spec, *(build(r.spec, _CPU).state_dict() for r in (run, run.init)))
             except UserError:
                 raise
             except Exception as error:
@@ -127,7 +130,6 @@ def _step(run: Run, device: torch.device) -> int:
     size = task.size(recipe, run.pack.sample_rate)
     (x, y), shape = task.example(_ROWS, size, classes), task.output_shape(_ROWS, size, classes)
     model, fresh = (build(run.spec, _CPU) for _ in range(2))
-    require_weights(model.state_dict())
     # of several inputs at once, or one more
     model.register_forward_hook(
         lambda *given: _require_logits(task.logits_of(given[-1]), (len(given[1][0]), *shape[1:]))

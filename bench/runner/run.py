@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -46,8 +46,8 @@ class _Kept:
     history: pd.DataFrame
     # `_OF_TRAINING`
     cost: Mapping[str, Any]
-    # what training began with, where that was not drawn
-    start: Start | None = None
+    # of the weights that training began with, where these were not drawn: what the record says of them
+    init: Mapping[str, Any] = field(default_factory=dict)
 
 
 def execute(
@@ -90,7 +90,7 @@ def _execute(run: Run, device: torch.device, display: Display, cost: Mapping[str
         hash=spec.hash,
         **_judged(run, scores),
         untrained=untrained,
-        init=_said_of(kept.start) if kept.start else {},
+        init=dict(kept.init),
         val_score=kept.val_score,
         best_step=kept.best_step,
         steps=kept.steps,
@@ -108,6 +108,8 @@ def _train(run: Run, val: Batches, device: torch.device, display: Display) -> _K
     model, start = begin(spec, run.init.folder if run.init else None, device)
     if start:
         display.notice(_loaded(spec, start))
+    if unheard := _unheard(run, data):
+        display.notice(f"{spec.name} seed {spec.seed}: {unheard}")
     state = train(
         model, data, val, task, spec.recipe,
         seed=spec.seed, checkpoint=checkpoint_of(run), report=display.training, notice=display.notice,
@@ -126,7 +128,7 @@ def _train(run: Run, val: Batches, device: torch.device, display: Display) -> _K
     }
     if spec.recipe.compile != "off":
         cost |= {"compiled": state.is_compiled, "compile_seconds": round(state.compile_seconds, 3)}
-    return _Kept(model, val_score, state.best_step, state.step, history, cost, start)
+    return _Kept(model, val_score, state.best_step, state.step, history, cost, _said_of(start))
 
 
 def _loaded(spec: RunSpec, start: Start) -> str:
@@ -136,20 +138,34 @@ def _loaded(spec: RunSpec, start: Start) -> str:
     return f"{spec.name} seed {spec.seed}: starts from {taken}" + (f"; new: {new}" if new else "")
 
 
-def _said_of(start: Start) -> dict[str, Any]:
+def _unheard(run: Run, data: Batches) -> str:
+    """Return a line on classes of which a share of the labels holds no clip, '' if there are none."""
+    if (share := run.spec.recipe.label_share) == 1:
+        return ""
+    there = run.task.split_targets(run.pack, "train").any(axis=0)
+    missing = int((there & ~(data.targets > 0).any(dim=0).cpu().numpy()).sum())
+    return f"label_share={share:g} leaves {missing} of {there.sum()} classes without a clip" if missing else ""
+
+
+def _said_of(start: Start | None) -> dict[str, Any]:
     """Return what a record says of the run that its weights come from, and what those cost."""
+    if start is None:
+        return {}
     record = start.record
-    spec, settings = record.spec, task_of(record.spec).settings
+    spec, settings, before = record.spec, task_of(record.spec).settings, record.init
+    # what was heard: the pack's train split, or sounds that are in no file
+    sources = {getattr(settings, "data", "pack"), before.get("source", getattr(settings, "data", "pack"))}
     return {
         "entry": spec.name,
-        "system": spec.system,
+        "system": record.system,
         "task": spec.task,
         "task_settings": spec.task_settings,
-        "steps": record.steps,
-        "examples": record.steps * spec.recipe.batch_size,
-        "train_seconds": record.cost["train_seconds"],
-        # what was heard: the pack's train split, or sounds that are in no file
-        "source": getattr(settings, "data", "pack"),
+        "weights": start.digest,
+        # of this training, and of those that it started from
+        "steps": record.steps + before.get("steps", 0),
+        "examples": record.steps * spec.recipe.batch_size + before.get("examples", 0),
+        "train_seconds": round(record.cost["train_seconds"] + before.get("train_seconds", 0.0), 3),
+        "source": sources.pop() if len(sources) == 1 else "both",
         "loaded": len(start.loaded),
         "new": list(start.new),
     }
@@ -158,14 +174,14 @@ def _said_of(start: Start) -> dict[str, Any]:
 def _rescore(run: Run, rescored: Run, val: Batches, device: torch.device) -> _Kept:
     """Load the weights that another run has kept, and score val by them. Raises UserError if they are not there."""
     folder, task = rescored.folder, run.task
-    trained = finished(folder, run.spec.rescores)
+    trained = finished(folder, run.spec.rescores, "score")
     model = load_model(folder, trained, device)
     val_score = float(task.selection_score(val.targets.cpu().numpy() > 0, task.score(model, val)))
     history = folder.history()
     # of the evaluation that was kept: the others were of other weights
     line = history[history["step"] == trained.best_step].tail(1).assign(val_score=val_score)
     cost = {name: trained.cost[name] for name in _OF_TRAINING if name in trained.cost}
-    return _Kept(model, val_score, trained.best_step, trained.steps, line, cost)
+    return _Kept(model, val_score, trained.best_step, trained.steps, line, cost, trained.init)
 
 
 def _origin(run: Run, device: torch.device) -> Provenance:
@@ -202,6 +218,7 @@ def _judged(run: Run, scores: np.ndarray) -> dict[str, Any]:
             "fingerprint": pack.fingerprint,
             "dataset": pack.dataset,
             "copied_eval_clips": pack.copied_eval_clips,
+            **task.made(pack),
         },
     }
 

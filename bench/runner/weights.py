@@ -2,12 +2,13 @@
 
 import glob
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
-from torch import nn
+from torch import Tensor, nn
 
 from architectures import ConfigError, contained, failure, get_architecture, misfit, text_digest
 from bench.disk import machine_fault
@@ -17,10 +18,11 @@ from bench.protocol.frozen import head_names
 from bench.protocol.spec import RunSpec
 from bench.protocol.task import TrainedRun
 from bench.store import RunFolder, RunRecord
+from bench.store.trained import digest_of_weights
 
 __all__ = [
-    "Start", "begin", "finished", "load_model", "load_trained", "require_source", "require_waveforms", "start_folder",
-    "weights_folder",
+    "Start", "begin", "finished", "fitting", "load_model", "load_trained", "require_source", "require_waveforms",
+    "start_folder", "weights_folder",
 ]  # fmt: skip
 
 
@@ -43,12 +45,13 @@ def weights_folder(folder: RunFolder, record: RunRecord) -> RunFolder:
 def start_folder(folder: RunFolder, record: RunRecord) -> RunFolder | None:
     """Return the folder of the run whose weights a run started from; None where the seed drew them.
 
-    It lies beside the run's, or in a results folder there, as pre-trainings do. Raises UserError if it does not.
+    It lies beside the run's, or in a results folder there, as pre-trainings do, or beside that one. Raises UserError if
+    it does not.
     """
     spec = record.spec
     if not spec.init:
         return None
-    if found := _finished_beside(folder, spec.seed, spec.init, within=True):
+    if found := _finished_beside(folder, spec.seed, spec.init, nested=True):
         return found
     raise UserError(
         f"{folder.path}: started from the weights of the run with hash {spec.init}, which is not beside it: copy that "
@@ -56,11 +59,13 @@ def start_folder(folder: RunFolder, record: RunRecord) -> RunFolder | None:
     )
 
 
-def _finished_beside(folder: RunFolder, seed: int, run_hash: str, *, within: bool = False) -> RunFolder | None:
-    """Return the finished run of this hash in the same results folder, or, if `within`, in one that lies in it."""
-    pattern = f"*-s{seed}-{glob.escape(run_hash)}"
-    patterns = [pattern, f"*/{pattern}"] if within else [pattern]
-    paths = (path for each in patterns for path in sorted(folder.path.parent.glob(each)))
+def _finished_beside(folder: RunFolder, seed: int, run_hash: str, *, nested: bool = False) -> RunFolder | None:
+    """Return the finished run of this hash in the same results folder, or, if `nested`, in one within or around it."""
+    pattern, results = f"*-s{seed}-{glob.escape(run_hash)}", folder.path.absolute().parent
+    places = [(results, pattern)]
+    if nested:
+        places += [(results, f"*/{pattern}"), (results.parent, pattern), (results.parent, f"*/{pattern}")]
+    paths = (path for place, each in places for path in sorted(place.glob(each)))
     return next((found for found in map(RunFolder, paths) if found.is_finished), None)
 
 
@@ -104,6 +109,8 @@ class Start:
     """What a model took of the weights of another run, and what of it is as the seed drew it: names of weights."""
 
     record: RunRecord
+    # of its file
+    digest: str
     loaded: tuple[str, ...]
     new: tuple[str, ...]
 
@@ -117,28 +124,38 @@ def begin(spec: RunSpec, init: RunFolder | None, device: torch.device) -> tuple[
     if init is None:
         assert not spec.init, "from other weights, it would be another run"
         return build(spec, device), None
-    record = finished(init, spec.init)
+    record = finished(init, spec.init, "start from")
     weights = load_model(init, record, torch.device("cpu")).state_dict()
-    head = head_names(spec.architecture, spec.config) if record.spec.task != spec.task else set()
     model = build(spec, device)
-    own = model.state_dict()
-    loaded = [
+    loaded, new = fitting(spec, record.spec, model.state_dict(), weights)
+    model.load_state_dict({name: weights[name] for name in loaded}, strict=False)
+    return model, Start(record, digest_of_weights(init), loaded, new)
+
+
+def fitting(
+    spec: RunSpec, start: RunSpec, own: Mapping[str, Tensor], weights: Mapping[str, Tensor]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of a model's own weights that it takes of those of another run, and of those that stay as drawn.
+
+    Raises UserError if it could take none, or not all that `freeze` needs.
+    """
+    head = head_names(spec.architecture, spec.config) if start.task != spec.task else set()
+    loaded = tuple(
         name for name, w in own.items() if name not in head and name in weights and weights[name].shape == w.shape
-    ]
+    )
     new = tuple(name for name in own if name not in loaded)
     if not loaded:
-        raise UserError(f"{spec.name}: none of the weights of {init.path} fits: start from those of a like model")
+        raise UserError(f"{spec.name}: none of the weights of {start.name} fits: start from those of a like model")
     if spec.recipe.freeze and (drawn := [name for name in new if name not in head]):
         fix = "give it the config of its start, or leave freeze out"
-        raise UserError(f"{spec.name}: freeze would leave {drawn[0]} as drawn, which {init.path} has not: {fix}")
-    model.load_state_dict({name: weights[name] for name in loaded}, strict=False)
-    return model, Start(record, tuple(loaded), new)
+        raise UserError(f"{spec.name}: freeze would leave {drawn[0]} as drawn, which {start.name} has not: {fix}")
+    return loaded, new
 
 
-def finished(folder: RunFolder, run_hash: str) -> RunRecord:
+def finished(folder: RunFolder, run_hash: str, purpose: str) -> RunRecord:
     """Return the record of a finished run with this hash, whose weights another run needs. Raises UserError."""
     if not folder.is_finished:
-        raise UserError(f"{folder.name} has not finished, so that there are no weights of it")
+        raise UserError(f"{folder.name} has not finished, so that there are no weights of it to {purpose}")
     record = folder.record()
     if record.spec.hash != run_hash:
         fix = "move the folder away and run the suite again"

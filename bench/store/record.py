@@ -127,6 +127,8 @@ class _Init(TypedDict, total=False):
     system: str
     task: str
     task_settings: dict[str, Any]
+    # a digest of them
+    weights: str
     steps: Count
     examples: Count
     train_seconds: Amount
@@ -191,6 +193,11 @@ class RunRecord(_Record):
     def dataset(self) -> str:
         """A digest of the data set, the same at every sample rate."""
         return str(self.data["dataset"])
+
+    @property
+    def system(self) -> str:
+        """What all seeds share, and no other run: of whose weights the start was, `RunSpec.system` says nothing."""
+        return self.spec.system + str(self.init.get("system", ""))
 
 
 def _without_empty(values: Mapping[str, Any], *names: str) -> dict[str, Any]:

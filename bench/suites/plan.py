@@ -22,7 +22,7 @@ from bench.store import PlannedContrast, ResultsFolder, RunFolder
 from bench.store.trained import find_trained
 from bench.suites.contrasts import resolve
 from bench.suites.grid import point_name
-from bench.suites.suite import MAX_RUNS, Entry, Suite, entry_name, same_names
+from bench.suites.suite import DEFAULT_RATE, MAX_RUNS, Entry, Suite, entry_name, same_names
 
 __all__ = [
     "Run", "Selection", "by_results", "check_name", "contrasts", "entries", "plan", "run_names", "sample_rates",
@@ -41,10 +41,8 @@ class Run:
     spec: RunSpec
     pack: Pack
     folder: RunFolder
-    # whose weights it scores; None where it trains some
-    rescored: "Run | None" = None
-    # whose weights it starts from; None where the seed draws them
-    init: "Run | None" = None
+    # whose weights it needs: to score them, or to start from
+    follows: "Run | None" = None
     # whose model makes its data, of a task that needs one
     built_on: TrainedRun | None = None
 
@@ -63,9 +61,14 @@ class Run:
         return ResultsFolder(self.folder.path.parent)
 
     @property
-    def follows(self) -> "Run | None":
-        """The run whose weights it needs."""
-        return self.rescored or self.init
+    def rescored(self) -> "Run | None":
+        """The run whose weights it scores; None where it trains some."""
+        return self.follows if self.spec.rescores else None
+
+    @property
+    def init(self) -> "Run | None":
+        """The run whose weights it starts from; None where the seed draws them."""
+        return self.follows if self.spec.init else None
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,7 @@ def _crossed(suite: Suite) -> dict[str, list[Entry]]:
 
 
 def _resolved(suite: Suite, crossed: Mapping[str, list[Entry]]) -> tuple[PlannedContrast, ...]:
+    _require_compared(suite, crossed)
     crossed = _compared(suite, crossed)
     names = {name: [entry.name for entry in of_entry] for name, of_entry in crossed.items()}
     families: dict[str, list[str]] = defaultdict(list)
@@ -175,6 +179,18 @@ def _resolved(suite: Suite, crossed: Mapping[str, list[Entry]]) -> tuple[Planned
         families[get_architecture(entry.architecture).family].append(entry.name)
     where = f"suite {suite.title!r}, [[contrasts]]"
     return tuple(resolve(contrast, names, families, where) for contrast in suite.contrasts)
+
+
+def _require_compared(suite: Suite, crossed: Mapping[str, list[Entry]]) -> None:
+    """Raise UserError for a contrast over a pre-training."""
+    for contrast in suite.contrasts:
+        chosen = (entry for choice in contrast.best_of.values() for entry in choice.entries)
+        for name in (*contrast.entries, *chosen):
+            if any(map(suite.is_pretraining, crossed.get(name, ()))):
+                raise UserError(
+                    f"suite {suite.title!r}, [[contrasts]] {contrast.name}: {name!r} is a pre-training, which nothing "
+                    "is compared with: name what starts from it"
+                )
 
 
 def _chosen(name: str, suite: Suite, crossed: Mapping[str, list[Entry]]) -> list[Entry]:
@@ -237,14 +253,30 @@ def plan(
     for seed in _seeds(suite, selection):
         made: dict[str, Run] = {}
         for entry, first in zip(selected, chosen, strict=True):
-            needed = {name: made[of] for name in ("rescores", "init") if (of := getattr(entry, name))}
-            hashes = {name: run.spec.hash for name, run in needed.items()}
+            needed = made.get(entry.follows)
+            hashes = {"rescores" if entry.rescores else "init": needed.spec.hash} if needed else {}
             spec = first.spec.model_copy(update={"seed": seed, **hashes})
-            folder = first.results.run(spec)
-            run = replace(first, spec=spec, folder=folder, rescored=needed.get("rescores"), init=needed.get("init"))
-            made[entry.name] = run
+            made[entry.name] = replace(first, spec=spec, folder=first.results.run(spec), follows=needed)
         runs += made.values()
-    return runs
+    return _needed(runs, results)
+
+
+def _needed(runs: Sequence[Run], results: ResultsFolder) -> list[Run]:
+    """Return runs without those pre-trainings that are not there, though all that starts from them is.
+
+    So it is where results were merged, or copied without them.
+    """
+    behind: dict[RunFolder, list[Run]] = defaultdict(list)
+    for run in runs:
+        if run.follows:
+            behind[run.follows.folder].append(run)
+    idle = set[RunFolder]()
+    # what starts from a run comes after it
+    for run in reversed(runs):
+        others = [other.folder for other in behind[run.folder]]
+        if run.results != results and others and not run.folder.is_finished:
+            idle |= {run.folder} if all(other.is_finished or other in idle for other in others) else set()
+    return [run for run in runs if run.folder not in idle]
 
 
 def by_results(runs: Sequence[Run]) -> dict[ResultsFolder, list[Run]]:
@@ -353,15 +385,15 @@ def _first_run(
     }
     spec = validated(RunSpec, values, where)
     task.require(spec, pack)
-    within = results.within(_question(task_of(spec))) if suite.is_pretraining(entry) else results
-    return Run(spec, pack, within.run(spec), built_on=trained)
+    if suite.is_pretraining(entry):
+        results = results.within(_question(task_of(spec), suite.sample_rate or DEFAULT_RATE))
+    return Run(spec, pack, results.run(spec), built_on=trained)
 
 
-def _question(task: Task) -> str:
+def _question(task: Task, sample_rate: int) -> str:
     """Return what the results of a pre-training's task are called: contrast, or contrast-seconds_2.0."""
-    usual = task.settings_type()
-    asked = {name: getattr(task.settings, name) for name in task.judged_by}
-    other = {name: value for name, value in asked.items() if value != getattr(usual, name)}
+    usual = {"sample_rate": sample_rate, **get_task(task.name).judged_on()}
+    other = {name: value for name, value in task.judged_on().items() if value != usual.get(name)}
     return re.sub(r"[^A-Za-z0-9._+-]", "_", "-".join([task.name, *([point_name(other)] if other else [])]))[:200]
 
 

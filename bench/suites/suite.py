@@ -22,12 +22,14 @@ from bench.suites.space import Budget, Dimension, check_space
 from bench.text import printable
 
 __all__ = [
-    "MAX_RUNS", "Entry", "Suite", "entry_name", "known_suites", "load_suite", "parse_overrides", "parse_task_settings",
-    "same_names", "suite_path",
+    "DEFAULT_RATE", "MAX_RUNS", "Entry", "Suite", "entry_name", "known_suites", "load_suite", "parse_overrides",
+    "parse_task_settings", "same_names", "suite_path",
 ]  # fmt: skip
 
 # Nobody trains as many runs, or builds on as many bases: what asks for them is a slip, and would not end.
 MAX_RUNS = 10_000
+# Hz, where a suite says nothing
+DEFAULT_RATE = 16_000
 _MAX_BASES, _MAX_NESTING, _MAX_BYTES = 100, 32, 4_000_000
 
 # as in architectures, which needs torch
@@ -115,9 +117,12 @@ class Entry(Settings):
         """Return what is declared here over all that the base declares, which has no base of its own any more."""
         merged = {name: getattr(base, name) | getattr(self, name) for name in ("config", "train", "task_settings")}
         merged |= self.marked_over(base, declared_keys(self.train, self.sample_rate))
-        merged |= {name: getattr(self, name) or getattr(base, name) for name in ("sample_rate", "task")}
-        # what scores weights starts from none
-        merged["init"] = "" if self.rescores else self.init or base.init
+        merged["sample_rate"] = self.sample_rate or base.sample_rate
+        # "" takes back what the base declares
+        merged |= {name: getattr(self if name in self.model_fields_set else base, name) for name in ("init", "task")}
+        if self.rescores:
+            # what scores weights starts from none
+            merged["init"] = ""
         return self.model_copy(update=merged | {"architecture": base.architecture})
 
 
@@ -156,11 +161,21 @@ class Suite(Settings):
         if twice := same_names([*sorted(named), *own]):
             raise ValueError(f"two entries are called {twice}: each of [[runs]] needs a name of its own")
         for entry in self._resolved.values():
+            self._check_base(entry)
             self._check_init(entry)
         return self
 
+    def _check_base(self, entry: Entry) -> None:
+        """Raise ValueError for an entry that is compared with a pre-training."""
+        base = self._resolved.get(entry.compared_with)
+        if base and self.is_pretraining(base):
+            raise ValueError(
+                f"{entry.name}: base={base.name!r} is of task {base.task}, and nothing is compared with it: give "
+                f"{entry.name} an architecture instead"
+            )
+
     def _check_init(self, entry: Entry) -> None:
-        """Raise ValueError if what an entry starts from is unknown, or starts from the entry itself."""
+        """Raise ValueError if what an entry starts from is unknown, has no weights, or starts from the entry itself."""
         named = set() if self.named == "all" else set(map(entry_name, self.named))
         seen = [entry.name]
         while entry.init:
@@ -171,7 +186,11 @@ class Suite(Settings):
                 if self.named != "all" and entry.init not in named:
                     raise ValueError(f"{entry.name}: init={entry.init!r} is no entry of this suite")
                 return
-            entry = self._resolved[entry.init]
+            start = self._resolved[entry.init]
+            if start.rescores:
+                fix = f"write init = {start.rescores!r}"
+                raise ValueError(f"{entry.name}: init={start.name!r} scores the weights of {start.rescores}: {fix}")
+            entry = start
 
     @model_validator(mode="after")
     def _grid_stands_alone(self) -> Self:
@@ -282,7 +301,7 @@ class Suite(Settings):
         marks = Marks(**entry.marked_over(marks, declared_keys(entry.train, entry.sample_rate)))
         # what the user sets, no source speaks of
         marks = Marks(**Marks().marked_over(marks, declared_keys(overrides)))
-        return entry.sample_rate or of_family.sample_rate or self.sample_rate or 16_000, recipe, marks
+        return entry.sample_rate or of_family.sample_rate or self.sample_rate or DEFAULT_RATE, recipe, marks
 
     def _refuse_overrides(self, table: str, overrides: Mapping[str, Any]) -> None:
         if taken := [name for name in overrides if f"{table}.{name}" in self.grid]:

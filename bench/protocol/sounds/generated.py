@@ -3,12 +3,26 @@
 import math
 from typing import TYPE_CHECKING
 
+from bench.errors import UserError
+
 # a report imports tasks on machines that have no torch
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["GeneratedWindows"]
+__all__ = ["GeneratedWindows", "require_sounding"]
+
+# seconds of a note until the last half second of one in 500 is digital silence; of 5 s, it is that of one in six
+_SOUNDING = 2.0
+
+
+def require_sounding(heard: float, entry: str) -> None:
+    """Raise UserError, for an entry of a suite, if so many seconds are heard of each note that some have faded."""
+    if heard > _SOUNDING:
+        raise UserError(
+            f"{entry}: data='generated': {heard:g} s are heard of each note, but some are silent after "
+            f"{_SOUNDING:g} s: make seconds smaller, in [task_settings]"
+        )
 
 
 class GeneratedWindows:

@@ -6,6 +6,7 @@ of the pack's train split, or generated ones. It lies beside the pack, patch-cod
 all settings that decide it: its weights by name, and the pack's fingerprint ('' where no pack had a part in it).
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from architectures import create, misfit
 from architectures.codec import CodecKMeans
 from bench.data import beside
 from bench.data.pack import Pack
+from bench.errors import UserError
 from bench.protocol.optim import learning_rate, optimizer_of, set_rate
 from bench.protocol.recipe import Recipe
 from bench.protocol.sounds.generated import GeneratedWindows
@@ -95,6 +97,13 @@ class PatchCodes:
         beside.require_pack(path, fingerprint, _fingerprint(settings, pack), again=_AGAIN)
         codec.load_state_dict(weights)
         return cls(codec.to(device).eval(), LogMelFrames(pack.sample_rate, settings.mels))
+
+    @property
+    def digest(self) -> str:
+        """A digest of the weights: 16 hex digits."""
+        weights = self.codec.state_dict()
+        content = b"".join(name.encode() + weights[name].cpu().numpy().tobytes() for name in sorted(weights))
+        return hashlib.sha256(content).hexdigest()[:16]
 
     @property
     def patch(self) -> int:
@@ -192,8 +201,11 @@ def _fitted(
         progress(step + 1, steps)
     model.eval()
     with torch.inference_mode():
-        unseen = _windows(settings, pack, device, range(steps, steps + _FITTED // _AT_ONCE), _AT_ONCE)
-        latents = torch.cat([model.latents(_patches(frames)).flatten(0, 1).float().cpu() for frames in unseen])
+        others = _windows(settings, pack, device, range(steps, steps + _FITTED // _AT_ONCE), _AT_ONCE)
+        latents = torch.cat([model.latents(_patches(frames)).flatten(0, 1).float().cpu() for frames in others])
+    if not latents.isfinite().all():
+        fix = "leave code_steps as it is, or make the data's levels like those of recordings"
+        raise UserError(f"code_steps={steps}: the autoencoder of codes has diverged: {fix}")
     model.fit_codebook(latents, _SEED)
     return model.state_dict()
 

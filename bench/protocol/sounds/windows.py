@@ -29,7 +29,7 @@ class WindowTask(Task):
     inputs = "windows"
     without: ClassVar[tuple[str, ...]] = (
         "chunk_seconds", "short_clips", "hop_seconds", "eval_hop_seconds", "crops", "aggregate", "top_k",
-        "last_chunk_weight", "gain_db", "time_shift", "mixup", "label_share",
+        "last_chunk_weight", "gain_db", "time_shift", "mixup", "label_share", "freeze",
     )  # fmt: skip
 
     settings: ChosenClips

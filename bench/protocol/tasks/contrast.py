@@ -1,6 +1,7 @@
 """Contrastive pre-training: of many sounds, the one that is from the same clip (SimCLR, arXiv:2002.05709).
 
-No label is read. Any architecture of tagging is an encoder, with as many classes as the projection has dimensions.
+No label is read, unless `classes` are chosen. Any architecture of tagging is an encoder, with as many classes as the
+projection has dimensions.
 """
 
 import math
@@ -11,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from bench.data.dataset import SPLITS
 from bench.errors import UserError
-from bench.protocol.sounds.generated import GeneratedWindows
+from bench.protocol.recipe import OF_SELECTION
+from bench.protocol.sounds.generated import GeneratedWindows, require_sounding
 from bench.protocol.sounds.levels import ChosenClips
 from bench.protocol.sounds.windows import ClipWindows, WindowTask
 from bench.protocol.task import Bools, Floats, Metric, register_task
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Contrast", "ContrastSettings", "GeneratedViews", "Views", "nt_xent"]
 
+# fields of the recipe that make two views of one chunk
+_AUGMENTED_BY = ("gain_db", "time_shift")
 # of a clip's scores
 _BITS, _TOP1 = range(2)
 # clips whose candidates are looked up at once
@@ -65,7 +70,7 @@ class Contrast(WindowTask):
     settings_type = ContrastSettings
     judged_by = ("views", "seconds", "candidates", "classes")
     # it has an augmentation, which makes views
-    without = tuple(name for name in WindowTask.without if name not in ("gain_db", "time_shift"))
+    without = (*(name for name in WindowTask.without if name not in _AUGMENTED_BY), *OF_SELECTION)
     modules: ClassVar[tuple[str, ...]] = (
         *(f"bench.protocol.sounds.{name}" for name in ("generated", "levels", "windows")),
         *(f"bench.data.synthetic.{name}" for name in ("generated", "voices")),
@@ -73,22 +78,38 @@ class Contrast(WindowTask):
 
     settings: ContrastSettings = ContrastSettings()
 
+    def judged_on(self) -> dict[str, Any]:
+        """Return the settings that change it, the sample rate, and what makes views: others are as hard to tell."""
+        by = _AUGMENTED_BY if self._run and self.settings.views == "augmented" else ()
+        return super().judged_on() | {name: getattr(self._run.recipe, name) for name in by if self._run}
+
     def clips(self, pack: "Pack", split: str) -> npt.NDArray[np.int64]:
-        """Return the clips that have room for both views."""
+        """Return the clips that have room for both views, in what was recorded of them."""
+        from bench.protocol.batches import real_lengths
+
         chosen = super().clips(pack, split)
-        views = 2 if self.settings.views == "chunks" else 1
-        lengths = pack.clips(split)["length"].to_numpy()[chosen]
-        return chosen[lengths >= views * round(self.settings.seconds * pack.sample_rate)]
+        lengths = real_lengths(pack.clips(split), pack.sample_rate)[chosen]
+        return chosen[lengths >= self.views_in_a_row * round(self.settings.seconds * pack.sample_rate)]
+
+    @property
+    def views_in_a_row(self) -> int:
+        """How many views of a clip there is to be room for."""
+        return 2 if self.settings.views == "chunks" else 1
 
     def require(self, spec: "RunSpec", pack: "Pack") -> None:
         task, recipe = self.of_run(spec), spec.recipe
         settings = task.settings
-        if recipe.batch_size % 2:
-            raise UserError(f"{spec.name}: batch_size={recipe.batch_size} views are no pairs: make it even")
-        if settings.views == "augmented" and not (recipe.gain_db or recipe.time_shift):
+        if recipe.batch_size % 2 or recipe.batch_size < 4:
+            why = "views are no pairs" if recipe.batch_size % 2 else "views have none to be told from"
+            raise UserError(f"{spec.name}: batch_size={recipe.batch_size} {why}: make it even, and 4 at least")
+        if settings.views == "augmented" and not any(getattr(recipe, name) for name in _AUGMENTED_BY):
             fix = "set gain_db or time_shift, in train"
             raise UserError(f"{spec.name}: views='augmented' without augmentation are the same twice: {fix}")
-        counts = {split: len(task.clips(pack, split)) for split in ("train", "val", "eval")}
+        if settings.data == "generated":
+            require_sounding(task.views_in_a_row * settings.seconds, spec.name)
+        # nothing of train is read where sounds are generated
+        splits = SPLITS if settings.data == "pack" else SPLITS[1:]
+        counts = {split: len(task.clips(pack, split)) for split in splits}
         for split, count in counts.items():
             if count < 2:
                 fix = "make seconds smaller, or leave classes out, in task_settings"
@@ -152,8 +173,8 @@ class Contrast(WindowTask):
         places = torch.arange(min(self.settings.candidates, clips))
         scores = []
         for rows in torch.arange(clips).split(_ROWS):
-            candidates = second[(rows.unsqueeze(1) + places) % clips]  # (rows, candidates, p)
-            similar = torch.einsum("rp,rcp->rc", first[rows], candidates) / self.settings.temperature
+            candidates = (rows.unsqueeze(1) + places) % clips
+            similar = (first[rows] @ second.T).gather(1, candidates) / self.settings.temperature
             bits = (similar.logsumexp(dim=1) - similar[:, 0]) / math.log(2)
             # one as near is as good as nearer: an encoder that says the same of all has found nothing
             top1 = (similar[:, 1:] < similar[:, :1]).all(dim=1)
@@ -190,7 +211,8 @@ def nt_xent(outputs: "Tensor", temperature: float) -> "Tensor":
     import torch
     from torch.nn import functional as F
 
-    directions = F.normalize(outputs.float(), dim=1)
+    # of what is nearly nothing, the direction would have a gradient without bounds
+    directions = F.normalize(outputs.float(), dim=1, eps=1e-4)
     similar = directions @ directions.T / temperature
     rows = torch.arange(len(similar), device=similar.device)
     # no branch, and no infinity, whose gradient is none
@@ -215,11 +237,12 @@ class Views(ClipWindows):
     ) -> None:
         import torch
 
-        from bench.protocol.batches import resident
+        from bench.protocol.batches import real_lengths, resident
 
         super().__init__(torch.ones(len(chosen), dtype=torch.int64), device)
         index = pack.clips(split).iloc[chosen]
-        self.first, self.length_of = (torch.tensor(index[name].to_numpy(copy=True)) for name in ("start", "length"))
+        self.first = torch.tensor(index["start"].to_numpy(copy=True))
+        self.length_of = torch.from_numpy(real_lengths(index, pack.sample_rate))
         self.size, self.recipe = task.size(recipe, pack.sample_rate), recipe
         self.is_one_chunk = task.settings.views == "augmented"
         self.epoch_size = 2 * len(chosen)
@@ -263,8 +286,12 @@ class Views(ClipWindows):
         room = self.length_of[ids] - self.size
         starts = [room // 2, room // 2] if self.is_one_chunk else [torch.zeros_like(room), room]
         x = self._waves(torch.cat([self.first[ids] + start for start in starts]))
-        # the same for whatever is scored
-        return augment(x, x.new_zeros(len(x), 1), self.recipe, 0, int(ids[0]))[0] if self.is_one_chunk else x
+        if not self.is_one_chunk:
+            return x
+        # clip by clip, so that whatever is scored, in whatever batches, is given the same
+        views = x.unflatten(0, (2, -1))
+        both = [augment(views[:, i], x.new_zeros(2, 1), self.recipe, 0, int(clip))[0] for i, clip in enumerate(ids)]
+        return torch.stack(both, dim=1).flatten(0, 1)
 
     def _waves(self, starts: "Tensor") -> "Tensor":
         """Return chunks from these samples on, as float32 in [-1, 1]: (b,) -> (b, n)."""
@@ -278,8 +305,7 @@ class GeneratedViews(GeneratedWindows):
 
     def __init__(self, task: Contrast, pack: "Pack", device: "torch.device | str") -> None:
         self.of_view = round(task.settings.seconds * pack.sample_rate)
-        views = 1 if task.settings.views == "augmented" else 2
-        super().__init__(views * self.of_view, pack.sample_rate, device)
+        super().__init__(task.views_in_a_row * self.of_view, pack.sample_rate, device)
 
     def draw(self, step: int, batch_size: int, seed: int) -> "Tensor":
         """Return what makes the notes of a step, half as many as there are views."""

@@ -13,7 +13,8 @@ from pydantic import Field
 
 from bench.data.dataset import SPLITS
 from bench.errors import UserError
-from bench.protocol.sounds.generated import GeneratedWindows
+from bench.protocol.recipe import OF_SELECTION
+from bench.protocol.sounds.generated import GeneratedWindows, require_sounding
 from bench.protocol.sounds.levels import clips_with
 from bench.protocol.sounds.patches import PatchSettings
 from bench.protocol.sounds.sequences import NextCodeTask, Places, PlaceSettings, clip_means
@@ -60,8 +61,7 @@ class NextPatch(NextCodeTask):
     settings_type = NextPatchSettings
     judged_by = ("seconds", "windows", "codes", "code_steps", "mels", "data", "classes")
     keeps_last = True
-    # what would have val decide something
-    without = (*NextCodeTask.without, "schedule", "patience", "early_stop")
+    without = (*NextCodeTask.without, *OF_SELECTION)
     modules: ClassVar[tuple[str, ...]] = (
         *(f"bench.protocol.sounds.{name}" for name in _SOUNDS),
         *(f"bench.data.synthetic.{name}" for name in ("generated", "voices")),
@@ -87,6 +87,12 @@ class NextPatch(NextCodeTask):
         del trained, load
         make_patch_codes(self.settings, pack, torch.device(device), progress)
 
+    def made(self, pack: "Pack") -> dict[str, str]:
+        """Return a digest of what gives patches their codes: made on another machine, they are others."""
+        from bench.protocol.sounds.patch_codes import PatchCodes
+
+        return {"codes": PatchCodes.read(self.settings, pack).digest}
+
     def require(self, spec: "RunSpec", pack: "Pack") -> None:
         from bench.protocol.sounds.log_mel import require_mels
         from bench.protocol.sounds.patch_codes import PatchCodes, patch_codes_file
@@ -94,6 +100,8 @@ class NextPatch(NextCodeTask):
         task = self.of_run(spec)
         settings, needed = task.settings, task.settings.seconds + _PATCH
         require_mels(pack.sample_rate, settings.mels, spec.name)
+        if settings.data == "generated":
+            require_sounding(needed, spec.name)
         for split in SPLITS if settings.data == "pack" else SPLITS[1:]:
             if not len(clips_with(settings, pack, split)):
                 raise UserError(f"{spec.name}: no clip of {split} has one of classes={settings.classes}")
@@ -184,8 +192,10 @@ class NextPatch(NextCodeTask):
     # --- clips, and what nothing learned makes of them
 
     def clips(self, pack: "Pack", split: str) -> npt.NDArray[np.int64]:
-        """Return the clips that are long enough for a window and the patch that follows."""
-        chosen, lengths = super().clips(pack, split), pack.clips(split)["length"].to_numpy()
+        """Return the clips that have room for a window and the patch that follows, in what was recorded of them."""
+        from bench.protocol.batches import real_lengths
+
+        chosen, lengths = super().clips(pack, split), real_lengths(pack.clips(split), pack.sample_rate)
         return chosen[lengths[chosen] >= self._samples(pack.sample_rate) + self._patch(pack.sample_rate)]
 
     def floor_scores(self, pack: "Pack") -> dict[str, npt.NDArray[np.float32]]:
@@ -236,10 +246,10 @@ class Windows(Places):
     ) -> None:
         import torch
 
-        from bench.protocol.batches import resident
+        from bench.protocol.batches import real_lengths, resident
 
         self.how, index = how, pack.clips(split).iloc[chosen]
-        starts, lengths = index["start"].to_numpy(), index["length"].to_numpy()
+        starts, lengths = index["start"].to_numpy(), real_lengths(index, pack.sample_rate)
         # windows end where a patch is left
         super().__init__(
             task,

@@ -465,8 +465,7 @@ class _Elsewhere:
             if needed := run.follows:
                 trained = RunFolder(Path(place) / needed.folder.name)
                 _keep(trained, self.trained)
-                there = replace(needed, folder=trained)
-                run = replace(run, rescored=there) if run.rescored else replace(run, init=there)
+                run = replace(run, follows=replace(needed, folder=trained))
             end = replace(self.work, run=run, failure=None)(device, display)
             files = [path for path in folder.path.iterdir() if path != folder.checkpoint_file]
             return end, {path.name: path.read_bytes() for path in files}
