@@ -133,7 +133,7 @@ _TRANSFORMER_LARGE = _sources(
             f"the plain model has no averages at several scales: {_AUDIO}, abstract",
         ),
         **dict.fromkeys(("span", "summary"), "without effect, being fields of sparse attention: docs/long.md"),
-        "logits_of": "of the mean, since tagging asks for one answer a chunk: see readout",
+        "logits_of": f"one answer a chunk: {_AUDIO}, figure 1",
     },
     second_hand={
         "front_end_dim": f"{_TALK} at 41:25 and 44:50",

@@ -6,11 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from architectures import create
 from bench.protocol import batches as batching
 from bench.protocol.batches import Batches, chunk_starts
 from bench.protocol.recipe import Recipe
+from bench.protocol.sounds.windows import cut
 from bench.runner.cost import peak_memory
 
 
@@ -149,3 +151,15 @@ def test_another_pack_makes_room_on_the_gpu(monkeypatch):
     assert [pack for pack, _, _ in batching._kept] == ["b"]
     # its own splits make none
     assert (ask("b", "eval"), ask("b", "train")) == ("mapped", "copy 1")
+
+
+def test_what_is_on_the_gpu_is_cut_there(monkeypatch):
+    """Without a GPU: tensors that have a device and no values."""
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda values: pinned.append(values.device.type) or values)
+    with FakeTensorMode():
+        samples = torch.zeros(9000, dtype=torch.int16, device="cuda")
+        starts = torch.zeros(3, dtype=torch.int64)
+        found = cut(samples, starts, 100, starts, starts + 5, samples.device)
+    assert (found.device.type, found.shape) == ("cuda", (3, 100))
+    assert set(pinned) == {"cpu"}

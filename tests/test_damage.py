@@ -159,7 +159,8 @@ OPTIONAL = {
     *("spec.base", "spec.question", "spec.inferred.n_fft", "spec.inferred.drop_rate", "cost.macs"),
     *("cost.train_memory_bytes", "cost.latency_seconds", "data.sample_rate", "data.fingerprint", "provenance.threads"),
     *("provenance.source.protocol", "provenance.source.architecture", "spec.recipe.compile", "spec.rescores", "scores"),
-    *("spec.recipe.short_clips", "spec.recipe.top_k", "spec.recipe.last_chunk_weight"),
+    *("spec.recipe.short_clips", "spec.recipe.top_k", "spec.recipe.last_chunk_weight", "spec.recipe.freeze"),
+    "spec.recipe.label_share",
 }
 
 

@@ -3,12 +3,14 @@
 Skipped where there is none: `pytest -m gpu` runs these alone.
 """
 
+import shutil
 from functools import partial
 
 import pytest
 import torch
 
 from architectures import config_values, configure, create, list_architectures
+from bench.data.pack import Pack
 from bench.protocol import batches, compiled
 from bench.protocol.build import build
 from bench.protocol.compiled import CompiledStep, MeasuredStep
@@ -20,7 +22,9 @@ from bench.protocol.spec import RunSpec
 from bench.protocol.task import get_task, task_of
 from bench.protocol.train import batch_of, step_of, train, train_step
 from bench.runner.run import execute
-from tests.conftest import make_run
+from bench.store import ResultsFolder
+from bench.suites.plan import Run
+from tests.conftest import TINY, make_run
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
 
@@ -212,3 +216,36 @@ def test_the_next_sample_is_learned_on_the_gpu(packed, name, precision):
         for device, model in ((GPU, models[0]), ("cpu", models[0]))
     ]
     torch.testing.assert_close(*map(torch.from_numpy, scored), rtol=1e-3, atol=1e-2)
+
+
+PRETRAINING = {
+    "contrast": {"seconds": 0.5, "projection": 12},
+    "contrast, generated": {"seconds": 0.25, "projection": 12, "data": "generated"},
+    "next_patch": {"seconds": 0.5, "codes": 8, "code_steps": 4},
+}
+
+
+@pytest.mark.parametrize("fits", [True, False])
+@pytest.mark.parametrize("name", PRETRAINING)
+def test_a_pretraining_is_done_on_the_gpu(packed, tmp_path, monkeypatch, name, fits):
+    monkeypatch.setattr(batches, "_kept", {})
+    monkeypatch.setattr(batches, "_fits", lambda size, device: fits)
+    mine = Pack(shutil.copytree(packed.folder, tmp_path / "pack"))
+    task = get_task(name.split(",")[0]).with_settings(PRETRAINING[name], "here")
+    task.prepare(mine, None, lambda _: None, device=GPU)
+    spec = RunSpec(
+        name="tiny",
+        task=task.name,
+        task_settings=task.checked_settings(PRETRAINING[name], "here"),
+        architecture="transformer_small",
+        config=config_values(configure("transformer_small", **task.config(mine), **TINY)),
+        recipe=Recipe(loss=task.losses[0], max_steps=8, batch_size=8, evaluations=2),
+        seed=0,
+        pack=mine.fingerprint,
+    )
+    records = []
+    for device in (GPU, torch.device("cpu")):
+        results = ResultsFolder(tmp_path / device.type)
+        records.append(execute(Run(spec, mine, results.run(spec)), device))
+    assert records[0].untrained["bits"] == pytest.approx(records[1].untrained["bits"], abs=1e-2)
+    assert records[0].metrics["bits"] == pytest.approx(records[1].metrics["bits"], abs=0.1)

@@ -45,19 +45,27 @@ class TokensConfig(ArchitectureConfig):
 
 
 class Tokens(nn.Module):
-    """Logits at each patch of samples: (b, n) -> (b, t, k); of one kind that hears what is behind a token, too."""
+    """Logits at each patch of samples: (b, n) -> (b, t, k); of all kinds but one, of what is behind a token, too."""
 
     def __init__(self, config: TokensConfig) -> None:
         super().__init__()
         self.config = config
         self.rnn = nn.GRU(config.patch, 16, batch_first=True, bidirectional=config.kind == "both")
         self.head = nn.Linear(32 if config.kind == "both" else 16, config.num_classes)
+        # as what is to be learned is often drawn, and norms of a whole window that only training has
+        self.gate = nn.Parameter(torch.zeros(16))
+        self.norm = nn.InstanceNorm1d(16, track_running_stats=True)
 
     def forward(self, x):
         if self.config.kind == "levelled":
             x = x / (x.square().mean(dim=1, keepdim=True).sqrt() + 1e-4)
         t = x.shape[1] // self.config.patch
-        return self.head(self.rnn(x[:, : t * self.config.patch].unflatten(1, (t, -1)))[0])
+        found = self.rnn(x[:, : t * self.config.patch].unflatten(1, (t, -1)))[0]
+        if self.config.kind == "gated":
+            found = found + self.gate * found.roll(-1, dims=1)
+        if self.config.kind == "normed":
+            found = self.norm(found.transpose(1, 2)).transpose(1, 2)
+        return self.head(found)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -234,7 +242,7 @@ def test_all_tokens_are_trained_and_the_last_is_scored(toy):
     assert task.example(2, SIZE, 8)[1].shape == (2, 16)
 
 
-@pytest.mark.parametrize("kind", ["both", "levelled"])
+@pytest.mark.parametrize("kind", ["both", "levelled", "gated", "normed"])
 def test_a_token_that_has_heard_what_it_is_to_predict_is_refused(kind, toy):
     spec = spec_of(toy, ("tokens", {"kind": kind}))
     refused(lambda: task_of(spec).data(toy, "train", spec.recipe), "tiny: its logits at token 1 of 16 change with")

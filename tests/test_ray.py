@@ -617,33 +617,44 @@ def test_where_nodes_do_not_see_the_results_they_travel_back(bench, nodes, packe
     assert "4 of 4 runs were finished before" in again.err
 
 
-RESCORED = """
+OF_OTHER_WEIGHTS = """
 [[runs]]
 name = "loudest"
 rescores = "vgg_like"
 train = { aggregate = "max" }
+
+[[runs]]
+name = "heard"
+architecture = "vgg_like"
+task = "contrast"
+task_settings = { seconds = 0.5 }
+
+[[runs]]
+name = "tuned"
+architecture = "vgg_like"
+init = "heard"
 """
 
 
 @pytest.mark.slow
-def test_weights_that_are_scored_anew_travel_to_nodes_that_do_not_see_them(
+def test_weights_that_others_need_travel_to_nodes_that_do_not_see_them(
     bench, nodes, packed, unseen, small_suite, monkeypatch
 ):
     monkeypatch.setattr("bench.api.runs.report", no_tables)
-    small_suite.write_text(small_suite.read_text() + RESCORED)
-    call = ("run", small_suite, "--data", packed.folder, "--only", "loudest", "--seeds", 1)
+    small_suite.write_text(small_suite.read_text() + OF_OTHER_WEIGHTS)
+    call = ("run", small_suite, "--data", packed.folder, "--only", "loudest", "--only", "tuned", "--seeds", 1)
     done = bench(*call, "--out", unseen / "out", "--ray", nodes.address)
     assert done.code == 0, done.err
     assert "runs are trained in temporary folders" in done.err
     assert bench(*call, "--out", unseen / "alone").code == 0
     found = kept(unseen / "out")
-    assert sorted(name.rpartition("-")[0] for name in found) == ["loudest-s0", "vgg_like-s0"]
+    assert sorted(name.rpartition("-")[0] for name in found) == ["heard-s0", "loudest-s0", "tuned-s0", "vgg_like-s0"]
     assert found == kept(unseen / "alone")
 
 
 def kept(out):
     """Return what is the same wherever a run is done, and the files that it leaves."""
-    found = {path.parent: json.loads(path.read_text()) for path in out.glob("*/run.json")}
+    found = {path.parent: json.loads(path.read_text()) for path in out.glob("**/run.json")}
     return {
         folder.name: ({name: run[name] for name in SAME}, sorted(file.name for file in folder.iterdir()))
         for folder, run in found.items()

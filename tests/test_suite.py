@@ -442,12 +442,8 @@ def test_a_field_under_both_its_names_is_one_line(bench, small_suite, packed, tm
     ("text", "message"),
     [
         (f"fold = 1\n{SMALL_SUITE}", "transformer_small: fold=1 is not supported yet; leave it out"),
-        (
-            f'{SMALL_SUITE}[[runs]]\nname = "tuned"\narchitecture = "vgg_like"\ninit = "x"\n',
-            "tuned: init='x' is not supported yet; leave it out",
-        ),
     ],
-    ids=["fold", "init"],
+    ids=["fold"],
 )
 def test_what_is_not_supported_yet_is_one_line(bench, small_suite, packed, tmp_path, text, message):
     small_suite.write_text(text)

@@ -97,7 +97,7 @@ def growth(
     seconds: Annotated[list[float], typer.Option(help="Length of a chunk; repeatable.")] = [1, 10, 30],  # noqa: B006
     **given: Any,
 ) -> None:
-    """Say what chunks of several lengths cost each architecture, and how that grows.
+    """Say how the cost of a chunk grows with its length.
 
     Arithmetic, latency and memory; OUT/growth.csv and a figure. Exit code 1: some could not be measured.
     """

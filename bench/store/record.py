@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, NotRequired, Self
 
 from pydantic import (
     BaseModel,
@@ -12,6 +12,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     SerializerFunctionWrapHandler,
     model_serializer,
+    model_validator,
 )
 from pydantic_core import CoreSchema
 from typing_extensions import TypedDict
@@ -184,6 +185,12 @@ class RunRecord(_Record):
     scores: str = ""
     # of the run whose weights were the start: its entry, task and settings, what it took, and which weights are new
     init: Annotated[dict[str, Any], _Keys(_Init), LATER] = {}
+
+    @model_validator(mode="after")
+    def _says_what_it_started_from(self) -> Self:
+        if self.spec.init and not self.init:
+            raise ValueError(f"init: missing, of a run that started from the weights of {self.spec.init} (spec.init)")
+        return self
 
     @model_serializer(mode="wrap")
     def _without_nothing(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
