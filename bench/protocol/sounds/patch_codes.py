@@ -2,7 +2,7 @@
 
 The autoencoder, `codec_kmeans`, sees patches of four frames one by one, so that a code says nothing of what is around
 its patch. It is trained for a fixed number of steps and k-means is fitted to its latents, both on sounds alone: windows
-of the pack's train split, or generated ones. It lies beside the pack, patch-codes-DIGEST.npz, the digest being that of
+of the pack's train split, or generated ones. It lies in the pack, patch-codes-DIGEST.npz, the digest being that of
 all settings that decide it: its weights by name, and the pack's fingerprint ('' where no pack had a part in it).
 """
 

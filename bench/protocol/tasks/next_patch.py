@@ -79,7 +79,7 @@ class NextPatch(NextCodeTask):
         *,
         device: "torch.device | str" = "cpu",
     ) -> None:
-        """Find the codes, and keep what gives them beside the pack, unless it is there."""
+        """Find the codes, and keep what gives them in the pack, unless it is there."""
         import torch
 
         from bench.protocol.sounds.patch_codes import make_patch_codes
