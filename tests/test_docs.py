@@ -22,6 +22,7 @@ from bench.cli.app import _with_address, app
 from bench.data.readers.fsd50k import read_dataset
 from bench.protocol.recipe import Recipe
 from bench.protocol.spec import RunSpec
+from bench.protocol.tasks.contrast import ContrastSettings
 from bench.protocol.tasks.next_patch import NextPatchSettings
 from bench.protocol.tasks.next_sample import NextSampleSettings
 from bench.store import Labels, RunRecord
@@ -255,6 +256,7 @@ def test_the_data_set_that_is_shown_can_be_read(tmp_path):
 def test_the_settings_of_tasks_are_those_of_the_code():
     assert first_column(section(PAGES["generation.md"], "The task")) == set(NextSampleSettings.model_fields)
     assert first_column(section(PAGES["pretraining.md"], "Settings")) == set(NextPatchSettings.model_fields)
+    assert first_column(section(PAGES["pretraining.md"], "Contrast")) == set(ContrastSettings.model_fields)
 
 
 @pytest.mark.parametrize(
