@@ -22,6 +22,7 @@ from bench.cli.app import _with_address, app
 from bench.data.readers.fsd50k import read_dataset
 from bench.protocol.recipe import Recipe
 from bench.protocol.spec import RunSpec
+from bench.protocol.tasks.contrast import ContrastSettings
 from bench.protocol.tasks.next_patch import NextPatchSettings
 from bench.protocol.tasks.next_sample import NextSampleSettings
 from bench.store import Labels, RunRecord
@@ -130,8 +131,25 @@ def test_commands_are_understood(line):
         # a group takes options: bench --version
         assert set(rest) <= option_names(command)
     else:
-        # parses and converts all arguments, and raises for what it does not know
-        command.make_context(line, _with_address(rest))
+        parsed(command, rest)
+
+
+def parsed(command, words):
+    """Return a command's arguments, converted; raises for what it does not know, and for what it needs and lacks."""
+    return command.make_context("bench", _with_address(words)).params
+
+
+SECOND_COLUMN = "".join(re.findall(r"^\|[^|]+\|([^|]+)\|", PAGES["systems.md"], re.MULTILINE))
+
+
+@pytest.mark.parametrize("line", re.findall(r"`bench ([^`]+)`", SECOND_COLUMN))
+def test_commands_of_the_systems_can_be_pasted(line):
+    command, rest = find_command(shlex.split(line))
+    given = parsed(command, rest)
+    if command.name == "run":
+        is_demo, data = given["suite"] == "demo", given["data"]
+        # the demo makes its own data; on other data its folder would hold runs of both
+        assert given["out"] or not data if is_demo else data
 
 
 @pytest.mark.parametrize("page", TEXTS)
@@ -238,6 +256,7 @@ def test_the_data_set_that_is_shown_can_be_read(tmp_path):
 def test_the_settings_of_tasks_are_those_of_the_code():
     assert first_column(section(PAGES["generation.md"], "The task")) == set(NextSampleSettings.model_fields)
     assert first_column(section(PAGES["pretraining.md"], "Settings")) == set(NextPatchSettings.model_fields)
+    assert first_column(section(PAGES["pretraining.md"], "Contrast")) == set(ContrastSettings.model_fields)
 
 
 @pytest.mark.parametrize(
