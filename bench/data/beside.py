@@ -1,4 +1,4 @@
-"""Files beside a pack that are made once, and that all runs on it share: arrays by name."""
+"""Files in a pack that are made once, and that all runs on it share: arrays by name."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -30,8 +30,8 @@ def make_once(path: Path, make: Callable[[], None]) -> None:
             if not path.exists():
                 make()
     except OSError as error:
-        fix = "codes lie beside the pack, so copy it to a place that you may write to"
-        raise machine_fault(error, path) or UserError(f"{path}: {error.strerror}; {fix}") from None
+        fix = "it lies in the pack, so copy that to a place that you may write to"
+        raise machine_fault(error, path) or UserError(f"{error.filename or path}: {error.strerror}; {fix}") from None
 
 
 def write_arrays(path: Path, arrays: Arrays) -> None:
