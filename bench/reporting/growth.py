@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.protocol.task import Metric
 
-__all__ = ["COLUMNS", "MEASURES", "Growth", "Measure", "exponent"]
+__all__ = ["COLUMNS", "MEASURES", "Growth", "Measure", "exponent", "exponent_text"]
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,18 @@ class Growth:
         """The points of each entry, shortest first."""
         return {str(entry): points.sort_values("seconds") for entry, points in self.points.groupby("entry", sort=False)}
 
+    @property
+    def lengths(self) -> list[float]:
+        """All lengths in seconds, shortest first."""
+        return sorted(self.points["seconds"].unique())
+
     @cached_property
     def exponents(self) -> pd.DataFrame:
-        """A row an entry: the exponent of each measure, NaN of fewer than two lengths."""
-        found = {entry: {name: exponent(points, name) for name in MEASURES} for entry, points in self.by_entry.items()}
-        return pd.DataFrame.from_dict(found, orient="index", columns=[*MEASURES])
+        """A row an entry: the exponent of each measure, NaN of fewer than two lengths, or of fewer than others have."""
+        # those of other lengths are no others' equals: fixed parts weigh more in short inputs
+        whole = {name: points for name, points in self.by_entry.items() if len(points) == len(self.lengths)}
+        found = {entry: {name: exponent(points, name) for name in MEASURES} for entry, points in whole.items()}
+        return pd.DataFrame.from_dict(found, orient="index", columns=[*MEASURES]).reindex([*self.by_entry])
 
     @property
     def table(self) -> pd.DataFrame:
@@ -84,8 +91,9 @@ class Growth:
             values = zip(points["seconds"], scale * points[column], strict=True)
             lines[entry] = {f"{seconds:g} s": _text(value, ".3g") for seconds, value in values}
             if column in MEASURES:
-                lines[entry]["exponent"] = _text(exponent(points, column), ".2f")
-        return f"{heading}\n{pd.DataFrame.from_dict(lines, orient='index').fillna('-').to_string()}"
+                lines[entry]["exponent"] = exponent_text(self.exponents.loc[entry, column])
+        columns = [*(f"{seconds:g} s" for seconds in self.lengths), *(["exponent"] if column in MEASURES else [])]
+        return f"{heading}\n{pd.DataFrame.from_dict(lines, orient='index', columns=columns).fillna('-').to_string()}"
 
     def _repr_html_(self) -> str:
         return str(self.table.to_html(index=False, border=0, float_format="{:.4g}".format))
@@ -93,6 +101,12 @@ class Growth:
 
 def _text(value: float, digits: str) -> str:
     return "-" if math.isnan(value) else f"{value:{digits}}"
+
+
+def exponent_text(value: float) -> str:
+    """Return an exponent as it is shown, '-' where there is none."""
+    # z: no -0.00
+    return _text(value, "z.2f")
 
 
 def exponent(points: pd.DataFrame, column: str) -> float:
