@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.protocol.task import Metric
 
-__all__ = ["COLUMNS", "MEASURES", "Growth", "Measure", "exponent", "exponent_text"]
+__all__ = ["COLUMNS", "MEASURES", "Growth", "Measure", "exponent"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,11 @@ class Growth:
         found = {entry: {name: exponent(points, name) for name in MEASURES} for entry, points in whole.items()}
         return pd.DataFrame.from_dict(found, orient="index", columns=[*MEASURES]).reindex([*self.by_entry])
 
+    def shown_exponent(self, entry: str, column: str) -> str:
+        """Return an entry's exponent of a measure as text, '-' where there is none."""
+        # z: no -0.00
+        return _text(float(self.exponents[column][entry]), "z.2f")
+
     @property
     def table(self) -> pd.DataFrame:
         """The points, each with its entry's exponents, as in growth.csv."""
@@ -91,7 +96,7 @@ class Growth:
             values = zip(points["seconds"], scale * points[column], strict=True)
             lines[entry] = {f"{seconds:g} s": _text(value, ".3g") for seconds, value in values}
             if column in MEASURES:
-                lines[entry]["exponent"] = exponent_text(self.exponents.loc[entry, column])
+                lines[entry]["exponent"] = self.shown_exponent(entry, column)
         columns = [*(f"{seconds:g} s" for seconds in self.lengths), *(["exponent"] if column in MEASURES else [])]
         return f"{heading}\n{pd.DataFrame.from_dict(lines, orient='index', columns=columns).fillna('-').to_string()}"
 
@@ -101,12 +106,6 @@ class Growth:
 
 def _text(value: float, digits: str) -> str:
     return "-" if math.isnan(value) else f"{value:{digits}}"
-
-
-def exponent_text(value: float) -> str:
-    """Return an exponent as it is shown, '-' where there is none."""
-    # z: no -0.00
-    return _text(value, "z.2f")
 
 
 def exponent(points: pd.DataFrame, column: str) -> float:
