@@ -51,7 +51,13 @@ def sharpen(model, factor=6.0):
             module.qkv.weight.data[: 2 * 16] *= factor
 
 
-@pytest.mark.parametrize("fields", [{}, {"causal": True}, {"pool_after": (1,)}, {"multiscale_after": (2,)}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {}, {"causal": True}, {"pool_after": (1,)}, {"multiscale_after": (2,)},
+        *({"attention": kind, "span": 6} for kind in ("local", "strided", "fixed")),
+    ],
+)  # fmt: skip
 def test_weights_times_values_are_what_the_module_passes_on(fields):
     model, seen = model_of(multiscale_mean="past", **fields), 0
     sharpen(model)
@@ -203,6 +209,21 @@ def test_the_model_hears_the_chunk_that_an_evaluation_would_cut(run, packed, tmp
     assert found.power.shape[0] == 257
     for block, known in zip(found.blocks, expected, strict=True):
         np.testing.assert_array_equal(block.maps, known.maps)
+
+
+def test_a_pretrainings_chunk_is_as_long_as_what_it_heard(run, packed, sound):
+    changed = {"task": "contrast", "task_settings": {"seconds": 0.5}}
+    spec = RunSpec(**make_spec(packed).model_dump() | {"config": run.record().spec.config} | changed)
+    run.record_file.write_text(run.record().model_copy(update={"spec": spec, "hash": spec.hash}).model_dump_json())
+    found = listen(run, sound, 2)
+    assert (found.seconds, found.blocks[0].tokens) == (0.5, 20)
+
+
+def test_the_last_second_of_the_message_may_be_given(run, tmp_path):
+    soundfile.write(tmp_path / "odd.wav", noise(39_999).numpy(), RATE, "PCM_16")
+    with pytest.raises(UserError, match=r"give 0 to 1\.49$"):
+        listen(run, tmp_path / "odd.wav", 1.5)
+    assert listen(run, tmp_path / "odd.wav", 1.49).seconds == 1
 
 
 def test_a_short_sound_is_repeated_as_packs_repeat_it(run, tmp_path):

@@ -319,13 +319,13 @@ def test_growth_gives_points(what, value, tmp_path):
 
 
 def test_attention_is_measured_in_each_way_and_grows_as_it_says(monkeypatch):
-    monkeypatch.setattr(attention, "QUICK", (16, 36))
+    monkeypatch.setattr(attention, "QUICK", (9, 16, 36))
     points = attention.measure_attention(torch.device("cpu"), quick=True, progress=lambda part: None)
     ways = ["full", "fixed, by a mask", "local", "strided", "fixed"]
-    assert [*zip(points["tokens"], points["way"], strict=True)] == [(t, way) for t in (16, 36) for way in ways]
+    assert [*zip(points["tokens"], points["way"], strict=True)] == [(t, way) for t in (9, 16, 36) for way in ways]
     assert points[["milliseconds", "megabytes"]].gt(0).all(axis=None)
     text = attention.markdown(points.assign(milliseconds=points["tokens"] ** 1.5, megabytes=points["tokens"]))
-    assert "| strided, fp32 | 64 ms | 216 ms | 1.50 | 16 | 36 | 1.00 |" in text
+    assert "| strided, fp32 | 27 ms | 64 ms | 216 ms | 1.50 | 9 | 16 | 36 | 1.00 |" in text
 
 
 def test_the_mask_beside_sparse_attention_is_that_of_its_pattern():
@@ -334,6 +334,14 @@ def test_the_mask_beside_sparse_attention_is_that_of_its_pattern():
     mask = attention.dense_mask(pattern, 17, torch.device("cpu"))
     masked = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     torch.testing.assert_close(sparse_attention(q, k, v, pattern), masked)
+
+
+def test_the_mask_is_made_in_the_step_that_is_measured(monkeypatch):
+    step, made = attention._steps(torch.randn(3, 1, 2, 36, 4))["fixed, by a mask"], []
+    dense_mask = attention.dense_mask
+    monkeypatch.setattr(attention, "dense_mask", lambda *given: made.append(dense_mask(*given)) or made[-1])
+    step()
+    assert [mask.shape for mask in made] == [(36, 36)]
 
 
 @pytest.mark.parametrize("part", ["data", "resample", "evaluation", "bootstrap", "variants", "generation"])

@@ -450,6 +450,39 @@ def test_the_command_prints_the_findings(run, packed, bench):
     assert run.filters_figure.with_suffix(".pdf").is_file()
 
 
+def test_a_generated_set_may_be_named(run, packed, bench, tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.api.models.filters_figure", lambda folder: None)
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    Path("data/demo-16000").symlink_to(packed.folder)
+    done = bench("filters", run.path, "--data", "demo")
+    assert done.code == 0, done.err
+    assert "patches a filter fires on" in done.out
+
+
+def changed(folder, **fields):
+    """Give a run's record another spec."""
+    spec = RunSpec(**folder.record().spec.model_dump() | fields)
+    record = folder.record().model_copy(update={"spec": spec, "hash": spec.hash})
+    folder.record_file.write_text(record.model_dump_json())
+    return folder
+
+
+def test_a_start_is_named_and_is_what_the_trained_are_held_against(real, run, tmp_path):
+    shutil.copytree(real.path, tmp_path / real.path.name)
+    tuned = changed(run, name="tuned", init=real.record().hash)
+    assert measure_filters(tuned)["title"] == "tuned, seed 0, from tiny"
+    # the very weights of its start
+    assert (pd.read_csv(run.filters_table)["change"] == 0).all()
+
+
+def test_a_pretrainings_filters_are_given_what_it_heard(run, packed, monkeypatch):
+    sizes = []
+    monkeypatch.setattr("bench.inspect.filters._share_of_firing", lambda *given: sizes.append(given[2].size) or 0.5)
+    measure_filters(changed(run, task="contrast", task_settings={"seconds": 0.5}), packed)
+    assert sizes == [8_000, 8_000]
+
+
 # --- two runs
 
 

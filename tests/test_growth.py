@@ -47,6 +47,16 @@ config = {{ {SIZES}, attention = "local", span = 8 }}
 """
 
 
+PRETRAINED = f"""{SUITE}
+[[runs]]
+name = "heard"
+architecture = "transformer_small"
+task = "contrast"
+task_settings = {{ seconds = 0.5 }}
+config = {{ {SIZES} }}
+"""
+
+
 def points_of(costs, seconds=(1, 10, 30)):
     rows = [
         [entry, "transformer", second, 1000, *3 * [cost(second)], math.nan, 0]
@@ -105,6 +115,28 @@ def test_scores_are_those_of_runs_with_chunks_as_long(small_results, packed, tmp
     path.write_text(json.dumps(record))
     points = api.growth(str(small_results.with_suffix(".toml")), seconds=(1,), **given).points
     assert points["seeds"].tolist() == [0]
+    # nor have two starts
+    for seed, start in enumerate(("scratch", "heard")):
+        path = next(out.glob(f"transformer_small-s{seed}-*")) / "run.json"
+        record = json.loads(path.read_text())
+        record["spec"]["recipe"]["learning_rate"] = 1e-3
+        record["spec"]["init"], record["init"] = f"0000000{seed}", {"entry": start, "system": start}
+        path.write_text(json.dumps(record))
+    points = api.growth(str(small_results.with_suffix(".toml")), seconds=(1,), **given).points
+    assert points["seeds"].tolist() == [0]
+
+
+def test_pretrainings_are_left_out(bench, suite, packed, tmp_path, monkeypatch):
+    """Their windows are as long at every length, so that they would seem to cost nothing more."""
+    monkeypatch.setattr(growing, "draw_growth", lambda *_: {})
+    suite.write_text(PRETRAINED)
+    asked = ("growth", suite, "--data", packed.folder, "--out", tmp_path / "out", "--seconds", 0.5, "--seconds", 1)
+    done = bench(*asked)
+    assert done.code == 0, done.err
+    table = pd.read_csv(tmp_path / "out" / "growth.csv")
+    assert [*table["entry"]] == ["whole", "whole", "near", "near"]
+    assert table["macs_exponent"].gt(0.5).all()
+    one_line(bench(*asked, "--only", "heard"), "--only: heard: pre-trainings, which are given no chunks of some length")
 
 
 def test_what_cannot_be_measured_is_named_and_the_others_are_done(bench, suite, packed, tmp_path, monkeypatch):
@@ -121,14 +153,30 @@ def test_what_cannot_be_measured_is_named_and_the_others_are_done(bench, suite, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["long", "--seconds", "31"], "--seconds: chunk_seconds=31.0: Input should be less than or equal to 30"),
+        *(
+            (["long", f"--seconds={given}"], f"--seconds {given}: no length that a chunk may have; give 0.1 to 30")
+            for given in ("31.0", "nan", "0.0", "-1.0")
+        ),
         (["generation"], "suite 'generation': task next_sample is given windows, no chunks of some length"),
         (["longer"], "no suite 'longer' (did you mean 'long'?)"),
         (["long"], "needs a pack at 16000 Hz, given: none"),
     ],
 )
 def test_mistakes_are_one_line(bench, arguments, message):
-    one_line(bench("growth", *arguments), message)
+    done = bench("growth", *arguments)
+    one_line(done, message)
+    assert "hop_seconds" not in done.err
+
+
+def test_an_entry_that_lacks_a_length_has_no_exponent_and_moves_no_column():
+    points = [points_of({"late": lambda s: s**2}, seconds=(10, 30)), points_of({"flat": lambda s: s**-0.001})]
+    growth = Growth("lengths", "cpu", 2, get_task("tagging").primary, pd.concat(points, ignore_index=True))
+    head, late, flat = repr(growth).splitlines()[1:4]
+    assert head.split() == ["1", "s", "10", "s", "30", "s", "exponent"]
+    assert (late.split()[1], late.split()[-1], flat.split()[-1]) == ("-", "-", "0.00")
+    assert growth.table.groupby("entry")["macs_exponent"].count().to_dict() == {"flat": 3, "late": 0}
+    drawn = figure._growth(growth)
+    assert {text.get_text() for text in drawn.axes[0].texts} == {"late -", "flat 0.00"}
 
 
 def test_names_in_the_figure_stand_in_the_order_of_the_ends():
@@ -153,7 +201,7 @@ def test_a_suite_without_any_point_says_why():
     )
     assert repr(empty) == "a at 1 s: could not be measured: no"
     assert empty.table.empty
-    with pytest.raises(UserError, match="chunk_seconds"):
+    with pytest.raises(UserError, match=r"give 0\.1 to 30"):
         api.growth("long", seconds=[0], display=Display())
 
 

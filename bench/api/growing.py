@@ -56,7 +56,8 @@ def growth(
     Entries of the same architecture and config are measured once, under the first one's name. Where the results folder
     has finished runs of one of them with chunks as long, their score stands beside what it costs. The table is written
     to growth.csv in that folder, and drawn. Arguments and errors are those of `run`; UserError is raised also for a
-    length that no recipe may have, and for a task that is given no chunks.
+    length that no recipe may have, and for a task that is given no chunks. Entries with such a task of their own, as
+    pre-trainings have, are left out.
     """
     declared = load_suite(suite)
     if "chunk_seconds" in (task := get_task(declared.task)).without:
@@ -68,7 +69,11 @@ def growth(
     load_plugins([*declared.plugins, *given.plugins])
     where, results = device_of(given.device), ResultsFolder(given.folder(suite))
     packs = packs_of(given.data, sample_rates(declared, given.selection), given.display)
-    specs = {run.spec.name: run.spec for run in plan(declared, packs, results, given.selection, where)}
+    runs = plan(declared, packs, results, given.selection, where)
+    specs = {run.spec.name: run.spec for run in runs if "chunk_seconds" not in run.task.without}
+    if not specs:
+        named = ", ".join(dict.fromkeys(run.spec.name for run in runs))
+        raise UserError(f"--only: {named}: pre-trainings, which are given no chunks of some length; name another entry")
     found, failed = _measure([*specs.values()], lengths, where, given.display)
     scores = _scores(results, task.primary.name)
     points = pd.DataFrame([_point(*each, scores) for each in found], columns=[*COLUMNS])
@@ -81,7 +86,13 @@ def growth(
 
 
 def _length(seconds: float) -> float:
-    return validated(Recipe, {"chunk_seconds": seconds, "hop_seconds": seconds}, "--seconds").chunk_seconds
+    try:
+        return validated(Recipe, {"chunk_seconds": seconds, "hop_seconds": seconds}, "--seconds").chunk_seconds
+    # in words of the recipe, which nobody typed
+    except UserError:
+        least, most = Recipe.model_fields["chunk_seconds"].metadata
+        fix = f"give {least.ge:g} to {most.le:g}"
+        raise UserError(f"--seconds {seconds}: no length that a chunk may have; {fix}") from None
 
 
 def _heard(spec: RunSpec, seconds: float) -> _Heard:
@@ -115,8 +126,13 @@ def _scores(results: ResultsFolder, metric: str) -> dict[_Heard, list[float]]:
         record = folder.record()
         if record.metrics.get(metric) is not None and not record.spec.rescores:
             found[_heard(record.spec, record.spec.recipe.chunk_seconds)].append(record)
-    alike = {heard: runs for heard, runs in found.items() if len({run.spec.system for run in runs}) == 1}
+    alike = {heard: runs for heard, runs in found.items() if len({_system(run) for run in runs}) == 1}
     return {heard: [float(run.metrics[metric] or 0.0) for run in runs] for heard, runs in alike.items()}
+
+
+def _system(record: RunRecord) -> str:
+    """Return what all seeds share, and what those share whose weights they started from."""
+    return f"{record.spec.system}{record.init.get('system', '')}"
 
 
 def _point(

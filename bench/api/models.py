@@ -91,15 +91,19 @@ def load(run: str | Path, device: str = "cpu", plugins: Paths = ()) -> nn.Module
     return load_model(folder, folder.record(), device_of(device)).eval()
 
 
-def filters(run: str | Path, data: str | Path | None = None, plugins: Paths = ()) -> dict[str, Any]:
+def filters(
+    run: str | Path, data: str | Path | None = None, plugins: Paths = (), *, display: Display | None = None
+) -> dict[str, Any]:
     """Measure what a learned front end listens to: filters.csv and figures in the run's folder.
 
-    With the run's pack as `data`, also how often each fires. Raises UserError for no such run, weights or filters.
+    With the run's pack as `data`, also how often each fires. Raises UserError for no such run, weights or filters, and
+    for another pack.
     """
     load_plugins(paths_of(plugins))
     folder = find_run(run)
+    pack = pack_of(folder, Path(data), shown(display)) if data else None
     with hold(folder.path / "filters", "being measured"):
-        found = measure_filters(folder, Pack(Path(data)) if data else None)
+        found = measure_filters(folder, pack)
         filters_figure(folder)
     return found
 

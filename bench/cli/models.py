@@ -17,7 +17,9 @@ app = typer.Typer()
 def filters(
     run: Annotated[Path, typer.Argument(help="A run's folder, with its weights.")],
     beside: Annotated[Path | None, typer.Argument(help="Another one: compare the two.")] = None,
-    data: Annotated[Path | None, typer.Option(help="The run's pack: also count filters that never fire.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The run's pack, or demo or pitch: also count filters that never fire.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Of two runs: the folder for CSV and figures [default: front_ends].")
     ] = None,
@@ -33,7 +35,7 @@ def filters(
     if beside is None:
         if out:
             raise UserError(f"--out {out}: is for two runs; what is measured of one is written to its folder")
-        echo(describe(models.filters(run, data, **given)), lines=True)
+        echo(describe(models.filters(run, data, display=console(), **given)), lines=True)
         return
     if data:
         raise UserError(f"--data {data}: is for one run; give it to `bench filters {run}` first, then compare the two")

@@ -14,9 +14,9 @@ from bench.data.audio import CHUNK_SECONDS, Samples, blocks, packed_length, prob
 from bench.data.dataset import AudioError
 from bench.errors import UserError
 from bench.inspect.hooks import hooked
-from bench.protocol.batches import chunk_size
 from bench.protocol.precision import fp32_means_fp32
 from bench.protocol.recipe import Recipe
+from bench.protocol.task import task_of
 from bench.reporting.attention import Array, Block, Listening
 from bench.reporting.figures.spectrograms import PIXELS
 from bench.runner.weights import load_model, require_waveforms
@@ -44,7 +44,7 @@ def listen(folder: RunFolder, file: Path, second: float = 0.0) -> Listening:
         raise UserError(f"{folder.path}: {spec.name} is a {type(model).__name__}: {what}")
     sample_rate = model.config.sample_rate
     try:
-        chunk = _chunk(file, second, spec.recipe, sample_rate)
+        chunk = _chunk(file, second, task_of(spec).size(spec.recipe, sample_rate), spec.recipe, sample_rate)
     except AudioError as error:
         raise UserError(f"{file}: {error}") from None
     except OSError as error:
@@ -60,14 +60,15 @@ def listen(folder: RunFolder, file: Path, second: float = 0.0) -> Listening:
     )
 
 
-def _chunk(file: Path, second: float, recipe: Recipe, sample_rate: int) -> Samples:
-    """Return a chunk as an evaluation cuts it: (n,); a file that is shorter is repeated, or filled up with zeros."""
+def _chunk(file: Path, second: float, size: int, recipe: Recipe, sample_rate: int) -> Samples:
+    """Return a chunk as an evaluation cuts it: (size,); a file that is shorter is repeated, or filled up with zeros."""
     info = probe_file(file)
-    size, least = chunk_size(recipe, sample_rate), max(CHUNK_SECONDS, recipe.chunk_seconds)
+    least = max(CHUNK_SECONDS, size / sample_rate)
     real, length = packed_length(info, sample_rate, 0), packed_length(info, sample_rate, least)
     start = round(second * sample_rate) if np.isfinite(second) else -1
     if not 0 <= start <= length - size:
-        last = (length - size) / sample_rate
+        # rounded down, so that it may be given
+        last = 100 * (length - size) // sample_rate / 100
         raise UserError(
             f"--second {second:g}: {file} lasts {info.seconds:.2f} s, of which the model hears "
             f"{size / sample_rate:g} s at once; give 0 to {last:.2f}"

@@ -20,6 +20,9 @@ from bench.errors import UserError
 from bench.inspect.hooks import hooked
 from bench.protocol.batches import Batches
 from bench.protocol.evaluate import evaluation_batch_size
+from bench.protocol.recipe import Recipe
+from bench.protocol.spec import RunSpec
+from bench.protocol.task import task_of
 from bench.reporting.filters import COLUMNS, FLOOR_DB, STATES, STEP_DB, summarise
 from bench.runner.weights import begin, load_model, require_waveforms, start_folder
 from bench.store import RunFolder
@@ -42,7 +45,8 @@ _DEAD = 0.01
 def measure_filters(folder: RunFolder, pack: Pack | None = None) -> dict[str, Any]:
     """Measure a run's first layer and write filters.csv and filters.npz; return what `summarise` says of them.
 
-    With the run's pack, also how often each filter fires on val. Raises UserError for no finished run, no or damaged
+    With the run's pack, also how often each filter fires on val. Of a run that started from the weights of another,
+    `untrained` is that start, which the title names. Raises UserError for no finished run, no or damaged
     weights, another pack, or a first layer that is no bank of filters.
     """
     record = folder.record()
@@ -51,16 +55,25 @@ def measure_filters(folder: RunFolder, pack: Pack | None = None) -> dict[str, An
         raise UserError(f"{pack.folder}: not the pack that {folder.path} was trained on; give that one, or none")
     trained = load_model(folder, record, torch.device("cpu"))
     require_waveforms(folder, record)
-    untrained, _ = begin(spec, start_folder(folder, record), torch.device("cpu"))
+    untrained, start = begin(spec, start_folder(folder, record), torch.device("cpu"))
+    title = f"{spec.name}, seed {spec.seed}" + (f", from {start.record.spec.name}" if start else "")
     # whatever was learned of them
-    chunks = None if pack is None else Batches(pack, "val", pack.targets("val"), spec.recipe)
+    chunks = None if pack is None else Batches(pack, "val", pack.targets("val"), _heard(spec, pack.sample_rate))
     try:
         # made by now, so that it is a config; run.json of an older architecture may lack what has a default
         table, arrays = measure(untrained, trained, configure(spec.architecture, **spec.config).sample_rate, chunks)
     except UserError as error:
         raise UserError(f"{folder.path}: {spec.name} {error}") from None
-    write_filters(folder, f"{spec.name}, seed {spec.seed}", table, arrays)
+    write_filters(folder, title, table, arrays)
     return summarise(folder)
+
+
+def _heard(spec: RunSpec, sample_rate: int) -> Recipe:
+    """Return a run's recipe, with chunks as long as what its model was given where its task decides that."""
+    task = task_of(spec)
+    if "chunk_seconds" not in task.without:
+        return spec.recipe
+    return spec.recipe.model_copy(update={"chunk_seconds": task.size(spec.recipe, sample_rate) / sample_rate})
 
 
 def write_filters(folder: RunFolder, title: str, table: pd.DataFrame, arrays: dict[str, npt.NDArray[Any]]) -> None:

@@ -52,11 +52,23 @@ class Growth:
         """The points of each entry, shortest first."""
         return {str(entry): points.sort_values("seconds") for entry, points in self.points.groupby("entry", sort=False)}
 
+    @property
+    def lengths(self) -> list[float]:
+        """All lengths in seconds, shortest first."""
+        return sorted(self.points["seconds"].unique())
+
     @cached_property
     def exponents(self) -> pd.DataFrame:
-        """A row an entry: the exponent of each measure, NaN of fewer than two lengths."""
-        found = {entry: {name: exponent(points, name) for name in MEASURES} for entry, points in self.by_entry.items()}
-        return pd.DataFrame.from_dict(found, orient="index", columns=[*MEASURES])
+        """A row an entry: the exponent of each measure, NaN of fewer than two lengths, or of fewer than others have."""
+        # those of other lengths are no others' equals: fixed parts weigh more in short inputs
+        whole = {name: points for name, points in self.by_entry.items() if len(points) == len(self.lengths)}
+        found = {entry: {name: exponent(points, name) for name in MEASURES} for entry, points in whole.items()}
+        return pd.DataFrame.from_dict(found, orient="index", columns=[*MEASURES]).reindex([*self.by_entry])
+
+    def shown_exponent(self, entry: str, column: str) -> str:
+        """Return an entry's exponent of a measure as text, '-' where there is none."""
+        # z: no -0.00
+        return _text(float(self.exponents[column][entry]), "z.2f")
 
     @property
     def table(self) -> pd.DataFrame:
@@ -84,8 +96,9 @@ class Growth:
             values = zip(points["seconds"], scale * points[column], strict=True)
             lines[entry] = {f"{seconds:g} s": _text(value, ".3g") for seconds, value in values}
             if column in MEASURES:
-                lines[entry]["exponent"] = _text(exponent(points, column), ".2f")
-        return f"{heading}\n{pd.DataFrame.from_dict(lines, orient='index').fillna('-').to_string()}"
+                lines[entry]["exponent"] = self.shown_exponent(entry, column)
+        columns = [*(f"{seconds:g} s" for seconds in self.lengths), *(["exponent"] if column in MEASURES else [])]
+        return f"{heading}\n{pd.DataFrame.from_dict(lines, orient='index', columns=columns).fillna('-').to_string()}"
 
     def _repr_html_(self) -> str:
         return str(self.table.to_html(index=False, border=0, float_format="{:.4g}".format))

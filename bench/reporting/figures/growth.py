@@ -8,7 +8,7 @@ from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
 from bench.reporting.figures.panels import End, family_colours, name_ends, wrapped
 from bench.reporting.figures.style import COLUMN, FULL, GREY, SMALL, draw, hover, looks, plain_ticks, set_style
-from bench.reporting.growth import MEASURES, Growth, exponent
+from bench.reporting.growth import MEASURES, Growth
 from bench.reporting.text import figure_text
 from bench.store import ResultsFolder
 
@@ -53,8 +53,8 @@ def _draw_panel(axes: Axes, growth: Growth, column: str) -> None:
     for entry, look in looks(families).items():
         points = growth.by_entry[entry]
         (line,) = axes.plot(points["seconds"], points[column] * measure.scale, markersize=3.5, **look.line)
-        hover(line, figure_text(f"{entry}: exponent {exponent(points, column):.2f}", 160))
-    lengths = np.array(sorted(growth.points["seconds"].unique()))
+        hover(line, figure_text(f"{entry}: exponent {growth.shown_exponent(entry, column)}", 160))
+    lengths = np.array(growth.lengths)
     low = growth.points[column].min() * measure.scale
     axes.set(xscale="log", yscale="log")
     top = axes.get_ylim()[1]
@@ -77,6 +77,6 @@ def _name(axes: Axes, growth: Growth, column: str) -> None:
     ends = []
     for entry, points in growth.by_entry.items():
         last = points.iloc[-1]
-        name = f"{wrapped(entry, 18, 2)} {exponent(points, column):.2f}"
+        name = f"{wrapped(entry, 18, 2)} {growth.shown_exponent(entry, column)}"
         ends.append(End(float(last["seconds"]), float(last[column] * MEASURES[column].scale), name))
     name_ends(axes, ends)
