@@ -11,6 +11,8 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     SerializerFunctionWrapHandler,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_serializer,
 )
 from pydantic_core import CoreSchema
@@ -118,7 +120,7 @@ class _Data(TypedDict):
     copied_eval_clips: NotRequired[Count | None]
 
 
-class _Init(TypedDict, total=False):
+class _Init(TypedDict):
     """Of the run whose weights were the start. Of examples, `steps` batches were drawn."""
 
     __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
@@ -133,6 +135,11 @@ class _Init(TypedDict, total=False):
     source: str
     loaded: Count
     new: list[str]
+
+
+def _if_any(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Ask for keys only where there is something: nothing is said of weights that the seed drew."""
+    return value if value == {} else validate(value)
 
 
 class Provenance(_Record):
@@ -181,7 +188,7 @@ class RunRecord(_Record):
     # digest of scores.npz's array; '' in records from before there was one
     scores: str = ""
     # of the run whose weights were the start: its entry, task and settings, what it took, and which weights are new
-    init: Annotated[dict[str, Any], _Keys(_Init), LATER] = {}
+    init: Annotated[dict[str, Any], _Keys(_Init), WrapValidator(_if_any), LATER] = {}
 
     @model_serializer(mode="wrap")
     def _without_nothing(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -191,6 +198,11 @@ class RunRecord(_Record):
     def dataset(self) -> str:
         """A digest of the data set, the same at every sample rate."""
         return str(self.data["dataset"])
+
+    @property
+    def system(self) -> str:
+        """What all seeds share, and no other run: of whose weights the start was, `RunSpec.system` says nothing."""
+        return self.spec.system + str(self.init.get("system", ""))
 
 
 def _without_empty(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
