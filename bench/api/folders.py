@@ -66,10 +66,14 @@ def list_suites() -> list[SuiteSummary]:
 
 def _entries(suite: Suite) -> str:
     # not a number, since the registry needs torch
-    own, points = len(suite.runs), prod(len(values) for values in suite.grid.values())
+    points = prod(len(values) for values in suite.grid.values())
+    # which the grid leaves as they are
+    alone = sum(suite.is_pretraining(suite.resolved(entry)) for entry in suite.runs)
+    own = len(suite.runs) - alone
     if suite.named != "all":
-        return str((len(suite.named) + own) * points)
-    return f"all{f' + {own}' if own else ''}{f' x {points}' if points > 1 else ''}"
+        return str((len(suite.named) + own) * points + alone)
+    crossed = f"all{f' + {own}' if own else ''}{f' x {points}' if points > 1 else ''}"
+    return crossed + (f" + {alone}" if alone else "")
 
 
 def suite_text(suite: str | Path) -> str:
@@ -217,7 +221,7 @@ def _origin(found: Mapping[str, Any]) -> dict[str, Any]:
         "weights": weights,
     }
     if start:
-        new = f", new are {', '.join(start['new'])}" if start.get("new") else ""
+        new = f", new are {', '.join(start['new'])}" if start["new"] else ""
         shown["start"] = (
             f"the weights of {start['entry']} (task {start['task']}, {start['steps']:,} steps, {start['source']}){new}"
         )

@@ -190,8 +190,7 @@ def _check_scores(runs: Sequence[FinishedRun], labels: Labels, display: Display)
     """Raise UserError for scores that refute their run's numbers, and for those of one seed that are another's."""
     systems: dict[tuple[str, str], list[FinishedRun]] = defaultdict(list)
     for run in runs:
-        spec = run.record.spec
-        systems[spec.name, spec.system].append(run)
+        systems[run.record.spec.name, run.record.system].append(run)
     with display.bar(f"checking {len(runs)} runs") as progress:
         for done, of_system in enumerate(systems.values()):
             progress(done, len(systems))

@@ -77,9 +77,9 @@ def plan(
     declared = load_suite(suite)
     load_plugins(declared.plugins)
     # what is wrong should not wait for minutes of resampling
-    found, own_seeds = entries(declared), declared.seeds if seeds is None else seeds
+    compared, own_seeds = _compared(declared), declared.seeds if seeds is None else seeds
     asked = Question(difference, power, own_seeds, 1 if clips is None else clips)
-    about, families = (declared.title, get_task(declared.task).primary.label), _families(declared, found)
+    about, families = (declared.title, get_task(declared.task).primary.label), _families(declared, compared)
     if pilot is None:
         return PowerPlan(*about, asked, _stated(seed_sd, clip_sd, clips), families, notes=(_NO_PILOT,))
     if seed_sd is not None or clip_sd is not None:
@@ -88,8 +88,13 @@ def plan(
     asked = replace(asked, clips=clips or len(results.labels.clips))
     with shown(display).bar(f"resampling clips for {pilot}") as progress:
         made = weigh_pilot(results, contrasts(declared), Sampling(resamples, by_group), asked.clips, progress)
-    hours, note = _hours(declared, found, results)
+    hours, note = _hours(declared, compared, results)
     return PowerPlan(*about, asked, made, families, hours, (_origin(results, made, asked), *_lacking(made), note))
+
+
+def _compared(suite: Suite) -> list[Entry]:
+    """Return a suite's entries but for pre-trainings, which have results of their own."""
+    return [entry for entry in entries(suite) if not suite.is_pretraining(entry)]
 
 
 def _stated(seed_sd: float | None, clip_sd: float | None, clips: int | None) -> Pilot:
@@ -121,7 +126,7 @@ def _families(suite: Suite, found: Sequence[Entry]) -> dict[str, int]:
 
 
 def _hours(suite: Suite, found: Sequence[Entry], pilot: Results) -> tuple[float | None, str]:
-    """Return hours of training of one seed of all entries, and a line on what they rest on."""
+    """Return hours of training of one seed of all entries that are compared, and a line on what they rest on."""
     families = {entry.name: get_architecture(entry.architecture).family for entry in found}
     # what scores the weights of another entry trains nothing
     trained = [e for e in found if not e.rescores]
@@ -131,10 +136,12 @@ def _hours(suite: Suite, found: Sequence[Entry], pilot: Results) -> tuple[float 
         return None, "hours: not told, since the pilot has no run of any entry; `bench cost` measures them here."
     devices = ", ".join(sorted({run.record.provenance.device for run in pilot.runs}))
     without = f", without {', '.join(missing)}, of which the pilot has no run" if missing else ""
+    # a pilot of the suite's own task says nothing of how long a step of another takes
+    aside = ", pre-trainings aside" if any(map(suite.is_pretraining, entries(suite))) else ""
     also = ", twice as many where the best recipe is retrained, and the search" if suite.space else ""
     return hours, (
-        f"hours: of training, of all entries with the seeds needed{without}; one seed takes {hours:.3g} h, by the "
-        f"pilot's seconds on {devices}{also}."
+        f"hours: of training, of all entries with the seeds needed{aside}{without}; one seed takes {hours:.3g} h, by "
+        f"the pilot's seconds on {devices}{also}."
     )
 
 

@@ -33,6 +33,7 @@ from bench.runner.provenance import python_call
 from bench.runner.run import checkpoint_of
 from bench.runner.runs import Outcome, costs_of, run_all
 from bench.runner.weights import load_trained
+from bench.schema import digest
 from bench.searching.finals import run_finals
 from bench.searching.record import SearchResult, export, write_record
 from bench.searching.search import Search, run_search, searches, trials_spent
@@ -165,10 +166,14 @@ class _Job:
     def prepare(self) -> None:
         """Make what the runs' data are made of, of tasks that need something for it."""
         load = partial(load_trained, device=self.device)
+        asked = dict[tuple[str, str, str], Run]()
         for run in self.runs:
             if type(run.task).prepare is not Task.prepare and not run.folder.is_finished:
-                with self.display.bar(f"what {run.spec.name} learns from") as progress:
-                    run.task.prepare(run.pack, run.built_on, load, progress, device=self.device)
+                # what is made is the same for all seeds and models
+                asked.setdefault((run.spec.pack, run.spec.task, digest(run.spec.task_settings)), run)
+        for run in asked.values():
+            with self.display.bar(f"what {run.spec.name} learns from") as progress:
+                run.task.prepare(run.pack, run.built_on, load, progress, device=self.device)
 
     def estimate(self, entries: Sequence[Remaining], seconds: float) -> list[Estimate]:
         with self.display.bar("measuring a few steps of each entry") as progress:
@@ -241,9 +246,6 @@ def run(suite: str = "demo", **options: Unpack[RunOptions]) -> SuiteOutcome:
             made = report(job.results.path, display=job.display, mixed=job.options.mixed)
             job.display.reported(made.markdown)
         _finish(tracker, job.display)
-        for results in job.folders.keys() - {job.results}:
-            with Tracker(results.path, on=tracker.on, plugins=tracker.plugins) as of_pretraining:
-                _finish(of_pretraining, job.display)
     names = [each.folder.name for each in job.runs]
     return SuiteOutcome(job.results.path, names, outcome.done, outcome.skipped, outcome.failed, made)
 
@@ -278,8 +280,9 @@ def _add_to_plans(job: _Job) -> None:
     """Note in each of the folders what a report should find there."""
     sources = {pack.dataset: str(pack.manifest["source"]) for pack in job.packs}
     planned = by_results(job.planned)
-    for results in job.folders:
-        names = [run.folder.name for run in planned[results]]
+    # the suite's, too, where pre-trainings alone are done: by its plan theirs are known to lie within it
+    for results in {job.results: None, **job.folders}:
+        names = [run.folder.name for run in planned.get(results, [])]
         if results == job.results:
             declared = {"sources": sources, "themes": themes(job.suite)}
             results.add_to_plan(job.suite.title, names, contrasts(job.suite), job.suite.grid, **declared)
@@ -337,7 +340,7 @@ def _state(run: Run) -> str:
         return f"would be scored from {run.rescored.folder.weights_file}"
     if step := checkpoint_of(run).step():
         return f"would resume at step {step} of {run.spec.recipe.max_steps}"
-    steps = f"{run.spec.recipe.max_steps} steps"
+    steps = f"{run.spec.recipe.max_steps} steps" + (f" from {run.init.folder.weights_file}" if run.init else "")
     return f"failed before, would run again, {steps}" if run.folder.failure_file.is_file() else f"would run, {steps}"
 
 

@@ -71,12 +71,17 @@ def _costs(analysis: Analysis, columns: Sequence[Column]) -> list[str]:
     return [f"{beginning(analysis.primary.label)} and costs", *told, *_emphasis(analysis), *_marks(analysis)]
 
 
-def _starts(analysis: Analysis, _: Sequence[Column]) -> list[str]:
+def _starts(analysis: Analysis, columns: Sequence[Column]) -> list[str]:
+    fields = {column.field for column in columns}
+    tasks = {standing.system.first.init.get("task") for standing in analysis.standings}
+    copied = "Eval clips heard: at most; all that are, to the sample, in train or val"
+    codes = "The codes of next_patch are made before, by an autoencoder and k-means: that training is in no column"
     return [
         f"{beginning(analysis.primary.label)}, and what each system's weights were before its training",
-        "Examples, steps and seconds before: of the training that the start is from, its fastest seed; labels used: "
-        "share of the train clips whose labels are read",
-        "Eval clips heard: those that are, to the sample, in what the start was trained on",
+        f"Examples{', steps' * ('start_steps' in fields)} and seconds before: of the training that the start is from, "
+        "its fastest seed; labels used: share of the train clips whose labels are read",
+        *([codes] if "next_patch" in tasks else []),
+        *([copied] if "start_copied_clips" in fields else []),
     ]
 
 

@@ -240,9 +240,7 @@ def _group(runs: Sequence[FinishedRun]) -> list[System]:
     """Return runs as systems, and where several have one name, labels that say what they differ in."""
     groups: dict[str, dict[str, list[FinishedRun]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
-        spec = run.record.spec
-        # a spec has the hash of its own seed's start, the record that of all seeds'
-        groups[spec.name][spec.system + str(run.record.init.get("system", ""))].append(run)
+        groups[run.record.spec.name][run.record.system].append(run)
     systems = []
     for name, of_name in groups.items():
         by_seed = [sorted(group, key=lambda run: run.record.spec.seed) for group in of_name.values()]
@@ -257,5 +255,7 @@ def _group(runs: Sequence[FinishedRun]) -> list[System]:
 
 def _origin(record: RunRecord) -> dict[str, str]:
     """Return what two systems of one name may differ in beside their settings."""
-    spec, start = record.spec, str(record.init.get("system", ""))
+    spec, init = record.spec, record.init
+    # what a reader can tell starts apart by, and what tells all of them apart
+    start = "{entry} after {steps} steps {system}".format(**init) if init else "drawn"
     return {"pack": spec.pack[:8], "source": spec.source[:8], "rescores": spec.rescores, "init": start}

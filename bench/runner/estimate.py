@@ -19,6 +19,7 @@ from bench.protocol.build import build
 from bench.protocol.compiled import CompiledStep
 from bench.protocol.cuda_graphs import RecordedStep
 from bench.protocol.evaluate import evaluation_batch_size
+from bench.protocol.frozen import set_training
 from bench.protocol.optim import optimizer_of
 from bench.protocol.precision import fp32_means_fp32
 from bench.protocol.recipe import Recipe
@@ -192,7 +193,7 @@ def measure(entry: Remaining, device: torch.device, seconds: float) -> Rates:
         data, val = (task.data(entry.pack, split, recipe, device) for split in ("train", "val"))
         read = time.perf_counter() - started
         model = build(spec, device)
-        model.train()
+        set_training(model, recipe)
         step = step_of(model, optimizer_of(model, recipe), task, recipe, device, recipe.max_steps)
         numbers = itertools.count()
 

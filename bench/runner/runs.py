@@ -21,7 +21,7 @@ from bench.runner.display import Display, Relay, in_turn
 from bench.runner.executors.base import Executor, WorkerDied, at_once, require_code
 from bench.runner.provenance import code_of
 from bench.runner.run import execute, measured_cost
-from bench.store import RunFolder, RunRecord
+from bench.store import ResultsFolder, RunFolder, RunRecord
 from bench.suites.plan import Run
 
 __all__ = ["Outcome", "RunEnd", "RunWork", "costs_of", "run_all"]
@@ -179,7 +179,7 @@ class _Runs:
         }
         for run in runs:
             if run.folder.is_finished:
-                self.ranking.add(run.folder.record())
+                self.ranking.add(run, run.folder.record())
         self.left, self.busy, self.under_way, self.has_told = deque[int](), deque[int](), 0, False
         # by the number of a run, of those that need its weights: they are left when that one has ended
         self.behind: dict[int, list[int]] = defaultdict(list)
@@ -251,11 +251,11 @@ class _Runs:
             return
         name = run.folder.name
         if end.record:
-            self.ranking.add(end.record)
+            self.ranking.add(run, end.record)
         if end.how == "skipped":
             self.outcome.skipped.append(name)
         elif end.record:
-            display.run_finished(end.record, *self.ranking.place(end.record))
+            display.run_finished(end.record, *self.ranking.place(run))
             self.outcome.done.append(name)
         else:
             self.outcome.failed.append(name)
@@ -264,20 +264,23 @@ class _Runs:
 
 
 class _Ranking:
-    """The places of entries so far, task by task, by the mean over seeds of the primary metric on eval."""
+    """The places of entries so far, by the mean over seeds of the primary metric on eval.
+
+    Among those of the same results: pre-trainings of other settings are judged on other things.
+    """
 
     def __init__(self) -> None:
-        self.scores: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+        self.scores: dict[ResultsFolder, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
 
-    def add(self, record: RunRecord) -> None:
-        spec, primary = record.spec, get_task(record.spec.task).primary
+    def add(self, run: Run, record: RunRecord) -> None:
+        spec, primary = run.spec, get_task(run.spec.task).primary
         score = record.metrics[primary.name]
-        self.scores[spec.task][spec.name][spec.seed] = math.inf if score is None else primary.key(score)
+        self.scores[run.results][spec.name][spec.seed] = math.inf if score is None else primary.key(score)
 
-    def place(self, record: RunRecord) -> tuple[int, int]:
+    def place(self, run: Run) -> tuple[int, int]:
         """Return an entry's place, and of how many."""
-        means = {name: fmean(scores.values()) for name, scores in self.scores[record.spec.task].items()}
-        return 1 + sum(mean < means[record.spec.name] for mean in means.values()), len(means)
+        means = {name: fmean(scores.values()) for name, scores in self.scores[run.results].items()}
+        return 1 + sum(mean < means[run.spec.name] for mean in means.values()), len(means)
 
 
 def skipped(folder: RunFolder) -> RunEnd:

@@ -11,6 +11,8 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     SerializerFunctionWrapHandler,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_serializer,
     model_validator,
 )
@@ -119,7 +121,7 @@ class _Data(TypedDict):
     copied_eval_clips: NotRequired[Count | None]
 
 
-class _Init(TypedDict, total=False):
+class _Init(TypedDict):
     """Of the run whose weights were the start. Of examples, `steps` batches were drawn."""
 
     __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
@@ -136,6 +138,11 @@ class _Init(TypedDict, total=False):
     source: str
     loaded: Count
     new: list[str]
+
+
+def _if_any(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Ask for keys only where there is something: nothing is said of weights that the seed drew."""
+    return value if value == {} else validate(value)
 
 
 class Provenance(_Record):
@@ -184,7 +191,7 @@ class RunRecord(_Record):
     # digest of scores.npz's array; '' in records from before there was one
     scores: str = ""
     # of the run whose weights were the start: its entry, task and settings, what it took, and which weights are new
-    init: Annotated[dict[str, Any], _Keys(_Init), LATER] = {}
+    init: Annotated[dict[str, Any], _Keys(_Init), WrapValidator(_if_any), LATER] = {}
 
     @model_validator(mode="after")
     def _says_what_it_started_from(self) -> Self:

@@ -13,7 +13,7 @@ from bench.store import ResultsFolder, RunFolder
 from bench.store.files import damaged
 from bench.text import hide_secrets
 
-__all__ = ["Record", "read_records", "readable_files"]
+__all__ = ["Record", "has_records", "read_records", "readable_files"]
 
 # of a folder's files those that say something to a reader: settings, tables, figures, the page; no arrays, no weights
 _SUFFIXES = {".json", ".md", ".csv", ".tex", ".html", ".png", ".svg", ".pdf"}
@@ -79,6 +79,11 @@ class Record:
         }
         # earlier versions kept some passwords in commands
         return {name: hide_secrets(_text(value)) for name, value in tags.items() if value is not None}
+
+
+def has_records(results: ResultsFolder) -> bool:
+    """Return whether a run or trial has ended in a folder."""
+    return bool(results.finished() or results.failed() or results.trials())
 
 
 def read_records(results: ResultsFolder) -> dict[str, Record]:

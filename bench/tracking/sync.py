@@ -3,6 +3,7 @@
 import logging
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from bench.store.databases import sqlite_url
 from bench.store.files import read_json
 from bench.text import hide_secrets
 from bench.tracking.overview import read_overview
-from bench.tracking.records import Record, read_records, readable_files
+from bench.tracking.records import Record, has_records, read_records, readable_files
 
 if TYPE_CHECKING:  # mlflow takes seconds to import, and reads the environment
     from bench.tracking.server import RemoteSuite
@@ -52,8 +53,11 @@ class SyncOutcome:
 
 
 def local_store(folder: Path) -> str:
-    """Return the URI of a file beside the results folder: nothing to start."""
-    url = sqlite_url(folder.absolute().parent / "mlflow.db")
+    """Return the URI of a file beside the results folder: nothing to start.
+
+    Beside the suite's, for results of a pre-training, which lie within these.
+    """
+    url = sqlite_url(_outer(folder).parent / "mlflow.db")
     # MLflow would make the folder that it reads in a URI, escapes and all, but for one that names the driver
     driver = "sqlite" if str(url) == f"sqlite:///{url.database}" else "sqlite+pysqlite"
     return str(url.set(drivername=driver))
@@ -64,26 +68,52 @@ def tracking_uri(folder: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or local_store(folder)
 
 
-def missing(folder: Path) -> tuple[int, int]:
-    """Return how many of a folder's runs and trials its server lacks, as far as is known here, and of how many."""
+def _outer(folder: Path) -> Path:
+    """Return the folder of the suite's results, absolute: that one, or the one that it lies in."""
+    folder = folder.absolute()
+    return folder.parent if ResultsFolder(folder.parent).plan_file.is_file() else folder
+
+
+def _parts(folder: Path) -> list[ResultsFolder]:
+    """Return results, and those of pre-trainings within them, but for such as nothing has ended in."""
     results = ResultsFolder(folder)
+    plans = sorted(folder.glob(f"*/{results.plan_file.name}")) if results.plan_file.is_file() else []
+    inner = [ResultsFolder(plan.parent) for plan in plans]
+    # of pre-trainings that were run alone there may be nothing else
+    return [part for part in (results, *inner) if has_records(part)] or [results]
+
+
+def missing(folder: Path) -> tuple[int, int]:
+    """Return how many of a folder's runs and trials its server lacks, as far as is known here, and of how many.
+
+    Those of pre-trainings, which lie within it, are counted with them.
+    """
+    left, total = zip(*(_missing(part, tracking_uri(folder)) for part in _parts(folder)), strict=True)
+    return sum(left), sum(total)
+
+
+def _missing(results: ResultsFolder, uri: str) -> tuple[int, int]:
     total = len(read_records(results))
     known = read_json(results.identity_file) if results.identity_file.is_file() else {}
-    there = known.get("there") if known.get("server") == hide_secrets(tracking_uri(folder)) else 0
+    there = known.get("there") if known.get("server") == hide_secrets(uri) else 0
     return max(0, total - there) if isinstance(there, int) else total, total
 
 
 def sync(folder: Path, uri: str | None = None, progress: Progress = lambda done, total: None) -> SyncOutcome:
     """Send a folder's runs, files and best model, each once; two at the same time take turns.
 
-    Without `uri` to MLFLOW_TRACKING_URI, or else `local_store`. UserError if there are no runs, one is damaged, or the
-    server does not take them; what was sent till then stays sent.
+    Results of pre-trainings, which lie within it, go to the same place, after it. Without `uri` to MLFLOW_TRACKING_URI,
+    or else `local_store`. UserError if there are no runs, one is damaged, or the server does not take them; what was
+    sent till then stays sent.
     """
-    results = ResultsFolder(folder)
+    parts = _parts(folder)
     # what is wrong with them is said before anything is written
-    read_records(results)
+    for part in parts:
+        read_records(part)
     outcome = SyncOutcome(uri or tracking_uri(folder))
     _require_uri(outcome)
+    # without this a store in a file keeps artifacts in ./mlruns, wherever that is
+    artifacts = _outer(folder).with_name("mlartifacts").as_uri() if outcome.uri == local_store(folder) else None
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
     from alembic.util import CommandError
@@ -94,15 +124,16 @@ def sync(folder: Path, uri: str | None = None, progress: Progress = lambda done,
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        with results.lock("tracking"):
-            _send_all(results, outcome, progress)
+        for number, part in enumerate(parts):
+            with part.lock("tracking"):
+                _send_all(part, outcome, artifacts, partial(_share, progress, number, len(parts)))
     except (MlflowException, RequestException, SQLAlchemyError, CommandError) as error:
         if fault := machine_fault(error, Path(outcome.server.removeprefix("sqlite:///"))):
             raise fault from None
         failed = f"{outcome.server}: tracking failed: {one_line(error)[:200]}"
         raise UserError(f"{failed}; `bench track sync {folder}` sends what is missing") from None
     if not outcome.warnings:
-        results.tracking_log.unlink(missing_ok=True)
+        ResultsFolder(folder).tracking_log.unlink(missing_ok=True)
     return outcome
 
 
@@ -116,7 +147,11 @@ def _require_uri(outcome: SyncOutcome) -> None:
         raise UserError(f"MLFLOW_TRACKING_URI={outcome.server}: {reason}") from None
 
 
-def _send_all(results: ResultsFolder, outcome: SyncOutcome, progress: Progress) -> None:
+def _share(progress: Progress, number: int, parts: int, done: float, total: float) -> None:
+    progress(number + done / total, parts)
+
+
+def _send_all(results: ResultsFolder, outcome: SyncOutcome, artifacts: str | None, progress: Progress) -> None:
     from mlflow import MlflowClient
 
     from bench.tracking.server import RemoteSuite
@@ -125,8 +160,6 @@ def _send_all(results: ResultsFolder, outcome: SyncOutcome, progress: Progress) 
     # a search writes its record before any run is planned
     search = None if results.plan_file.exists() else results.search()
     title = search["title"] if search else plan.title
-    # without this a store in a file keeps artifacts in ./mlruns, wherever that is
-    artifacts = folder.absolute().with_name("mlartifacts").as_uri() if outcome.uri == local_store(folder) else None
     client, suite = MlflowClient(outcome.uri), results.identity()
     remote = RemoteSuite(client, suite, title, experiment=os.environ.get(_EXPERIMENT, ""), artifacts=artifacts)
     outcome.warnings += [f"{folder}: {line}" for line in remote.warnings]
@@ -147,7 +180,7 @@ def _send_all(results: ResultsFolder, outcome: SyncOutcome, progress: Progress) 
         outcome.warnings.append(f"{folder}: {name}, of an earlier report, stays in MLflow: its store deletes no files")
     remote.set_parent_status("RUNNING" if set(plan.planned) - records.keys() else "FINISHED")
     _send_best(remote, records, outcome)
-    outcome.there = len(remote.children)
+    outcome.there += len(remote.children)
 
 
 def _send_best(remote: "RemoteSuite", records: dict[str, Record], outcome: SyncOutcome) -> None:

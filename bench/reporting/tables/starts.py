@@ -9,8 +9,8 @@ from bench.reporting.tables.table import Table, number, words
 
 __all__ = ["start_table"]
 
-# where sounds of no file come from
-_GENERATED = "generated"
+# what a start may have heard, as records call it
+_SOURCES = {"pack": "train split", "generated": "generated sounds", "both": "train split, generated sounds"}
 
 
 def start_table(analysis: Analysis) -> Table | None:
@@ -56,13 +56,14 @@ def _start(system: System) -> dict[str, Any]:
         nothing = dict.fromkeys(("task", "source", "examples", "steps", "seconds", "copied_clips"))
         return {"start": "drawn weights", **{f"start_{name}": value for name, value in nothing.items()}}
     # of the pack's train split, as many as it shares with eval; a sound that is played anew is in no file
-    copied = 0 if init.get("source") == _GENERATED else first.data.get("copied_eval_clips")
+    copied = 0 if init["source"] == "generated" else first.data.get("copied_eval_clips")
     return {
-        "start": init.get("entry"),
-        "start_task": init.get("task"),
-        "start_source": "generated sounds" if init.get("source") == _GENERATED else "train split",
-        "start_examples": init.get("examples"),
-        "start_steps": init.get("steps"),
-        "start_seconds": min(run.record.init.get("train_seconds", float("nan")) for run in system.runs),
+        "start": init["entry"],
+        "start_task": init["task"],
+        # of a plugin's task, whatever it says
+        "start_source": _SOURCES.get(init["source"], init["source"]),
+        "start_examples": init["examples"],
+        "start_steps": init["steps"],
+        "start_seconds": min(run.record.init["train_seconds"] for run in system.runs),
         "start_copied_clips": copied,
     }
