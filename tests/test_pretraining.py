@@ -621,3 +621,14 @@ def test_a_record_says_what_the_start_was(done):
     both = heard["cost"]["train_seconds"] + tuned["cost"]["train_seconds"]
     assert again["init"]["train_seconds"] == pytest.approx(both, abs=0.002)
     assert "init" not in json.loads(done["scratch-s0"].folder.record_file.read_text())
+
+
+def test_starts_of_one_hash_and_other_weights_are_not_mixed(done, tmp_path):
+    """As they are where a start was made again on a GPU, or on another machine."""
+    out = shutil.copytree(done["scratch-s0"].results.path, tmp_path / "out")
+    path = next(out.glob("probe-s0-*/run.json"))
+    record = json.loads(path.read_text())
+    record["init"]["weights"] = "0" * 16
+    path.write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"started from other weights of heard than (tuned|probe)-s0"):
+        load_results(out)

@@ -126,13 +126,8 @@ def _scores(results: ResultsFolder, metric: str) -> dict[_Heard, list[float]]:
         record = folder.record()
         if record.metrics.get(metric) is not None and not record.spec.rescores:
             found[_heard(record.spec, record.spec.recipe.chunk_seconds)].append(record)
-    alike = {heard: runs for heard, runs in found.items() if len({_system(run) for run in runs}) == 1}
+    alike = {heard: runs for heard, runs in found.items() if len({run.system for run in runs}) == 1}
     return {heard: [float(run.metrics[metric] or 0.0) for run in runs] for heard, runs in alike.items()}
-
-
-def _system(record: RunRecord) -> str:
-    """Return what all seeds share, and what those share whose weights they started from."""
-    return f"{record.spec.system}{record.init.get('system', '')}"
 
 
 def _point(

@@ -12,7 +12,7 @@ from bench.api.folders import results_folder
 from bench.disk import require_space
 from bench.errors import UserError
 from bench.locks import hold
-from bench.reporting.evidence import check_data, check_rescored, check_scores, check_twins
+from bench.reporting.evidence import check_data, check_scores, check_twins, check_weights
 from bench.reporting.systems import FinishedRun, Results, System, load_results
 from bench.runner.display import Display
 from bench.store import Labels, PlannedContrast, ResultsFolder, RunFolder
@@ -66,7 +66,7 @@ def merge(out: str | Path, *folders: str | Path, mixed: bool = False, display: D
         _check_plans_and_searches(places)
         joined = _joined([of_target, *(results.runs for results in found)])
         _check_origins([*joined.values()], mixed=mixed)
-        check_rescored([*joined.values()])
+        check_weights([*joined.values()])
         _check_scores([*joined.values()], found[0].labels, shows)
         _copy_all(found, joined, target)
         return [_copy_runs(results, joined, target, shows) for results in found]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bench.reporting.systems import FinishedRun, System
 
 __all__ = [
-    "check_data", "check_record", "check_rescored", "check_scores", "check_search", "check_seeds", "check_twins",
+    "check_data", "check_record", "check_scores", "check_search", "check_seeds", "check_twins", "check_weights",
 ]  # fmt: skip
 
 # Between machines sums differ in their last digits; what is printed has three.
@@ -72,14 +72,21 @@ def check_record(run: "FinishedRun", task: Task) -> None:
         raise damaged(path, f"val_score: {_said(record.val_score)}, but {at}", _REMEDY)
 
 
-def check_rescored(runs: "Sequence[FinishedRun]") -> None:
-    """Raise UserError if scores are of other weights than those that the run has which they are said to be of.
+def check_weights(runs: "Sequence[FinishedRun]") -> None:
+    """Raise UserError if runs are of other weights than those that they are said to be of, or to have started from.
 
-    Made again on a GPU, or on another machine, it has the same hash and other weights. What tells is the loss of the
-    evaluation that was kept, which a run that scores them has in its history, too.
+    Made again on a GPU, or on another machine, a run has the same hash and other weights. What tells is the loss of the
+    evaluation that was kept, which a run that scores them has in its history, too; and of a start, its digest.
     """
     trained = {run.record.hash: run for run in runs}
+    started: dict[str, FinishedRun] = {}
     for run in runs:
+        start = run.record.spec.init
+        if start and run.record.init["weights"] != (other := started.setdefault(start, run)).record.init["weights"]:
+            raise UserError(
+                f"{run.folder.path}: started from other weights of {run.record.init['entry']} than {other.folder.name}"
+                ": move the one that started from what is gone away, and run the suite again"
+            )
         of_weights = trained.get(run.record.spec.rescores)
         if of_weights and not _same(_kept_loss(run), _kept_loss(of_weights)):
             raise UserError(

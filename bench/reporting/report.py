@@ -41,7 +41,10 @@ __all__ = ["Figure", "Report", "Sampling", "write_report"]
 _COSTS = (*COSTS, "receptive_field", "train_seconds_most", "front")
 # CSV files that not every folder has, and the tables whose records they hold
 _FILES = {
-    **{name: name for name in ("contrasts", "differences", "classes", "tuning", "ablations", "floors", "over_floor")},
+    **{
+        name: name
+        for name in ("contrasts", "differences", "classes", "tuning", "ablations", "floors", "over_floor", "starts")
+    },
     "ensembles": "ensemble_pairs",
 }
 

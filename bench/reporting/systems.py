@@ -15,11 +15,11 @@ from bench.protocol.spec import RunSpec
 from bench.protocol.task import Metric, Task, task_of
 from bench.reporting.evidence import (
     check_record,
-    check_rescored,
     check_scores,
     check_search,
     check_seeds,
     check_twins,
+    check_weights,
 )
 from bench.stats.bootstrap import Statistic
 from bench.store import Labels, PlannedContrast, ResultsFolder, RunFolder, RunRecord
@@ -195,7 +195,7 @@ def load_results(path: Path, *, mixed: bool = False) -> Results:
         check_seeds(system)
         for run in system.runs:
             check_record(run, system.task)
-    check_rescored(runs)
+    check_weights(runs)
     reasons = different_origins(systems)
     if reasons and not mixed:
         raise UserError(
@@ -222,6 +222,8 @@ def different_origins(systems: Sequence[System]) -> tuple[str, ...]:
     """Return why the numbers of these systems do not belong side by side."""
     reasons = _differing("different data", systems, "dataset")
     reasons += _differing("different training or evaluation code", systems, "protocol")
+    # in records of tasks that are asked for codes which were found by training
+    reasons += _differing("different codes to be predicted", systems, "codes")
     for system in systems:
         reasons += _differing(f"different code of {system.label}", [system], "architecture")
     return tuple(reasons)
@@ -230,7 +232,7 @@ def different_origins(systems: Sequence[System]) -> tuple[str, ...]:
 def _differing(what: str, systems: Sequence[System], digest: str) -> list[str]:
     examples: dict[str, str] = {}
     for run in (run for system in systems for run in system.runs):
-        digests = run.record.provenance.source | {"dataset": run.record.dataset}
+        digests = run.record.provenance.source | run.record.data
         examples.setdefault(digests.get(digest, "unknown"), run.folder.name)
     shown = ", ".join(f"{name} ({value[:8]})" for value, name in examples.items())
     return [f"{what}: {shown}"] if len(examples) > 1 else []

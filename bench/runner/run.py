@@ -15,6 +15,7 @@ from architectures import contained, get_architecture, package_of, source_text, 
 from bench.protocol.batches import Batches
 from bench.protocol.build import build
 from bench.protocol.checkpoint import Checkpoint
+from bench.protocol.frozen import set_training
 from bench.protocol.optim import optimizer_of
 from bench.protocol.precision import fp32_means_fp32
 from bench.protocol.spec import RunSpec
@@ -280,6 +281,7 @@ def step_memory(spec: RunSpec, rows: int, size: int, device: torch.device) -> in
 
     def one_step() -> None:
         throwaway = build(spec, device)
+        set_training(throwaway, recipe)
         x, y = (tensor.to(device) for tensor in task.example(rows, size, classes))
         train_step(throwaway, optimizer_of(throwaway, recipe), x, y, task, recipe)
 

@@ -9,6 +9,7 @@ from architectures import contained
 from bench.data.pack import Pack
 from bench.protocol.augment import augment
 from bench.protocol.build import build
+from bench.protocol.frozen import set_training
 from bench.protocol.optim import learning_rate, optimizer_of, set_rate
 from bench.protocol.spec import RunSpec
 from bench.protocol.task import task_of
@@ -65,7 +66,7 @@ def _trained(spec: RunSpec, pack: Pack) -> tuple[Tensor, Tensor]:
         start, optimizer = _parameters(model), optimizer_of(model, recipe)
         data, random = task.data(pack, "train", recipe, _CPU), torch.Generator().manual_seed(spec.seed)
         size = task.size(recipe, pack.sample_rate)
-        model.train()
+        set_training(model, recipe)
         # for dropout: what was drawn for the weights may be more or less
         torch.manual_seed(spec.seed)
         for step in range(_STEPS):
