@@ -28,6 +28,12 @@ from bench.suites.suite import load_suite
 # as small as the architectures get: what is tested with it is not how well it learns
 TINY = {"depth": 1, "front_end_dim": 32, "embed_dim": 16, "num_heads": 2, "head_dim": 8, "mlp_dim": 32}
 
+# what a record says of the run whose weights were its start
+START = {
+    "entry": "tiny", "system": "0" * 8, "task": "tagging", "task_settings": {}, "weights": "0" * 16, "steps": 2,
+    "examples": 8, "train_seconds": 1.0, "source": "pack", "loaded": 9, "new": [],
+}  # fmt: skip
+
 
 @pytest.fixture(scope="session", autouse=True)
 def threads() -> None:

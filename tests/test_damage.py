@@ -196,6 +196,17 @@ def test_every_key_that_is_missing_or_mistyped_is_named(tmp_path):
             )
 
 
+def test_a_start_that_only_the_spec_knows_is_named(tmp_path):
+    run = RunFolder(tmp_path)
+    values = RunFolder(next(KEPT.glob("vgg_like-s0-*"))).record().model_dump(mode="json")
+    values["spec"]["init"] = "0" * 8
+    run.record_file.write_text(json.dumps(values))
+    with pytest.raises(UserError) as caught:
+        run.record()
+    reason = r"init: missing, of a run that started from the weights of 00000000 \(spec.init\)"
+    assert re.fullmatch(rf"{run.record_file}: damaged \({reason}\); {RUN}", str(caught.value))
+
+
 @pytest.mark.parametrize(
     ("key", "reason"),
     [

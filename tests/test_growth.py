@@ -21,6 +21,7 @@ from bench.runner.cost import count_macs
 from bench.runner.display import Display
 from bench.store import ResultsFolder
 from bench.suites.suite import load_suite
+from tests.conftest import START
 from tests.test_cli import one_line
 
 SIZES = "depth = 1, front_end_dim = 4, embed_dim = 16, num_heads = 2, head_dim = 4, mlp_dim = 8"
@@ -120,7 +121,7 @@ def test_scores_are_those_of_runs_with_chunks_as_long(small_results, packed, tmp
         path = next(out.glob(f"transformer_small-s{seed}-*")) / "run.json"
         record = json.loads(path.read_text())
         record["spec"]["recipe"]["learning_rate"] = 1e-3
-        record["spec"]["init"], record["init"] = f"0000000{seed}", {"entry": start, "system": start}
+        record["spec"]["init"], record["init"] = f"0000000{seed}", START | {"entry": start, "system": start}
         path.write_text(json.dumps(record))
     points = api.growth(str(small_results.with_suffix(".toml")), seconds=(1,), **given).points
     assert points["seeds"].tolist() == [0]

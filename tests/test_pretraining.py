@@ -20,12 +20,13 @@ from bench.data.pack import Pack
 from bench.data.packing import pack
 from bench.errors import UserError
 from bench.protocol.build import build
-from bench.protocol.frozen import head_names
+from bench.protocol.frozen import head_names, set_training
 from bench.protocol.metrics import macro_map
+from bench.protocol.optim import optimizer_of
 from bench.protocol.recipe import Recipe
-from bench.protocol.task import get_task
+from bench.protocol.task import get_task, task_of
 from bench.protocol.tasks.contrast import Contrast, ContrastSettings, GeneratedViews, Views, nt_xent
-from bench.protocol.train import batch_of
+from bench.protocol.train import batch_of, train_step
 from bench.reporting.systems import load_results
 from bench.runner.executors import LocalExecutor
 from bench.runner.executors.jobs import JobsExecutor
@@ -329,17 +330,34 @@ def test_a_probe_leaves_the_body_bitwise_as_it_was(done):
     assert cost[0] == cost[1]
 
 
-@pytest.mark.parametrize("architecture", ["vgg_like", "crnn", "resnet18"])
-def test_running_means_of_what_is_frozen_stay(packed, tmp_path, architecture):
-    spec = make_spec(packed, max_steps=2, evaluations=2, freeze=True)
+def frozen_spec(packed, architecture):
     config = {"sample_rate": packed.sample_rate, "num_classes": len(packed.labels)}
-    spec = spec.model_copy(update={"architecture": architecture, "config": config})
+    spec = make_spec(packed, max_steps=2, evaluations=2, freeze=True)
+    return spec.model_copy(update={"architecture": architecture, "config": config})
+
+
+def changed(spec, trained):
+    drawn = build(spec, CPU).state_dict()
+    return {name for name in drawn if not torch.equal(drawn[name], trained[name])}
+
+
+def test_running_means_of_what_is_frozen_stay(packed, tmp_path):
+    spec = frozen_spec(packed, "vgg_like")
     run = Run(spec, packed, ResultsFolder(tmp_path).run(spec))
     execute(run, CPU)
-    drawn, trained = build(spec, CPU).state_dict(), load_file(run.folder.weights_file)
-    head = head_names(architecture, config)
+    assert changed(spec, load_file(run.folder.weights_file)) == head_names("vgg_like", spec.config)
+
+
+@pytest.mark.parametrize("architecture", ["crnn", "resnet18", "densenet121"])
+def test_a_step_of_a_probe_changes_the_head_alone(packed, architecture):
+    spec = frozen_spec(packed, architecture)
+    model, recipe = build(spec, CPU), spec.recipe
+    set_training(model, recipe)
+    x, y = task_of(spec).example(2, 16_000, len(packed.labels))
+    train_step(model, optimizer_of(model, recipe), x, y, task_of(spec), recipe)
+    head = head_names(architecture, spec.config)
     assert head
-    assert {name for name in drawn if not torch.equal(drawn[name], trained[name])} == head
+    assert changed(spec, model.state_dict()) == head
 
 
 class Levels(nn.Module):
@@ -509,7 +527,7 @@ def test_weights_of_another_hash_are_refused(done, tmp_path):
         (
             'base = "scratch"\ninit = "tuned"',
             'base = "heard"\ninit = "tuned"',
-            "again: base='heard' is of task contrast",
+            "again: base='heard' is of task contrast: write task",
         ),
         (
             '"heard"\n\n[[runs]]',

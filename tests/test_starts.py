@@ -27,7 +27,7 @@ from bench.runner.display import Display
 from bench.runner.estimate import Remaining, measure
 from bench.runner.executors import LocalExecutor
 from bench.runner.runs import run_all
-from bench.suites.plan import by_results
+from bench.suites.plan import by_results, entries
 from bench.suites.suite import load_suite
 from bench.tracking.sync import local_store, missing, sync
 from tests.conftest import TINY, make_spec
@@ -61,6 +61,7 @@ task_settings = {{ seconds = 0.5, projection = 12 }}
 [[runs]]
 name = "heard_less"
 base = "heard"
+task = "contrast"
 task_settings = {{ seconds = 0.25 }}
 """
 INNER = "contrast-seconds_0.5"
@@ -174,7 +175,8 @@ def test_pretrainings_are_no_part_of_what_is_compared(done):
     weighed = api.plan("pretraining_small", 0.01, seed_sd=0.01, clip_sd=0.01, clips=100)
     assert weighed.families["pairs"] == 36 * 35 // 2
     counts = {suite.name: suite.entries for suite in list_suites()}
-    assert (counts["pretraining"], counts["pretraining_small"]) == ("124", "41")
+    assert counts["pretraining_small"] == "41"
+    assert counts["pretraining"] == str(len(entries(load_suite("pretraining"))))
     # of which the pilot's tagger has the architecture, and nothing else
     declared = load_suite(done.suite)
     pilot = load_results(done.results.path)

@@ -106,7 +106,9 @@ def checked(
         first = error.errors()[0]
     keys = [*filter(None, [within]), *map(str, first["loc"])]
     reason = "missing" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
-    raise damaged(path, ": ".join([".".join([called(keys[0]), *keys[1:]])] * bool(keys) + [reason]), remedy)
+    # without keys, it is several of them together that are wrong
+    where = [".".join([called(keys[0]), *keys[1:]])] if keys else []
+    raise damaged(path, ": ".join([*where, reason]), remedy)
 
 
 def _is_deeper(value: Any, levels: int) -> bool:

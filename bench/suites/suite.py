@@ -160,18 +160,18 @@ class Suite(Settings):
         named = set(self.architectures if isinstance(self.architectures, list) else []) - set(own)
         if twice := same_names([*sorted(named), *own]):
             raise ValueError(f"two entries are called {twice}: each of [[runs]] needs a name of its own")
-        for entry in self._resolved.values():
+        for entry in self.runs:
             self._check_base(entry)
-            self._check_init(entry)
+            self._check_init(self._resolved[entry.name])
         return self
 
     def _check_base(self, entry: Entry) -> None:
-        """Raise ValueError for an entry that is compared with a pre-training."""
+        """Raise ValueError for an entry that would be a pre-training by its base alone, and so in no report."""
         base = self._resolved.get(entry.compared_with)
-        if base and self.is_pretraining(base):
+        if base and self.is_pretraining(base) and not entry.task:
             raise ValueError(
-                f"{entry.name}: base={base.name!r} is of task {base.task}, and nothing is compared with it: give "
-                f"{entry.name} an architecture instead"
+                f"{entry.name}: base={base.name!r} is of task {base.task}: write task = {base.task!r} for another "
+                "pre-training, or give an architecture instead of the base"
             )
 
     def _check_init(self, entry: Entry) -> None:
