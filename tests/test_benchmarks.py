@@ -320,6 +320,7 @@ def test_growth_gives_points(what, value, tmp_path):
 
 def test_attention_is_measured_in_each_way_and_grows_as_it_says(monkeypatch):
     monkeypatch.setattr(attention, "QUICK", (9, 16, 36))
+    monkeypatch.setattr(attention, "_ROUNDS", 1)
     points = attention.measure_attention(torch.device("cpu"), quick=True, progress=lambda part: None)
     ways = ["full", "fixed, by a mask", "local", "strided", "fixed"]
     assert [*zip(points["tokens"], points["way"], strict=True)] == [(t, way) for t in (9, 16, 36) for way in ways]

@@ -363,7 +363,9 @@ def test_an_ablation_is_on_no_front(timed, tmp_path):
     assert [note for note in reading_notes(analysis) if told in note]
 
 
-def test_runs_that_differ_are_systems_of_their_own(copy):
+def test_runs_that_differ_are_systems_of_their_own(copy, monkeypatch):
+    monkeypatch.setattr("bench.reporting.report.draw_scores", lambda analysis: {})
+    monkeypatch.setattr("bench.reporting.report.draw_costs", lambda analysis: {})
     source = ResultsFolder(copy).find("vgg_like-s0")
     recipe = source.record().spec.recipe.model_copy(update={"max_steps": 99})
     spec = source.record().spec.model_copy(update={"recipe": recipe})
