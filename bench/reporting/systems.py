@@ -68,8 +68,13 @@ class System:
 
     @property
     def published(self) -> dict[str, Any] | None:
-        """The figures of the architecture as it was published: on this task, and not of an ablation of it."""
-        return self.first.published if self.published_metric and not self.spec.base else None
+        """The figures of the architecture as it was published: on this task, and of no ablation of it.
+
+        Nor of a start from other weights, of a part of them, or of fewer labels.
+        """
+        spec = self.spec
+        is_other = spec.base or spec.init or spec.recipe.freeze or spec.recipe.label_share < 1
+        return self.first.published if self.published_metric and not is_other else None
 
     @property
     def published_metric(self) -> Metric | None:

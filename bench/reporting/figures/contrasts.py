@@ -27,6 +27,8 @@ __all__ = ["draw_contrasts"]
 
 # the characters that have room beside the panel, in a figure as wide as a page and in a narrower one
 _WIDE, _NARROW = 52, 32
+# of these, what is bold has
+_BOLD = 0.9
 # of a question; the table has all of it
 _MOST_LINES = 4
 
@@ -58,7 +60,7 @@ def _forest(analysis: Analysis, *, width: float = FULL) -> Figure | None:
     for contrast, sign, (name, question, *_) in zip(analysis.contrasts, signs, cells, strict=True):
         # numbers have a column of their own where there is room for one
         value = [] if is_wide else [_value(contrast)]
-        blocks.append((_wrapped(sign + name, width), value, _wrapped(question, width)))
+        blocks.append((_wrapped(sign + name, width, _BOLD), value, _wrapped(question, width)))
     # half a line between two
     ends = [*accumulate((sum(map(len, block)) + 0.5 for block in blocks), initial=0.0)]
     figure, axes = forest(width, ends[-1], analysis.margin)
@@ -78,9 +80,9 @@ def _value(contrast: Contrast) -> str:
     return numbers(contrast.claim) if contrast.claim else "not computed"
 
 
-def _wrapped(text: str, width: float) -> list[str]:
+def _wrapped(text: str, width: float, share: float = 1.0) -> list[str]:
     room = _WIDE if width > COLUMN else _NARROW
-    return textwrap.wrap(printable(text), room, max_lines=_MOST_LINES, placeholder=" ...")
+    return textwrap.wrap(printable(text), round(share * room), max_lines=_MOST_LINES, placeholder=" ...")
 
 
 def _write(axes: Axes, block: Sequence[list[str]], top: float) -> None:

@@ -24,12 +24,12 @@ from bench.suites.grid import field_of
 
 __all__ = ["draw_grid"]
 
-# inches of a panel's height, and a name beside a line's end
+# inches of a panel's height, and a line of a name beside a line's end
 _HEIGHT, _NAME = 2.1, 0.125
 # panels beside each other, and in all; entries that one panel shows without being a clot
 _COLUMNS, _MOST_PANELS, _MOST_ENTRIES = 3, 6, 5
-# entries of which names have a line each
-_MANY = 12
+# entries of a panel of which names have a line each; signs of such a line
+_MANY, _LENGTH = 12, 20
 # of the way to the next value, which entries take up side by side
 _SPREAD = 0.16
 # of the range of the scores, as far below them as the chance level is still shown, and the best of other floors
@@ -75,6 +75,12 @@ class _Panel:
         for point in self.points:
             found.setdefault(point.entry, []).append(point)
         return found
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What its entries are called beside the ends of their lines, by entry."""
+        lines = 2 if len(self.entries) < _MANY else 1
+        return {entry: wrapped(entry, _LENGTH, lines) for entry in self.entries}
 
 
 def draw_grid(analysis: Analysis) -> dict[str, str]:
@@ -155,7 +161,8 @@ def _panels(width: float, panels: Sequence[_Panel], columns: int) -> tuple[Figur
     """Return a figure and its panels, each with room for its names one below the other."""
     set_style()
     rows = -(-len(panels) // columns)
-    height = max(_HEIGHT, _NAME * max(len(panel.entries) for panel in panels))
+    most = max(sum(1 + name.count("\n") for name in panel.names.values()) for panel in panels)
+    height = max(_HEIGHT, _NAME * most)
     size = (width, 0.2 + rows * (height + 0.5))
     figure, grid = plt.subplots(
         rows, columns, figsize=size, layout="constrained", squeeze=False, sharex=True, sharey=True
@@ -230,9 +237,8 @@ def _draw_floors(axes: Axes, analysis: Analysis) -> None:
 
 def _name(axes: Axes, panel: _Panel, along: _Along, of_entries: Mapping[str, Look]) -> None:
     """Write the entries' names beside the ends of their lines."""
-    shares, lines = _shares(of_entries), 2 if len(of_entries) < _MANY else 1
-    ends = []
+    shares, names, ends = _shares(of_entries), panel.names, []
     for entry, points in panel.entries.items():
         last = max(points, key=lambda point: along.place(point, 0))
-        ends.append(End(along.place(last, shares[entry]), last.system.score, wrapped(entry, 20, lines)))
+        ends.append(End(along.place(last, shares[entry]), last.system.score, names[entry]))
     name_ends(axes, ends)
