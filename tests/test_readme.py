@@ -132,6 +132,8 @@ def test_all_of_it_works_in_a_clone(tmp_path, request):
     [
         ("factors.png", "factors/contrasts.png"),
         ("rates.png", "rates/grid.png"),
+        ("pretraining.png", "pretraining/grid.png"),
+        ("growth.png", "long/growth.png"),
         ("bits_vs_parameters.png", "generation/bits_vs_parameters.png"),
         *(
             (f"sounds/{page}.{kind}", f"{kept}/generated.{kind}")
@@ -152,7 +154,8 @@ def test_the_figures_and_sounds_of_the_pages_are_those_of_the_results(page, kept
 @pytest.mark.parametrize(
     "kept",
     [
-        "demo", "factors", "factors-real", "ablations", "rates", "generation", "generation-notes", "codecs", "codes",
+        "demo", "factors", "factors-real", "ablations", "rates", "pretraining", "long", "generation", "generation-notes",
+        "codecs", "codes",
     ],
 )  # fmt: skip
 def test_the_page_on_results_has_the_command_of_each(kept):
