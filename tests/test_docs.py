@@ -28,6 +28,7 @@ from bench.protocol.tasks.next_sample import NextSampleSettings
 from bench.store import Labels, RunRecord
 from bench.store.record import Provenance
 from bench.suites.contrasts import Contrast
+from bench.suites.plan import entries
 from bench.suites.space import Budget, Dimension
 from bench.suites.suite import Entry, Settings, Suite, load_suite
 
@@ -212,11 +213,11 @@ def examples(page, language):
 
 def test_the_suites_that_are_shown_can_be_run(tmp_path):
     path = tmp_path / "shown.toml"
-    shown = [code for code in examples("suites.md", "toml") if "title = " in code]
-    assert len(shown) == 2
+    shown = [code for page in ("suites.md", "pretraining.md") for code in examples(page, "toml") if "title = " in code]
+    assert len(shown) == 4
     for code in shown:
         path.write_text(code)
-        load_suite(str(path))
+        assert entries(load_suite(str(path)))
     (search,) = examples("search.md", "toml")
     path.write_text(f'title = "search"\n{search}')
     assert load_suite(str(path)).space.keys() == {"learning_rate", "weight_decay", "drop_rate"}

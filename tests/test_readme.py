@@ -154,8 +154,8 @@ def test_the_figures_and_sounds_of_the_pages_are_those_of_the_results(page, kept
 @pytest.mark.parametrize(
     "kept",
     [
-        "demo", "factors", "factors-real", "ablations", "rates", "pretraining", "long", "generation", "generation-notes",
-        "codecs", "codes",
+        "demo", "factors", "factors-real", "ablations", "rates", "pretraining", "long",
+        "generation", "generation-notes", "codecs", "codes",
     ],
 )  # fmt: skip
 def test_the_page_on_results_has_the_command_of_each(kept):
