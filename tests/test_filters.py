@@ -31,6 +31,7 @@ from bench.reporting.filters import SCALES, STATES, STEP_DB, describe, fit_scale
 from bench.reporting.front_ends import Side, describe_sides, load_sides, table_of
 from bench.runner.run import execute
 from bench.store import RunFolder
+from bench.store.trained import digest_of_weights
 from tests.conftest import START, make_run, make_spec
 
 ROOT = Path(__file__).parent.parent
@@ -463,7 +464,8 @@ def test_a_generated_set_may_be_named(run, packed, bench, tmp_path, monkeypatch)
 def changed(folder, **fields):
     """Give a run's record another spec."""
     spec = RunSpec(**folder.record().spec.model_dump() | fields)
-    record = folder.record().model_copy(update={"spec": spec, "hash": spec.hash, "init": START if spec.init else {}})
+    start = START | {"weights": digest_of_weights(folder)} if spec.init else {}
+    record = folder.record().model_copy(update={"spec": spec, "hash": spec.hash, "init": start})
     folder.record_file.write_text(record.model_dump_json())
     return folder
 

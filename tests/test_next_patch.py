@@ -55,6 +55,11 @@ class Tokens(nn.Module):
         # as what is to be learned is often drawn, and norms of a whole window that only training has
         self.gate = nn.Parameter(torch.zeros(16))
         self.norm = nn.InstanceNorm1d(16, track_running_stats=True)
+        self.of_batch = nn.BatchNorm1d(16)
+        # what torch draws no noise for, what noise makes no number of, and what every step of training changes
+        self.steps = nn.Parameter(torch.zeros(3, dtype=torch.int64), requires_grad=False)
+        self.scale = nn.Parameter(torch.full((16,), 1e-6))
+        self.drifting = nn.utils.spectral_norm(nn.Linear(16, 16)) if config.kind == "drifting" else None
 
     def forward(self, x):
         if self.config.kind == "levelled":
@@ -65,7 +70,11 @@ class Tokens(nn.Module):
             found = found + self.gate * found.roll(-1, dims=1)
         if self.config.kind == "normed":
             found = self.norm(found.transpose(1, 2)).transpose(1, 2)
-        return self.head(found)
+        if self.config.kind == "batch_normed":
+            found = self.of_batch(found.transpose(1, 2)).transpose(1, 2)
+        if self.config.kind == "scaled":
+            found = found * self.scale.sqrt()
+        return self.head(self.drifting(found) if self.drifting else found)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -247,6 +256,11 @@ def test_a_token_that_has_heard_what_it_is_to_predict_is_refused(kind, toy):
     spec = spec_of(toy, ("tokens", {"kind": kind}))
     refused(lambda: task_of(spec).data(toy, "train", spec.recipe), "tiny: its logits at token 1 of 16 change with")
     refused(lambda: task_of(spec).output_shape(2, SIZE, 8), "it has heard what it is to predict")
+
+
+@pytest.mark.parametrize("kind", ["causal", "batch_normed", "scaled", "drifting"])
+def test_what_looks_back_alone_is_taken(kind, toy):
+    assert task_of(spec_of(toy, ("tokens", {"kind": kind}))).tokens == 16
 
 
 # --- what decides

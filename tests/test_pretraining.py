@@ -14,6 +14,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from torch import nn
 from torch.nn import functional as F
 
+import bench as bench_api
 from architectures import ArchitectureConfig, get_architecture, register
 from architectures._registry import forget
 from bench.data.pack import Pack
@@ -32,7 +33,7 @@ from bench.runner.executors import LocalExecutor
 from bench.runner.executors.jobs import JobsExecutor
 from bench.runner.run import execute
 from bench.runner.runs import run_all
-from bench.runner.weights import begin
+from bench.runner.weights import begin, start_folder
 from bench.store import ResultsFolder, RunFolder
 from bench.store.trained import digest_of_weights
 from bench.suites.plan import Run, Selection, contrasts, entries, plan
@@ -579,13 +580,16 @@ def test_a_suite_of_probes_pretrains_all_weights(packed, tmp_path):
 def test_an_init_is_taken_back_by_an_empty_one(tmp_path):
     path = tmp_path / "back.toml"
     path.write_text(f'{SUITE}[[runs]]\nname = "drawn"\nbase = "probe"\ninit = ""\n')
-    declared = load_suite(path)
-    assert {e.name: e.init for e in entries(declared)}["drawn"] == ""
+    assert {e.name: e.init for e in entries(load_suite(path))}["drawn"] == ""
+    path.write_text(f'{SUITE}[[runs]]\nname = "tagged"\nbase = "heard"\ntask = ""\n')
+    assert not load_suite(path).is_pretraining(load_suite(path).resolved(load_suite(path).runs[-1]))
 
 
 def test_a_pretraining_that_nobody_waits_for_is_not_made_again(suite, packed, done, tmp_path):
     out = shutil.copytree(done["scratch-s0"].results.path, tmp_path / "out", ignore=shutil.ignore_patterns("contrast*"))
     assert "heard-s0" not in {run.name for run in planned(suite, packed, out)}
+    with pytest.raises(UserError, match="all that starts from it is finished: --only heard trains"):
+        bench_api.run(str(suite), data=packed.folder, out=out, part="heard-s0", seeds=2, report=False)
     next(out.glob("probe-s1-*/run.json")).unlink()
     assert [run.name for run in planned(suite, packed, out) if run.spec.name == "heard"] == ["heard-s1"]
     assert {run.name for run in planned(suite, packed, out, only=["heard"])} == {"heard-s0", "heard-s1"}
@@ -641,6 +645,21 @@ def test_a_record_says_what_the_start_was(done):
     assert "init" not in json.loads(done["scratch-s0"].folder.record_file.read_text())
 
 
+def test_a_start_that_was_made_again_is_not_taken_for_the_one_that_was(done, tmp_path):
+    out = shutil.copytree(done["scratch-s0"].results.path, tmp_path / "out")
+    tuned = RunFolder(next(out.glob("tuned-s0-*")))
+    start = start_folder(tuned, tuned.record())
+    assert start.path.parent.name == "contrast-seconds_0.5"
+    shutil.copy(done["heard-s1"].folder.weights_file, start.weights_file)
+    with pytest.raises(UserError, match=r"started from other weights than .* has now, which was made again"):
+        start_folder(tuned, tuned.record())
+    # that of another folder beside these results is not looked for
+    shutil.rmtree(start.path.parent)
+    shutil.copytree(done["heard-s0"].results.path, tmp_path / "other")
+    with pytest.raises(UserError, match="which is not beside it"):
+        start_folder(tuned, tuned.record())
+
+
 def test_starts_of_one_hash_and_other_weights_are_not_mixed(done, tmp_path):
     """As they are where a start was made again on a GPU, or on another machine."""
     out = shutil.copytree(done["scratch-s0"].results.path, tmp_path / "out")
@@ -648,5 +667,5 @@ def test_starts_of_one_hash_and_other_weights_are_not_mixed(done, tmp_path):
     record = json.loads(path.read_text())
     record["init"]["weights"] = "0" * 16
     path.write_text(json.dumps(record))
-    with pytest.raises(UserError, match=r"started from other weights of heard than (tuned|probe)-s0"):
+    with pytest.raises(UserError, match=r"started from other weights of heard seed 0 than (tuned|probe)-s0"):
         load_results(out)

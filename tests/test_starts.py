@@ -145,7 +145,11 @@ def analysis_of(results, **init):
 
 @pytest.mark.parametrize(
     ("source", "words", "copied"),
-    [("pack", "train split", 3), ("generated", "generated sounds", 0), ("both", "train split, generated sounds", 3)],
+    [
+        ("pack", "train split", 3),
+        ("generated", "generated sounds", 0),
+        ("generated + pack", "generated sounds, train split", 3),
+    ],
 )
 def test_a_start_that_heard_recordings_may_have_heard_copies_of_eval(done, source, words, copied):
     found = analysis_of(done.results, source=source)

@@ -90,8 +90,8 @@ def _length(seconds: float) -> float:
         return validated(Recipe, {"chunk_seconds": seconds, "hop_seconds": seconds}, "--seconds").chunk_seconds
     # in words of the recipe, which nobody typed
     except UserError:
-        least, most = Recipe.model_fields["chunk_seconds"].metadata
-        fix = f"give {least.ge:g} to {most.le:g}"
+        bounds = Recipe.model_json_schema()["properties"]["chunk_seconds"]
+        fix = f"give {bounds['minimum']:g} to {bounds['maximum']:g}"
         raise UserError(f"--seconds {seconds}: no length that a chunk may have; {fix}") from None
 
 

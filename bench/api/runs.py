@@ -105,8 +105,8 @@ class _Job:
         results = ResultsFolder(options.folder(name))
         planned = plan(suite, packs, results, options.selection, device)
         if options.part is not None:
-            check_name(options.part, suite, [run.name for run in planned])
-            _require_weights(next(run for run in planned if run.name == options.part))
+            check_name(options.part, suite, run_names(suite, options.selection))
+            _require_weights(_part(options.part, planned))
         return cls(suite, options, budget, packs, results, device, planned)
 
     @property
@@ -194,6 +194,15 @@ class _Job:
 
     def storage(self) -> str | Path:
         return self.options.storage or self.results.search_database
+
+
+def _part(name: str, planned: Sequence[Run]) -> Run:
+    """Return the run of this name. Raises UserError for a pre-training that nobody needs any more."""
+    for run in planned:
+        if run.name == name:
+            return run
+    entry = name.rsplit("-s", 1)[0]
+    raise UserError(f"--part {name}: all that starts from it is finished: --only {entry} trains it all the same")
 
 
 def _require_weights(run: Run) -> None:

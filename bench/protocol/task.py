@@ -154,6 +154,8 @@ class Task(ABC):
     ) -> None:
         """Make what the task's data are made of, where it is not there: once, before the first run.
 
+        It is called for one of the runs of the same settings and pack, so it depends on nothing else of a run.
+
         Args:
             trained: the run that `built_on` names, if the task is built on one.
             load: returns its model, on the device to compute on.
@@ -161,9 +163,12 @@ class Task(ABC):
             device: where to compute.
         """
 
-    def made(self, pack: "Pack") -> dict[str, str]:
-        """Return digests of what `prepare` has made, by name: numbers that are by others can't be compared."""
-        return {}
+    def codes_digest(self, pack: "Pack") -> str:
+        """Return a digest of what gives sounds the codes that are predicted, where `prepare` has made it; else ''.
+
+        It stands in a run's record: bits of codes that were made elsewhere are not compared.
+        """
+        return ""
 
     def require(self, spec: "RunSpec", pack: "Pack") -> None:  # noqa: B027
         """Raise UserError unless a run's settings, architecture and data go together. For a run as it is planned."""

@@ -73,7 +73,8 @@ def check_record(run: "FinishedRun", task: Task) -> None:
 
 
 def check_weights(runs: "Sequence[FinishedRun]") -> None:
-    """Raise UserError if runs are of other weights than those that they are said to be of, or to have started from.
+    """Raise UserError if scores are of other weights than those that the run has which they are said to be of, or if
+    runs of one start began with different weights.
 
     Made again on a GPU, or on another machine, a run has the same hash and other weights. What tells is the loss of the
     evaluation that was kept, which a run that scores them has in its history, too; and of a start, its digest.
@@ -83,9 +84,10 @@ def check_weights(runs: "Sequence[FinishedRun]") -> None:
     for run in runs:
         start = run.record.spec.init
         if start and run.record.init["weights"] != (other := started.setdefault(start, run)).record.init["weights"]:
+            entry = f"{run.record.init['entry']} seed {run.record.spec.seed}"
             raise UserError(
-                f"{run.folder.path}: started from other weights of {run.record.init['entry']} than {other.folder.name}"
-                ": move the one that started from what is gone away, and run the suite again"
+                f"{run.folder.path}: started from other weights of {entry} than {other.folder.name}: move all runs "
+                "away that start from it, and run the suite again"
             )
         of_weights = trained.get(run.record.spec.rescores)
         if of_weights and not _same(_kept_loss(run), _kept_loss(of_weights)):

@@ -18,7 +18,7 @@ from bench.runner.display import Display
 from bench.runner.memory import require_memory, require_memory_of_step, saved_bytes
 from bench.runner.provenance import code_of
 from bench.runner.run import checkpoint_of
-from bench.runner.weights import fitting, load_model
+from bench.runner.weights import fitting_names, load_model
 from bench.store import ResultsFolder
 from bench.suites.plan import Run
 
@@ -96,7 +96,8 @@ def check_runs(runs: Sequence[Run], results: ResultsFolder, device: torch.device
                     parameters[run.spec.name] = _step(run, device)
                     if run.init:
                         # before what it starts from is trained
-                        fitting(run.spec, run.init.spec, *(build(r.spec, _CPU).state_dict() for r in (run, run.init)))
+                        own, others = (build(each.spec, _CPU).state_dict() for each in (run, run.init))
+                        fitting_names(run.spec, run.init.spec, own, others)
             except UserError:
                 raise
             except Exception as error:

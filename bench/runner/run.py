@@ -109,8 +109,8 @@ def _train(run: Run, val: Batches, device: torch.device, display: Display) -> _K
     model, start = begin(spec, run.init.folder if run.init else None, device)
     if start:
         display.notice(_loaded(spec, start))
-    if unheard := _unheard(run, data):
-        display.notice(f"{spec.name} seed {spec.seed}: {unheard}")
+    if lacking := _without_clips(run, data):
+        display.notice(f"{spec.name} seed {spec.seed}: {lacking}")
     state = train(
         model, data, val, task, spec.recipe,
         seed=spec.seed, checkpoint=checkpoint_of(run), report=display.training, notice=display.notice,
@@ -139,7 +139,7 @@ def _loaded(spec: RunSpec, start: Start) -> str:
     return f"{spec.name} seed {spec.seed}: starts from {taken}" + (f"; new: {new}" if new else "")
 
 
-def _unheard(run: Run, data: Batches) -> str:
+def _without_clips(run: Run, data: Batches) -> str:
     """Return a line on classes of which a share of the labels holds no clip, '' if there are none."""
     if (share := run.spec.recipe.label_share) == 1:
         return ""
@@ -155,18 +155,19 @@ def _said_of(start: Start | None) -> dict[str, Any]:
     record = start.record
     spec, settings, before = record.spec, task_of(record.spec).settings, record.init
     # what was heard: the pack's train split, or sounds that are in no file
-    sources = {getattr(settings, "data", "pack"), before.get("source", getattr(settings, "data", "pack"))}
+    own = getattr(settings, "data", "pack")
+    sources = {own, *before.get("source", own).split(" + ")}
     return {
         "entry": spec.name,
         "system": record.system,
         "task": spec.task,
         "task_settings": spec.task_settings,
-        "weights": start.digest,
+        "weights": start.weights_digest,
         # of this training, and of those that it started from
         "steps": record.steps + before.get("steps", 0),
         "examples": record.steps * spec.recipe.batch_size + before.get("examples", 0),
         "train_seconds": round(record.cost["train_seconds"] + before.get("train_seconds", 0.0), 3),
-        "source": sources.pop() if len(sources) == 1 else "both",
+        "source": " + ".join(sorted(sources)),
         "loaded": len(start.loaded),
         "new": list(start.new),
     }
@@ -219,7 +220,7 @@ def _judged(run: Run, scores: np.ndarray) -> dict[str, Any]:
             "fingerprint": pack.fingerprint,
             "dataset": pack.dataset,
             "copied_eval_clips": pack.copied_eval_clips,
-            **task.made(pack),
+            **({"codes": codes} if (codes := task.codes_digest(pack)) else {}),
         },
     }
 

@@ -17,11 +17,11 @@ from bench.protocol.build import build
 from bench.protocol.frozen import head_names
 from bench.protocol.spec import RunSpec
 from bench.protocol.task import TrainedRun
-from bench.store import RunFolder, RunRecord
+from bench.store import ResultsFolder, RunFolder, RunRecord
 from bench.store.trained import digest_of_weights
 
 __all__ = [
-    "Start", "begin", "finished", "fitting", "load_model", "load_trained", "require_source", "require_waveforms",
+    "Start", "begin", "finished", "fitting_names", "load_model", "load_trained", "require_source", "require_waveforms",
     "start_folder", "weights_folder",
 ]  # fmt: skip
 
@@ -35,7 +35,7 @@ def weights_folder(folder: RunFolder, record: RunRecord) -> RunFolder:
     if not spec.rescores:
         return folder
     if found := _finished_beside(folder, spec.seed, spec.rescores):
-        return found
+        return found[0]
     raise UserError(
         f"{folder.path}: scores the weights of the run with hash {spec.rescores}, which is not beside it: "
         "copy that run's folder there, or run the suite again"
@@ -51,22 +51,32 @@ def start_folder(folder: RunFolder, record: RunRecord) -> RunFolder | None:
     spec = record.spec
     if not spec.init:
         return None
-    if found := _finished_beside(folder, spec.seed, spec.init, nested=True):
-        return found
-    raise UserError(
-        f"{folder.path}: started from the weights of the run with hash {spec.init}, which is not beside it: copy that "
-        "run's folder there, or run the suite again"
-    )
+    found = _finished_beside(folder, spec.seed, spec.init, nested=True)
+    if not found:
+        raise UserError(
+            f"{folder.path}: started from the weights of the run with hash {spec.init}, which is not beside it: copy "
+            "that run's folder there, or run the suite again"
+        )
+    # what is gone is said where it is loaded
+    gone = [start for start in found if not start.weights_file.is_file()]
+    same = (each for each in found if each not in gone and digest_of_weights(each) == record.init["weights"])
+    if (start := next(iter([*same, *gone]), None)) is None:
+        raise UserError(
+            f"{folder.path}: started from other weights than {found[0].path} has now, which was made again: restore "
+            "that folder from a copy, or move both away and run the suite again"
+        )
+    return start
 
 
-def _finished_beside(folder: RunFolder, seed: int, run_hash: str, *, nested: bool = False) -> RunFolder | None:
-    """Return the finished run of this hash in the same results folder, or, if `nested`, in one within or around it."""
-    pattern, results = f"*-s{seed}-{glob.escape(run_hash)}", folder.path.absolute().parent
-    places = [(results, pattern)]
-    if nested:
-        places += [(results, f"*/{pattern}"), (results.parent, pattern), (results.parent, f"*/{pattern}")]
-    paths = (path for place, each in places for path in sorted(place.glob(each)))
-    return next((found for found in map(RunFolder, paths) if found.is_finished), None)
+def _finished_beside(folder: RunFolder, seed: int, run_hash: str, *, nested: bool = False) -> list[RunFolder]:
+    """Return finished runs of this hash: in the same results folder, and if `nested`, within it, or around it."""
+    pattern, results = f"*-s{seed}-{glob.escape(run_hash)}", ResultsFolder(folder.path.absolute().parent)
+    places = [(results, pattern)] + [(results, f"*/{pattern}")] * nested
+    outer = ResultsFolder(results.path.parent)
+    if nested and outer.plan_file.is_file():
+        places += [(outer, pattern), (outer, f"*/{pattern}")]
+    paths = (path for place, each in places for path in sorted(place.path.glob(each)))
+    return [found for found in map(RunFolder, paths) if found.is_finished]
 
 
 def load_model(folder: RunFolder, record: RunRecord, device: torch.device) -> nn.Module:
@@ -109,8 +119,7 @@ class Start:
     """What a model took of the weights of another run, and what of it is as the seed drew it: names of weights."""
 
     record: RunRecord
-    # of its file
-    digest: str
+    weights_digest: str
     loaded: tuple[str, ...]
     new: tuple[str, ...]
 
@@ -127,12 +136,12 @@ def begin(spec: RunSpec, init: RunFolder | None, device: torch.device) -> tuple[
     record = finished(init, spec.init, "start from")
     weights = load_model(init, record, torch.device("cpu")).state_dict()
     model = build(spec, device)
-    loaded, new = fitting(spec, record.spec, model.state_dict(), weights)
+    loaded, new = fitting_names(spec, record.spec, model.state_dict(), weights)
     model.load_state_dict({name: weights[name] for name in loaded}, strict=False)
     return model, Start(record, digest_of_weights(init), loaded, new)
 
 
-def fitting(
+def fitting_names(
     spec: RunSpec, start: RunSpec, own: Mapping[str, Tensor], weights: Mapping[str, Tensor]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names of a model's own weights that it takes of those of another run, and of those that stay as drawn.

@@ -119,6 +119,8 @@ class _Data(TypedDict):
     dataset: str
     # clips of eval that are, to the sample, in train or val, too; not in older records, nor known of older packs
     copied_eval_clips: NotRequired[Count | None]
+    # a digest of what gives sounds the codes that are predicted, of tasks that make it
+    codes: NotRequired[str]
 
 
 class _Init(TypedDict):

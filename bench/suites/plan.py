@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
@@ -17,7 +17,7 @@ from bench.protocol.precision import computes_bf16, computes_tf32
 from bench.protocol.recipe import Recipe
 from bench.protocol.spec import RunSpec
 from bench.protocol.task import Task, TrainedRun, get_task, task_of
-from bench.schema import validated
+from bench.schema import digest, validated
 from bench.store import PlannedContrast, ResultsFolder, RunFolder
 from bench.store.trained import find_trained
 from bench.suites.contrasts import resolve
@@ -30,8 +30,8 @@ __all__ = [
 ]  # fmt: skip
 
 CPU = torch.device("cpu")
-# characters, of the 80 that a name may have
-_SEARCHED = 60
+# characters, of the 80 that a name may have; and of what a folder is called by a question
+_SEARCHED, _LONGEST = 60, 120
 
 
 @dataclass(frozen=True)
@@ -258,13 +258,13 @@ def plan(
             spec = first.spec.model_copy(update={"seed": seed, **hashes})
             made[entry.name] = replace(first, spec=spec, folder=first.results.run(spec), follows=needed)
         runs += made.values()
-    return _needed(runs, results)
+    return _needed(runs, results, selection.only)
 
 
-def _needed(runs: Sequence[Run], results: ResultsFolder) -> list[Run]:
+def _needed(runs: Sequence[Run], results: ResultsFolder, asked: Collection[str]) -> list[Run]:
     """Return runs without those pre-trainings that are not there, though all that starts from them is.
 
-    So it is where results were merged, or copied without them.
+    So it is where results were merged, or copied without them. Those of entries that were asked for stay.
     """
     behind: dict[RunFolder, list[Run]] = defaultdict(list)
     for run in runs:
@@ -274,7 +274,7 @@ def _needed(runs: Sequence[Run], results: ResultsFolder) -> list[Run]:
     # what starts from a run comes after it
     for run in reversed(runs):
         others = [other.folder for other in behind[run.folder]]
-        if run.results != results and others and not run.folder.is_finished:
+        if run.results != results and others and not run.folder.is_finished and run.spec.name not in asked:
             idle |= {run.folder} if all(other.is_finished or other in idle for other in others) else set()
     return [run for run in runs if run.folder not in idle]
 
@@ -386,15 +386,17 @@ def _first_run(
     spec = validated(RunSpec, values, where)
     task.require(spec, pack)
     if suite.is_pretraining(entry):
-        results = results.within(_question(task_of(spec), suite.sample_rate or DEFAULT_RATE))
+        results = results.within(_question(task_of(spec)))
     return Run(spec, pack, results.run(spec), built_on=trained)
 
 
-def _question(task: Task, sample_rate: int) -> str:
+def _question(task: Task) -> str:
     """Return what the results of a pre-training's task are called: contrast, or contrast-seconds_2.0."""
-    usual = {"sample_rate": sample_rate, **get_task(task.name).judged_on()}
+    usual = {"sample_rate": DEFAULT_RATE, **get_task(task.name).judged_on()}
     other = {name: value for name, value in task.judged_on().items() if value != usual.get(name)}
-    return re.sub(r"[^A-Za-z0-9._+-]", "_", "-".join([task.name, *([point_name(other)] if other else [])]))[:200]
+    text = "-".join([task.name, *([point_name(other)] if other else [])])
+    name = re.sub(r"[^A-Za-z0-9._+-]", "_", text)[:_LONGEST]
+    return name if name == text else f"{name}-{digest(other)[:8]}"
 
 
 def _changed(recipe: Recipe) -> list[str]:

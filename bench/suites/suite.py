@@ -167,8 +167,8 @@ class Suite(Settings):
 
     def _check_base(self, entry: Entry) -> None:
         """Raise ValueError for an entry that would be a pre-training by its base alone, and so in no report."""
-        base = self._resolved.get(entry.compared_with)
-        if base and self.is_pretraining(base) and not entry.task:
+        base = self._resolved.get(entry.base)
+        if base and self.is_pretraining(base) and "task" not in entry.model_fields_set:
             raise ValueError(
                 f"{entry.name}: base={base.name!r} is of task {base.task}: write task = {base.task!r} for another "
                 "pre-training, or give an architecture instead of the base"

@@ -79,9 +79,10 @@ class Contrast(WindowTask):
     settings: ContrastSettings = ContrastSettings()
 
     def judged_on(self) -> dict[str, Any]:
-        """Return the settings that change it, the sample rate, and what makes views: others are as hard to tell."""
-        by = _AUGMENTED_BY if self._run and self.settings.views == "augmented" else ()
-        return super().judged_on() | {name: getattr(self._run.recipe, name) for name in by if self._run}
+        """Return what changes the question: settings, the sample rate, and of a run what its views are augmented by."""
+        if not self._run or self.settings.views == "chunks":
+            return super().judged_on()
+        return super().judged_on() | {name: getattr(self._run.recipe, name) for name in _AUGMENTED_BY}
 
     def clips(self, pack: "Pack", split: str) -> npt.NDArray[np.int64]:
         """Return the clips that have room for both views, in what was recorded of them."""

@@ -87,11 +87,11 @@ class NextPatch(NextCodeTask):
         del trained, load
         make_patch_codes(self.settings, pack, torch.device(device), progress)
 
-    def made(self, pack: "Pack") -> dict[str, str]:
+    def codes_digest(self, pack: "Pack") -> str:
         """Return a digest of what gives patches their codes: made on another machine, they are others."""
         from bench.protocol.sounds.patch_codes import PatchCodes
 
-        return {"codes": PatchCodes.read(self.settings, pack).digest}
+        return PatchCodes.read(self.settings, pack).digest
 
     def require(self, spec: "RunSpec", pack: "Pack") -> None:
         from bench.protocol.sounds.log_mel import require_mels

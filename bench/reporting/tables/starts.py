@@ -10,7 +10,7 @@ from bench.reporting.tables.table import Table, number, words
 __all__ = ["start_table"]
 
 # what a start may have heard, as records call it
-_SOURCES = {"pack": "train split", "generated": "generated sounds", "both": "train split, generated sounds"}
+_SOURCES = {"pack": "train split", "generated": "generated sounds"}
 
 
 def start_table(analysis: Analysis) -> Table | None:
@@ -61,7 +61,7 @@ def _start(system: System) -> dict[str, Any]:
         "start": init["entry"],
         "start_task": init["task"],
         # of a plugin's task, whatever it says
-        "start_source": _SOURCES.get(init["source"], init["source"]),
+        "start_source": ", ".join(_SOURCES.get(source, source) for source in init["source"].split(" + ")),
         "start_examples": init["examples"],
         "start_steps": init["steps"],
         "start_seconds": min(run.record.init["train_seconds"] for run in system.runs),
