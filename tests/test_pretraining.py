@@ -43,15 +43,8 @@ from tests.conftest import TINY, make_run, make_spec
 from tests.tiny_data import tiny_data
 
 CPU = torch.device("cpu")
-SUITE = f"""
-title = "pre-trained"
-seeds = 2
-[train]
-max_steps = 6
-batch_size = 8
-evaluations = 2
-gain_db = 3.0
-
+# of drawn weights, what starts from a pre-training, and that one
+ENTRIES = f"""
 [[runs]]
 name = "scratch"
 architecture = "transformer_small"
@@ -67,7 +60,16 @@ name = "heard"
 base = "scratch"
 task = "contrast"
 task_settings = {{ seconds = 0.5, projection = 12 }}
-train = {{ max_steps = 4 }}
+"""
+SUITE = f"""
+title = "pre-trained"
+seeds = 2
+[train]
+max_steps = 6
+batch_size = 8
+evaluations = 2
+gain_db = 3.0
+{ENTRIES}train = {{ max_steps = 4 }}
 
 [[runs]]
 name = "probe"

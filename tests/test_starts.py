@@ -30,8 +30,8 @@ from bench.runner.runs import run_all
 from bench.suites.plan import by_results, entries
 from bench.suites.suite import load_suite
 from bench.tracking.sync import local_store, missing, sync
-from tests.conftest import TINY, make_spec
-from tests.test_pretraining import planned
+from tests.conftest import make_spec
+from tests.test_pretraining import ENTRIES, planned
 
 CPU = torch.device("cpu")
 SUITE = f"""
@@ -41,23 +41,7 @@ seeds = 2
 max_steps = 2
 batch_size = 8
 evaluations = 1
-
-[[runs]]
-name = "scratch"
-architecture = "transformer_small"
-config = {{ {", ".join(f"{name} = {value}" for name, value in TINY.items())} }}
-
-[[runs]]
-name = "tuned"
-base = "scratch"
-init = "heard"
-
-[[runs]]
-name = "heard"
-base = "scratch"
-task = "contrast"
-task_settings = {{ seconds = 0.5, projection = 12 }}
-
+{ENTRIES}
 [[runs]]
 name = "heard_less"
 base = "heard"

@@ -68,7 +68,7 @@ def _entries(suite: Suite) -> str:
     # not a number, since the registry needs torch
     points = prod(len(values) for values in suite.grid.values())
     # which the grid leaves as they are
-    alone = sum(suite.is_pretraining(suite.resolved(entry)) for entry in suite.runs)
+    alone = len(suite.pretrainings)
     own = len(suite.runs) - alone
     if suite.named != "all":
         return str((len(suite.named) + own) * points + alone)

@@ -137,7 +137,7 @@ def _hours(suite: Suite, found: Sequence[Entry], pilot: Results) -> tuple[float 
     devices = ", ".join(sorted({run.record.provenance.device for run in pilot.runs}))
     without = f", without {', '.join(missing)}, of which the pilot has no run" if missing else ""
     # a pilot of the suite's own task says nothing of how long a step of another takes
-    aside = ", pre-trainings aside" if any(map(suite.is_pretraining, entries(suite))) else ""
+    aside = ", pre-trainings aside" if suite.pretrainings else ""
     also = ", twice as many where the best recipe is retrained, and the search" if suite.space else ""
     return hours, (
         f"hours: of training, of all entries with the seeds needed{aside}{without}; one seed takes {hours:.3g} h, by "

@@ -57,15 +57,14 @@ def start_folder(folder: RunFolder, record: RunRecord) -> RunFolder | None:
             f"{folder.path}: started from the weights of the run with hash {spec.init}, which is not beside it: copy "
             "that run's folder there, or run the suite again"
         )
-    # what is gone is said where it is loaded
-    gone = [start for start in found if not start.weights_file.is_file()]
-    same = (each for each in found if each not in gone and digest_of_weights(each) == record.init["weights"])
-    if (start := next(iter([*same, *gone]), None)) is None:
-        raise UserError(
-            f"{folder.path}: started from other weights than {found[0].path} has now, which was made again: restore "
-            "that folder from a copy, or move both away and run the suite again"
-        )
-    return start
+    # those without weights last: what is gone is said where it is loaded
+    for start in sorted(found, key=lambda each: not each.weights_file.is_file()):
+        if not start.weights_file.is_file() or digest_of_weights(start) == record.init["weights"]:
+            return start
+    raise UserError(
+        f"{folder.path}: started from other weights than {found[0].path} has now, which was made again: restore that "
+        "folder from a copy, or move both away and run the suite again"
+    )
 
 
 def _finished_beside(folder: RunFolder, seed: int, run_hash: str, *, nested: bool = False) -> list[RunFolder]:

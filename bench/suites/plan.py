@@ -164,7 +164,7 @@ def _crossed(suite: Suite) -> dict[str, list[Entry]]:
         known = {entry.name: entry for entry in [*(_entry_of(name, suite.task) for name in names), *declared]}
     except ConfigError as error:
         raise UserError(str(error)) from None
-    alone = sum(map(suite.is_pretraining, known.values()))
+    alone = len(suite.pretrainings)
     if (count := alone + (len(known) - alone) * prod(map(len, suite.grid.values()))) > MAX_RUNS:
         raise _too_many(suite, _counted(count, "entry", "entries"))
     return {name: suite.crossed(entry) for name, entry in known.items()}

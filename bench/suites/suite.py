@@ -250,6 +250,11 @@ class Suite(Settings):
             return [entry]
         return [self._at(point, entry) for point in points(self.grid)]
 
+    @property
+    def pretrainings(self) -> list[Entry]:
+        """Those of `runs` that are pre-trainings, over all their bases."""
+        return [entry for entry in self._resolved.values() if self.is_pretraining(entry)]
+
     def is_pretraining(self, entry: Entry) -> bool:
         """Return whether an entry has a task of its own, so that it is a start for others, and compared with none."""
         return entry.task not in ("", self.task)

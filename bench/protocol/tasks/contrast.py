@@ -56,6 +56,11 @@ class ContrastSettings(ChosenClips):
     # of val and eval: among how many clips, its own included, a view is sought
     candidates: Annotated[int, Field(ge=2, le=10_000)] = 64
 
+    @property
+    def is_one_chunk(self) -> bool:
+        """Whether both views are of the same chunk."""
+        return self.views == "augmented"
+
 
 class Contrast(WindowTask):
     """Finding a clip's other view, judged by the bits that this takes among a fixed number of clips.
@@ -80,7 +85,7 @@ class Contrast(WindowTask):
 
     def judged_on(self) -> dict[str, Any]:
         """Return what changes the question: settings, the sample rate, and of a run what its views are augmented by."""
-        if not self._run or self.settings.views == "chunks":
+        if not self._run or not self.settings.is_one_chunk:
             return super().judged_on()
         return super().judged_on() | {name: getattr(self._run.recipe, name) for name in _AUGMENTED_BY}
 
@@ -95,7 +100,7 @@ class Contrast(WindowTask):
     @property
     def views_in_a_row(self) -> int:
         """How many views of a clip there is to be room for."""
-        return 2 if self.settings.views == "chunks" else 1
+        return 1 if self.settings.is_one_chunk else 2
 
     def require(self, spec: "RunSpec", pack: "Pack") -> None:
         task, recipe = self.of_run(spec), spec.recipe
@@ -103,7 +108,7 @@ class Contrast(WindowTask):
         if recipe.batch_size % 2 or recipe.batch_size < 4:
             why = "views are no pairs" if recipe.batch_size % 2 else "views have none to be told from"
             raise UserError(f"{spec.name}: batch_size={recipe.batch_size} {why}: make it even, and 4 at least")
-        if settings.views == "augmented" and not any(getattr(recipe, name) for name in _AUGMENTED_BY):
+        if settings.is_one_chunk and not any(getattr(recipe, name) for name in _AUGMENTED_BY):
             fix = "set gain_db or time_shift, in train"
             raise UserError(f"{spec.name}: views='augmented' without augmentation are the same twice: {fix}")
         if settings.data == "generated":
@@ -196,7 +201,7 @@ class Contrast(WindowTask):
 
     def definition(self, metrics: Mapping[str, float | int | None], clips: int) -> str:  # noqa: ARG002
         settings = self.settings
-        views = "chunks that do not overlap" if settings.views == "chunks" else "augmentations of one chunk"
+        views = "augmentations of one chunk" if settings.is_one_chunk else "chunks that do not overlap"
         return (
             f"bits are those that it takes to find a clip's other view among {min(settings.candidates, clips)} clips, "
             f"by similarity, the two views being {views}, of {settings.seconds:g} s: a mean over eval's {clips} clips "
@@ -245,7 +250,7 @@ class Views(ClipWindows):
         self.first = torch.tensor(index["start"].to_numpy(copy=True))
         self.length_of = torch.from_numpy(real_lengths(index, pack.sample_rate))
         self.size, self.recipe = task.size(recipe, pack.sample_rate), recipe
-        self.is_one_chunk = task.settings.views == "augmented"
+        self.is_one_chunk = task.settings.is_one_chunk
         self.epoch_size = 2 * len(chosen)
         self.samples = resident(pack, split, self.device)
         self.targets = torch.from_numpy(task.targets(pack.targets(split)[chosen])).float()
